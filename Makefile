@@ -1,0 +1,87 @@
+# The two commands that matter: `make demo` and `make test`. Each makes its own virtual environment.
+
+# The newest Python this package is tested on, then whatever `python3` is. Each candidate is run, because a
+# pyenv shim may be on PATH for a version that is not there, and Debian ships python3 without ensurepip.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	if $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	then echo $$p; break; fi; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+CODE := pyjama_instrument tests examples
+MATRIX := 3.11 3.12 3.13
+
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1 # its look for a newer version needs the network
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fmt cover matrix browser clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+
+demo: $(VENV)/.viewer ## start the dashboard and some agents to look at (ARGS=--once ends by itself)
+	@exec $(BIN)/pyjama demo $(ARGS)
+
+test: lint browser ## everything CI runs: lint, types, layers, then all tests (ARGS=... goes to pytest)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/mypy --strict
+	@$(BIN)/lint-imports
+
+fmt: $(VENV)/.dev ## format and sort the code
+	@$(BIN)/ruff check --fix $(CODE)
+	@$(BIN)/ruff format $(CODE)
+
+cover: $(VENV)/.dev ## branch coverage, dying children included
+	@rm -rf .coverage && mkdir .coverage
+	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report
+
+# Each version in its own environment; versions that are not on this machine are named and left out.
+matrix: ## the tests under each Python of 3.11, 3.12 and 3.13 that is here, warnings as errors
+	@set -e; for v in $(MATRIX); do \
+		found=; for p in python$$v "$$HOME"/.pyenv/versions/$$v*/bin/python; do \
+			if "$$p" -c 'import ensurepip' >/dev/null 2>&1; then found=$$p; break; fi; done; \
+		if [ -z "$$found" ]; then echo "== Python $$v: not found, left out"; continue; fi; \
+		echo "== Python $$v: $$found"; \
+		$(MAKE) --no-print-directory VENV=.venv-$$v PYTHON="$$found" .venv-$$v/.dev; \
+		.venv-$$v/bin/python -W error -m pytest $(ARGS); \
+	done
+
+# The browser tests drive Debian's Chromium. Where it cannot be installed they are skipped and say why,
+# unless CI is set: then they fail.
+browser:
+	@for b in chromium chromium-browser google-chrome; do command -v $$b >/dev/null 2>&1 && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		echo "installing chromium for the browser tests"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends chromium >/dev/null && exit 0; fi; \
+	echo "no Chromium here and none could be installed: the browser tests will be skipped"
+
+clean: ## remove environments, caches and build products
+	@rm -rf .venv .venv-* .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: the package is installed in place, so only a change of pyproject.toml asks for a new installation.
+$(VENV)/.viewer: pyproject.toml
+	@$(make-venv)
+	@echo "installing pyjama_instrument into $(VENV)"
+	@$(PIP) --editable '.[viewer]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml
+	@$(make-venv)
+	@echo "installing pyjama_instrument and its development tools into $(VENV)"
+	@$(PIP) --editable '.[viewer,dev]'
+	@touch $(VENV)/.viewer $@
+
+define make-venv
+if ! $(BIN)/python -c '' 2>/dev/null; then \
+	if [ -z "$(PYTHON)" ]; then \
+		echo "Python 3.11 or newer with its venv module is needed (Debian: apt-get install python3-venv)," \
+			"or say where it is: make PYTHON=/path/to/python" >&2; exit 1; fi; \
+	$(PYTHON) -m venv --clear $(VENV); fi
+endef

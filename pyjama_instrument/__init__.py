@@ -1,0 +1,25 @@
+"""Live, local instrumentation for AI agents and the tools they call.
+
+Decorate tool functions with :func:`tool`, wrap agent runs in :class:`agent_session`, and look at them with
+``pyjama dashboard``. Importing this package starts, opens and registers nothing.
+"""
+
+from __future__ import annotations
+
+from pyjama_instrument.errors import PyjamaError
+from pyjama_instrument.instrument import tool
+from pyjama_instrument.recorder import configure, flush
+from pyjama_instrument.session import Session, agent_session, current_session
+
+__all__ = [
+    "PyjamaError",
+    "Session",
+    "__version__",
+    "agent_session",
+    "configure",
+    "current_session",
+    "flush",
+    "tool",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,46 @@
+"""The one place that may swallow an exception, so that our faults never become the host's.
+
+Only ``Exception`` is ever swallowed, never ``KeyboardInterrupt``, ``SystemExit`` or other ``BaseException``.
+What is swallowed is counted by place, said once per place on stderr, and shown to ``observers`` (tests use
+them to turn a swallowed fault back into a failure).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+__all__ = ["counts", "observers", "say_once", "swallow"]
+
+observers: list[Callable[[BaseException, str], None]] = []
+counts: dict[str, int] = {}
+_said: set[str] = set()
+
+
+def swallow(error: Exception, where: str) -> None:
+    """Take note of a fault of ours at ``where`` and let the host go on."""
+    counts[where] = counts.get(where, 0) + 1
+    say_once(where, f"{where}: {type(error).__name__}: {_message(error)} (the program goes on; said once)")
+    for observer in list(observers):
+        try:
+            observer(error, where)
+        except Exception:  # an observer is somebody else's code
+            counts["observer"] = counts.get("observer", 0) + 1
+
+
+def say_once(key: str, sentence: str) -> None:
+    """One line on stderr, the first time ``key`` is seen in this process."""
+    if key in _said:
+        return
+    _said.add(key)
+    try:
+        sys.stderr.write(f"pyjama: {sentence}\n")
+    except Exception:  # stderr may be closed, None or full: then nobody is told
+        counts["stderr"] = counts.get("stderr", 0) + 1
+
+
+def _message(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # __str__ is the host's code
+        return "(its message cannot be shown)"

@@ -1,0 +1,184 @@
+"""What can be said on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["parse"]
+
+_EXAMPLES = """
+examples:
+  pyjama demo                          a dashboard with some agents to look at
+  pyjama dashboard                     watch your own agents in the browser
+  pyjama status                        one screen; exit code 1 when a run failed or crashed
+  pyjama tail -f                       what happens, as it happens
+  pyjama run --agent nightly -- make   any program, in any language, as an agent's run
+"""
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The parsed command line; ``run`` gets its command as the list ``command_line``.
+
+    Raises:
+        SystemExit: help or version was asked for, or the command line is wrong.
+    """
+    # argparse's treatment of "--" differs between Python versions, so it never gets to see one.
+    head, separator, rest = _split(argv)
+    parser = _parser()
+    options = parser.parse_args(head)
+    if options.command == "run":
+        given = options.command_line
+        options.command_line = [*given, *separator, *rest] if given else rest
+        if not options.command_line:
+            parser.error("run: which command? For example:  pyjama run --agent NAME -- python agent.py")
+    elif rest:
+        parser.error(f"unexpected arguments after --: {' '.join(rest)}")
+    return options
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    if "--" not in argv:
+        return list(argv), [], []
+    at = list(argv).index("--")
+    return list(argv[:at]), ["--"], list(argv[at + 1 :])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pyjama",
+        description="See what your agents are doing: a local dashboard and a few commands over one directory.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, help="show the version and exit")
+    parser.add_argument(
+        "--home", metavar="DIR", default=None, help="the store (default: $PYJAMA_HOME, otherwise ~/.pyjama)"
+    )
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    _add_watching(commands)
+    _add_reading(commands)
+    _add_keeping(commands)
+    _add_running(commands)
+    return parser
+
+
+def _add_watching(commands: Any) -> None:
+    dashboard = _add(commands, "dashboard", "serve the dashboard on this machine until Ctrl-C", ["", "--port 9000"])
+    _add_port(dashboard)
+    demo = _add(
+        commands,
+        "demo",
+        "start the dashboard and some agents to look at",
+        ["", "~/projects/shop", "--once"],
+        "Several agents look for the versions of languages and dependencies in PATH, each in its own process. "
+        "One fails and one is killed, on purpose. They appear in the store like any others.",
+    )
+    demo.add_argument("path", nargs="?", metavar="PATH", help="a directory to analyse (default: this package)")
+    demo.add_argument("--once", action="store_true", help="end when the agents are through, and check what they did")
+    _add_port(demo)
+
+
+def _add_reading(commands: Any) -> None:
+    status = _add(
+        commands,
+        "status",
+        "show agents and tools on one screen",
+        ["", "--json | jq .agents", "|| echo 'something went wrong'"],
+        "The exit code is 1 when the last run to end, of any agent, failed or crashed.",
+    )
+    status.add_argument("--json", action="store_true", help="the whole dashboard data as JSON")
+    tail = _add(commands, "tail", "show the latest events", ["-n 50", "-f", "-f --json | jq .tool"])
+    tail.add_argument("-f", "--follow", action="store_true", help="go on with new events until Ctrl-C")
+    tail.add_argument("-n", "--lines", type=_count, default=20, metavar="N", help="how many to begin with (20)")
+    tail.add_argument("--json", action="store_true", help="one JSON object a line, as recorded")
+
+
+def _add_keeping(commands: Any) -> None:
+    clear = _add(
+        commands,
+        "clear",
+        "set all totals to zero",
+        ["", "--yes"],
+        "The same as removing metrics.json: totals begin anew, runs under way re-appear.",
+    )
+    clear.add_argument("--yes", "-y", action="store_true", help="do not ask")
+    _add(
+        commands,
+        "doctor",
+        "check the store, the file system under it, and the installation",
+        [""],
+        "One line per check: ok, warn or fail. The exit code is 1 when one fails.",
+    )
+
+
+def _add_running(commands: Any) -> None:
+    run = _add(
+        commands,
+        "run",
+        "run any program as one run of an agent",
+        ["--agent nightly -- make report", "--agent crawler -- node crawl.js --depth 3"],
+        "Signals are passed on to the program, and its exit code becomes that of this command (128+N when signal N "
+        "killed it). Python programs that use this package join the run.",
+        usage="pyjama run [-h] [--home DIR] --agent NAME [--] CMD...",
+    )
+    run.add_argument("--agent", required=True, metavar="NAME", help="the agent's name on the dashboard")
+    run.add_argument("command_line", nargs=argparse.REMAINDER, metavar="CMD", help="the program and its arguments")
+
+
+def _add(
+    commands: Any, name: str, summary: str, examples: list[str], details: str = "", usage: str | None = None
+) -> argparse.ArgumentParser:
+    shown = "\n".join(f"  pyjama {name} {example}".rstrip() for example in examples)
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=textwrap.fill(f"{summary[0].upper()}{summary[1:]}. {details}", 100),
+        epilog=f"examples:\n{shown}",
+        usage=usage,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    # SUPPRESS: without a --home of its own the subcommand keeps the one given before it.
+    parser.add_argument("--home", metavar="DIR", default=argparse.SUPPRESS, help="the store")
+    return parser
+
+
+def _add_port(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--port", type=_port, default=None, metavar="N", help="this port and no other (default: 8080 or the next free)"
+    )
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError("a port is a number from 0 (any free one) to 65535")
+    return port
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
+    return count
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **settings)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            found = version("pyjama_instrument")
+        except PackageNotFoundError:
+            found = "(not installed)"
+        print(f"pyjama {found}")
+        parser.exit()

@@ -1,0 +1,40 @@
+"""``pyjama clear``: set all totals to zero."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pyjama_instrument.cli._terminal import complain, safe, say
+
+__all__ = ["clear"]
+
+
+def clear(options: argparse.Namespace) -> int:
+    """Clear the metrics, after asking a person at a terminal.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    from pyjama_instrument import shared_metrics
+    from pyjama_instrument.config import resolve_home
+
+    home = safe(resolve_home())
+    if not options.yes:
+        if not sys.stdin.isatty():
+            complain("clear asks before it acts, and nobody is at the terminal: say  pyjama clear --yes")
+            return 2
+        if not _agreed(f"Set all totals in {home} to zero? [y/N] "):
+            say("Nothing was changed.")
+            return 1
+    shared_metrics.clear_metrics()
+    say(f"Cleared {home}")
+    return 0
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        say()
+        return False

@@ -1,0 +1,94 @@
+"""Settings: where the store is and whether anything is recorded; and the rule for names.
+
+Precedence: ``configure()``, then the environment (``PYJAMA_HOME``, ``PYJAMA_DISABLED``), then the default
+``~/.pyjama``. Nothing is read from files.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+
+from pyjama_instrument.errors import ConfigError, StoreUnavailable
+
+__all__ = ["MAX_NAME", "check_name", "clean_text", "disabled_by_environment", "resolve_home", "set_home"]
+
+MAX_NAME = 256
+"""Longest name of an agent, tool or step, in characters."""
+
+_configured_home: str | None = None
+
+
+def set_home(home: str | os.PathLike[str] | None) -> None:
+    """Let ``home`` take precedence over the environment from now on; None takes that back.
+
+    Raises:
+        ConfigError: ``home`` is empty or not a path.
+    """
+    global _configured_home
+    _configured_home = None if home is None else _checked_path(home)
+
+
+def resolve_home(home: str | os.PathLike[str] | None = None) -> str:
+    """Absolute path of the store in force. The directory need not exist.
+
+    Raises:
+        ConfigError: ``home`` is given and cannot be a path.
+        StoreUnavailable: nothing says where the user's home directory is.
+    """
+    if home is not None:
+        return _checked_path(home)
+    if _configured_home is not None:
+        return _configured_home
+    if from_environment := os.environ.get("PYJAMA_HOME"):
+        return _checked_path(from_environment)
+    return os.path.join(_user_home(), ".pyjama")
+
+
+def disabled_by_environment() -> bool:
+    """Whether ``PYJAMA_DISABLED`` is set to anything but empty, ``0``, ``false`` or ``no``."""
+    return os.environ.get("PYJAMA_DISABLED", "").strip().lower() not in ("", "0", "false", "no")
+
+
+def check_name(value: object, what: str) -> str:
+    """``value`` as a usable name: a string of 1 to 256 characters that is not blank.
+
+    Lone surrogates, which no JSON parser need accept, are replaced; every other character is kept.
+
+    Raises:
+        ConfigError: ``value`` is something else.
+    """
+    if not isinstance(value, str):
+        raise ConfigError(f"{what} must be a string, not {type(value).__name__}")
+    if not value.strip():
+        raise ConfigError(f"{what} must not be empty")
+    if len(value) > MAX_NAME:
+        raise ConfigError(f"{what} must have at most {MAX_NAME} characters, not {len(value)}")
+    return clean_text(value)
+
+
+def clean_text(text: str) -> str:
+    """``text`` as a plain ``str`` that is valid Unicode: lone surrogates become ``?``."""
+    if text.isascii():
+        return str.__str__(text)
+    return str.encode(text, "utf-8", "replace").decode("utf-8")
+
+
+def _checked_path(home: object) -> str:
+    try:
+        path = os.fspath(home)  # type: ignore[call-overload]  # any object is tried: that is the check
+    except TypeError:
+        raise ConfigError(f"home must be a path, not {type(home).__name__}") from None
+    if not isinstance(path, str) or not path.strip() or "\0" in path:
+        raise ConfigError(f"home must be a non-empty path of text, not {path!r:.80}")
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def _user_home() -> str:
+    # An empty HOME would make expanduser() answer the root directory.
+    if home := os.environ.get("HOME"):
+        return home
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        raise StoreUnavailable("cannot tell the user's home directory: set HOME or PYJAMA_HOME") from None

@@ -1,0 +1,249 @@
+"""The dashboard data: what the reader returns and ``GET /api/data`` serves.
+
+Kebab-case in JSON, snake_case in Python. Times are integer milliseconds since the Unix epoch, durations
+float milliseconds. Unknown keys found in the store are kept, so newer writers lose nothing by being read
+by this version.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "AgentSummary",
+    "Counts",
+    "DashboardData",
+    "Failure",
+    "GlobalMetrics",
+    "Health",
+    "HooksInfo",
+    "InFlight",
+    "LogEntry",
+    "Metrics",
+    "RunCounts",
+    "SessionSummary",
+    "SessionTree",
+    "Span",
+    "StepSummary",
+    "ToolMetrics",
+    "Workflow",
+]
+
+
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+class _Kebab(BaseModel):
+    model_config = ConfigDict(alias_generator=_kebab, populate_by_name=True, extra="allow")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready dictionary with kebab-case keys."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def to_json(self) -> str:
+        """Compact JSON text with kebab-case keys."""
+        return self.model_dump_json(by_alias=True)
+
+
+class Failure(_Kebab):
+    """The exception that ended something."""
+
+    type: str = ""
+    message: str = ""
+
+
+class StepSummary(_Kebab):
+    """One step of a run. ``status`` is ``running`` until it ends as ``ok``, ``error``, ``cancelled`` or ``crashed``."""
+
+    step_id: str = ""
+    status: str = "running"
+    start_time: int | None = None
+    end_time: int | None = None
+
+
+class Workflow(_Kebab):
+    """The steps a run means to take."""
+
+    total_steps: int = 0
+    steps: list[str] = Field(default_factory=list)
+
+
+class InFlight(_Kebab):
+    """A tool call that has begun and not ended."""
+
+    tool: str = ""
+    span: str = ""
+    start_time: int = 0
+
+
+class RunCounts(_Kebab):
+    """How many runs an agent has had, and how they ended."""
+
+    count: int = 0
+    running: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    crashed: int = 0
+
+
+class _RunState(_Kebab):
+    status: str = "running"
+    start_time: int | None = None
+    last_seen: int | None = None
+    end_time: int | None = None
+    current_step: str | None = None
+    steps: list[StepSummary] = Field(default_factory=list)
+    workflow: Workflow | None = None
+
+
+class AgentSummary(_RunState):
+    """An agent: the state of its latest run (a running one first) and counts over all of them."""
+
+    session: str | None = None
+    runs: RunCounts = Field(default_factory=RunCounts)
+
+
+class SessionSummary(_RunState):
+    """One run. ``status``: ``running``, ``completed``, ``failed``, ``cancelled`` or ``crashed``.
+
+    ``in_flight`` are calls under way now; ``interrupted`` are those that a crash cut off.
+    """
+
+    agent_id: str = ""
+    parent_session: str | None = None
+    implicit: bool = False
+    writer: str | None = None
+    pid: int | None = None
+    host: str | None = None
+    calls: int = 0
+    errors: int = 0
+    total_duration: float = 0.0
+    in_flight: list[InFlight] = Field(default_factory=list)
+    interrupted: list[InFlight] = Field(default_factory=list)
+    error: Failure | None = None
+    tags: dict[str, Any] = Field(default_factory=dict)
+    attributes: dict[str, Any] = Field(default_factory=dict)
+
+
+class Counts(_Kebab):
+    """Tool executions and the time they took (``total_duration``, ms). ``count`` includes cancelled ones."""
+
+    count: int = 0
+    success: int = 0
+    error: int = 0
+    cancelled: int = 0
+    total_duration: float = 0.0
+
+
+class _Rates(Counts):
+    success_rate: float | None = None
+    avg_duration_ms: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+
+
+class ToolMetrics(_Rates):
+    """One tool over all agents. Percentiles are within 5 % of the true value; None before the first call."""
+
+    last_error: Failure | None = None
+
+
+class GlobalMetrics(_Rates):
+    """All tools together.
+
+    ``throughput`` is calls per second of tool time (count ÷ total duration), ``calls_per_second`` is calls per
+    second of real time over the last ten seconds.
+    """
+
+    throughput: float | None = None
+    calls_per_second: float = 0.0
+
+
+class Metrics(_Kebab):
+    """Tool-execution figures: over all, by tool and by agent."""
+
+    global_: GlobalMetrics = Field(default_factory=GlobalMetrics, alias="global")
+    tools: dict[str, ToolMetrics] = Field(default_factory=dict)
+    agents: dict[str, _Rates] = Field(default_factory=dict)
+
+
+class LogEntry(_Kebab):
+    """One line of the activity log."""
+
+    timestamp: int = 0
+    agent_id: str = ""
+    tool: str | None = None
+    status: str = ""
+
+
+class HooksInfo(_Kebab):
+    """Hooks registered in the reading process: tool name to number of hooks."""
+
+    registered: dict[str, int] = Field(default_factory=dict)
+
+
+class Health(_Kebab):
+    """What went wrong with the data themselves.
+
+    ``torn`` damaged or half-written records skipped, ``dropped`` events by reason that could not be written,
+    ``overflow`` names counted under ``__other__``, ``notes`` sentences for a person to read.
+    """
+
+    torn: int = 0
+    dropped: dict[str, int] = Field(default_factory=dict)
+    overflow: dict[str, int] = Field(default_factory=dict)
+    notes: list[str] = Field(default_factory=list)
+
+
+class DashboardData(_Kebab):
+    """Everything the dashboard shows, at one moment (``timestamp``)."""
+
+    agents: dict[str, AgentSummary] = Field(default_factory=dict)
+    sessions: dict[str, SessionSummary] = Field(default_factory=dict)
+    specs: dict[str, Any] = Field(default_factory=dict)
+    metrics: Metrics = Field(default_factory=Metrics)
+    recent_logs: list[LogEntry] = Field(default_factory=list)
+    hooks: HooksInfo = Field(default_factory=HooksInfo)
+    health: Health = Field(default_factory=Health)
+    timestamp: int = 0
+
+
+class Span(_Kebab):
+    """One node of a session's tree: the session itself, a step, or a tool call.
+
+    ``start_us`` is in microseconds since the epoch, ``duration_ms`` is None while the span is open. ``status`` is
+    ``running``, ``ok``, ``error``, ``cancelled`` or ``crashed`` (a session's root has the session's own status).
+    """
+
+    kind: str = "tool"
+    name: str = ""
+    span: str = ""
+    parent: str | None = None
+    writer: str = ""
+    status: str = "running"
+    start_us: int = 0
+    duration_ms: float | None = None
+    error: dict[str, Any] | None = None
+    items: int | None = None
+    first_item_ms: float | None = None
+    arguments: dict[str, Any] | None = None
+    result: Any = None
+    children: list[Span] = Field(default_factory=list)
+
+
+class SessionTree(_Kebab):
+    """A session's summary, the tree of its spans, and the ids of the sessions that ran inside it.
+
+    ``truncated`` counts spans left out because the session has more than the reader's limit.
+    """
+
+    id: str
+    session: SessionSummary
+    root: Span
+    child_sessions: list[str] = Field(default_factory=list)
+    truncated: int = 0

@@ -1,0 +1,55 @@
+"""Every exception this package raises on purpose.
+
+    PyjamaError
+    ├── ConfigError          a wrong argument, option or environment variable (also a ValueError)
+    ├── StoreError           the store cannot be used as it stands
+    │   ├── StoreUnavailable     the directory cannot be created, opened or trusted
+    │   └── SchemaTooNew         the store was written by a newer version of this package
+    ├── ViewerError          the dashboard could not be started
+    └── SessionNotFound      no session of that id is known (also a KeyError)
+
+They are raised only by calls made to this package itself, never out of a decorated function.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "PyjamaError",
+    "SchemaTooNew",
+    "SessionNotFound",
+    "StoreError",
+    "StoreUnavailable",
+    "ViewerError",
+]
+
+
+class PyjamaError(Exception):
+    """Base of all errors raised by this package."""
+
+
+class ConfigError(PyjamaError, ValueError):
+    """An argument, option or environment variable has a value that cannot be used."""
+
+
+class StoreError(PyjamaError):
+    """The store cannot be used as it stands."""
+
+
+class StoreUnavailable(StoreError):
+    """The store's directory cannot be created, opened or trusted."""
+
+
+class SchemaTooNew(StoreError):
+    """The store was written by a newer version of this package; upgrade to read it."""
+
+
+class ViewerError(PyjamaError):
+    """The dashboard could not be started."""
+
+
+class SessionNotFound(PyjamaError, KeyError):
+    """No session of that id is known to the store."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""

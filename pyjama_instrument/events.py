@@ -1,0 +1,244 @@
+"""The event vocabulary: what a journal line can say.
+
+One journal line is one event. Times (``ts``) are integer microseconds since the Unix epoch, durations
+(``duration_ns``) integer nanoseconds of a monotonic clock. ``session`` is a 32-digit and ``span`` a
+16-digit lower-case hex id, as in W3C Trace Context; ``parent`` is the span that encloses this one.
+
+Reading is tolerant: fields this version does not know are kept as extras, and a kind it does not know
+becomes an :class:`UnknownEvent`. Absent optional fields are left out of the JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Tag, TypeAdapter
+
+__all__ = [
+    "Activity",
+    "AnyEvent",
+    "Annotation",
+    "ErrorInfo",
+    "Event",
+    "SessionEnded",
+    "SessionStarted",
+    "StepEnded",
+    "StepStarted",
+    "ToolEnded",
+    "ToolStarted",
+    "UnknownEvent",
+    "WorkflowDeclared",
+    "WriterDropped",
+    "WriterOpened",
+    "parse_event",
+    "parse_line",
+    "to_json",
+]
+
+
+class ErrorInfo(BaseModel):
+    """What was raised: the exception's qualified type, its message and where it came from.
+
+    ``traceback`` lists frames as ``file:line in function``, outermost first, without source lines or values.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str
+    message: str
+    traceback: tuple[str, ...] | None = None
+
+
+class Event(BaseModel):
+    """What every event has: its ``kind`` and the time it was recorded, ``ts`` (µs since the epoch)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    kind: str
+    ts: int
+
+
+class WriterOpened(Event):
+    """First line of each journal segment: who writes it. Display hints, except for ``writer``."""
+
+    kind: Literal["writer.opened"] = "writer.opened"
+    schema_version: int
+    writer: str
+    segment: int
+    pid: int
+    host: str
+    python: str
+    argv: tuple[str, ...] = ()
+    started: int
+
+
+class WriterDropped(Event):
+    """So many events could not be written since the last such report, and why (an errno name)."""
+
+    kind: Literal["writer.dropped"] = "writer.dropped"
+    count: int
+    reason: str
+
+
+class SessionEvent(Event):
+    """An event that belongs to a session of an agent."""
+
+    agent: str
+    session: str
+
+
+class SessionStarted(SessionEvent):
+    """One run of an agent began. ``span`` is the root of its tree."""
+
+    kind: Literal["session.started"] = "session.started"
+    span: str
+    parent_session: str | None = None
+    parent: str | None = None
+    implicit: bool | None = None
+    worker: bool | None = None
+    spec: dict[str, Any] | None = None
+    tags: dict[str, Any] | None = None
+
+
+class SessionEnded(SessionEvent):
+    """A run ended by itself: ``completed``, ``failed`` or ``cancelled``."""
+
+    kind: Literal["session.ended"] = "session.ended"
+    span: str
+    duration_ns: int
+    status: str
+    error: ErrorInfo | None = None
+
+
+class WorkflowDeclared(SessionEvent):
+    """The steps a session means to take, in order."""
+
+    kind: Literal["workflow.declared"] = "workflow.declared"
+    steps: tuple[str, ...]
+
+
+class StepStarted(SessionEvent):
+    """A named step of a session began."""
+
+    kind: Literal["step.started"] = "step.started"
+    step: str
+    parent: str
+    span: str
+
+
+class StepEnded(SessionEvent):
+    """A step ended: ``ok``, ``error`` or ``cancelled``."""
+
+    kind: Literal["step.ended"] = "step.ended"
+    step: str
+    parent: str
+    span: str
+    duration_ns: int
+    status: str
+    error: ErrorInfo | None = None
+
+
+class ToolStarted(SessionEvent):
+    """A tool call began. Written for slow tools only; ``tool.ended`` is written for every call."""
+
+    kind: Literal["tool.started"] = "tool.started"
+    tool: str
+    parent: str
+    span: str
+
+
+class ToolEnded(SessionEvent):
+    """A tool call ended: ``ok``, ``error`` or ``cancelled``.
+
+    ``items`` and ``first_item_ns`` are given for generators: how many values were yielded, and the time to
+    the first. ``arguments`` and ``result`` are there only where ``capture=`` asked for them.
+    """
+
+    kind: Literal["tool.ended"] = "tool.ended"
+    tool: str
+    parent: str
+    span: str
+    duration_ns: int
+    status: str
+    error: ErrorInfo | None = None
+    items: int | None = None
+    first_item_ns: int | None = None
+    arguments: dict[str, Any] | None = None
+    result: Any = None
+
+
+class Activity(SessionEvent):
+    """A line for the activity log that is not a tool call."""
+
+    kind: Literal["activity"] = "activity"
+    status: str
+    tool: str | None = None
+
+
+class Annotation(SessionEvent):
+    """Attributes set on a session; a later value of the same name replaces an earlier one."""
+
+    kind: Literal["annotated"] = "annotated"
+    span: str
+    attributes: dict[str, Any]
+
+
+class UnknownEvent(Event):
+    """An event of a kind this version does not know; all its fields are kept as extras."""
+
+
+_KNOWN: dict[str, type[Event]] = {
+    str(model.model_fields["kind"].default): model
+    for model in (
+        WriterOpened, WriterDropped, SessionStarted, SessionEnded, WorkflowDeclared, StepStarted, StepEnded,
+        ToolStarted, ToolEnded, Activity, Annotation,
+    )
+}  # fmt: skip
+
+
+def _tag(value: Any) -> str:
+    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    return kind if isinstance(kind, str) and kind in _KNOWN else "unknown"
+
+
+AnyEvent: TypeAlias = Annotated[
+    Annotated[WriterOpened, Tag("writer.opened")]
+    | Annotated[WriterDropped, Tag("writer.dropped")]
+    | Annotated[SessionStarted, Tag("session.started")]
+    | Annotated[SessionEnded, Tag("session.ended")]
+    | Annotated[WorkflowDeclared, Tag("workflow.declared")]
+    | Annotated[StepStarted, Tag("step.started")]
+    | Annotated[StepEnded, Tag("step.ended")]
+    | Annotated[ToolStarted, Tag("tool.started")]
+    | Annotated[ToolEnded, Tag("tool.ended")]
+    | Annotated[Activity, Tag("activity")]
+    | Annotated[Annotation, Tag("annotated")]
+    | Annotated[UnknownEvent, Tag("unknown")],
+    Discriminator(_tag),
+]
+"""Any event, discriminated on ``kind``."""
+
+_ADAPTER: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+
+
+def parse_event(record: dict[str, Any]) -> AnyEvent:
+    """The typed event of a decoded journal line.
+
+    Raises:
+        pydantic.ValidationError: a field of a known kind is missing or has the wrong type.
+    """
+    return _ADAPTER.validate_python(record)
+
+
+def parse_line(line: bytes | str) -> AnyEvent:
+    """The typed event of one journal line.
+
+    Raises:
+        pydantic.ValidationError: the line is not JSON, or a known kind lacks a field.
+    """
+    return _ADAPTER.validate_json(line)
+
+
+def to_json(event: Event) -> str:
+    """The event as one JSON object without the trailing newline; absent fields are left out."""
+    return event.model_dump_json(exclude_none=True)

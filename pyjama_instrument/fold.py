@@ -1,0 +1,434 @@
+"""The fold: (document, events) → document. Pure: no files, no clock, no locks.
+
+Invariants:
+
+* Folding events in one go or in any number of portions gives the same document.
+* A fold only adds to the document it is given: counters grow by what the events say, keys it does not know stay.
+* A damaged event changes nothing but ``health``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Set
+from typing import Any
+
+from pyjama_instrument._latency import bucket
+
+__all__ = ["LIMITS", "OTHER", "Fold", "carry_running", "new_document", "repaired"]
+
+Document = dict[str, Any]
+Record = dict[str, Any]
+
+OTHER = "__other__"
+"""Where tools and agents beyond the limits are counted."""
+
+LIMITS = {
+    "tools": 2000,
+    "agents": 2000,
+    "ended-sessions": 500,
+    "steps": 200,
+    "in-flight": 100,
+    "attributes": 100,
+    "recent-logs": 100,
+    "rate-seconds": 60,
+}
+
+_SECTIONS: dict[str, type] = {
+    "agents": dict,
+    "sessions": dict,
+    "tools": dict,
+    "global": dict,
+    "recent-logs": list,
+    "specs": dict,
+    "rate": dict,
+    "writers": dict,
+    "journals": dict,
+    "health": dict,
+}
+
+_TOOL_STATUS = {"ok": "success", "error": "error"}
+_ENDED = ("completed", "failed", "cancelled")
+
+
+def new_document() -> Document:
+    """A document with every section and nothing in it."""
+    return {name: kind() for name, kind in _SECTIONS.items()}
+
+
+def repaired(document: Document) -> Document:
+    """The document with every section present and of the right type; a section of another type is replaced."""
+    for name, kind in _SECTIONS.items():
+        if type(document.get(name)) is not kind:
+            document[name] = kind()
+    for name in ("agents", "sessions", "tools", "journals", "writers"):
+        section = document[name]
+        for key in [key for key, entry in section.items() if type(entry) is not dict]:
+            del section[key]
+    for session in document["sessions"].values():
+        for key, default in _new_session(OTHER, 0).items():
+            if default is not None and type(session.get(key)) is not type(default) or key not in session:
+                session[key] = default
+    for counts in (document["global"], *document["tools"].values()):
+        for key in ("count", "success", "error", "cancelled", "total-duration"):
+            if type(counts.get(key)) not in (int, float):
+                counts[key] = 0
+    return document
+
+
+def carry_running(document: Document) -> Document:
+    """What a cleared document begins with: the sessions that still run, all counters at zero."""
+    fresh = new_document()
+    for sid, session in document["sessions"].items():
+        if session.get("status") == "running":
+            fresh["sessions"][sid] = session | {"calls": 0, "errors": 0, "total-duration": 0.0}
+    for key in ("journals", "writers"):
+        fresh[key] = document[key]
+    for session in fresh["sessions"].values():
+        agent = session["agent-id"]
+        _agent_entry(fresh, agent)["runs"]["count"] += 1
+        if agent in document["specs"]:
+            fresh["specs"][agent] = document["specs"][agent]
+    _summarise(fresh, {session["agent-id"] for session in fresh["sessions"].values()})
+    return fresh
+
+
+class Fold:
+    """Folds events into one document. Call :meth:`finish` once all are added."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = repaired(document)
+        self._touched: set[str] = set()
+        self._logs: dict[str, deque[Record]] = {}
+        self._writer = ""
+        self._handlers: dict[str, Callable[[Record], None]] = {
+            "tool.ended": self._tool_ended,
+            "tool.started": self._tool_started,
+            "session.started": self._session_started,
+            "session.ended": self._session_ended,
+            "step.started": self._step_started,
+            "step.ended": self._step_ended,
+            "workflow.declared": self._workflow_declared,
+            "activity": self._activity,
+            "annotated": self._annotated,
+            "writer.opened": self._writer_opened,
+            "writer.dropped": self._writer_dropped,
+        }
+
+    def add(self, writer: str, records: Iterable[Record]) -> None:
+        """Add events of one writer, in the order they were recorded. Unknown kinds are passed over."""
+        self._writer = writer
+        for record in records:
+            handler = self._handlers.get(record.get("kind", ""))
+            if handler is not None:
+                try:
+                    handler(record)
+                except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+                    self.damaged(1)
+
+    def damaged(self, count: int) -> None:
+        """Count records that could not be read."""
+        if count:
+            health = self.document["health"]
+            health["torn"] = _number(health, "torn") + count
+
+    def writers_died(self, writers: Set[str]) -> None:
+        """Writers are proven dead: their running sessions crashed, their calls in flight were cut off."""
+        for session in self.document["sessions"].values():
+            if session["status"] == "running":
+                self._bury(session, writers)
+
+    def running_writers(self) -> set[str]:
+        """Writers that some running session depends on."""
+        writers: set[str] = set()
+        for session in self.document["sessions"].values():
+            if session["status"] == "running":
+                writers.update(call["writer"] for call in session["in-flight"].values())
+                writers.update(filter(None, (session["writer"], session.get("seen-from"))))
+        return writers
+
+    def finish(self) -> None:
+        """Bring the derived parts up to date: activity log, agents' summaries, limits."""
+        document = self.document
+        logs = [entry for log in self._logs.values() for entry in log]
+        if logs:
+            merged = sorted([*document["recent-logs"], *logs], key=lambda entry: _number(entry, "timestamp"))
+            document["recent-logs"] = merged[-LIMITS["recent-logs"] :]
+            self._logs.clear()
+        _forget_old_sessions(document)
+        _summarise(document, self._touched)
+        _forget_old_rates(document)
+        self._touched.clear()
+
+    # -- tools
+
+    def _tool_ended(self, event: Record) -> None:
+        tool, span = _text(event, "tool"), _text(event, "span")
+        status, duration_ns, ms = _text(event, "status"), _integer(event, "duration_ns"), _ms(event)
+        if duration_ns < 0:
+            raise ValueError("negative duration")
+        session = self._session(event, ms)
+        agent = _agent_entry(self.document, session["agent-id"])
+        tool_entry = self._tool_entry(tool)
+        duration_ms = duration_ns / 1e6
+        outcome = _TOOL_STATUS.get(status, "cancelled")
+        for counts in (self.document["global"], tool_entry, agent["calls"]):
+            counts["count"] = counts.get("count", 0) + 1
+            counts[outcome] = counts.get(outcome, 0) + 1
+            counts["total-duration"] = counts.get("total-duration", 0) + duration_ms
+        key = bucket(duration_ns)
+        for counts in (self.document["global"], tool_entry):
+            buckets = counts["latency"]["buckets"] if "latency" in counts else _latency(counts)
+            buckets[key] = buckets.get(key, 0) + 1
+        session["calls"] += 1
+        session["total-duration"] += duration_ms
+        if session["in-flight"]:
+            session["in-flight"].pop(span, None)
+        if outcome == "error":
+            session["errors"] += 1
+            if failure := _failure(event):
+                tool_entry["last-error"] = failure
+        second = str(ms // 1000)
+        rate = self.document["rate"]
+        rate[second] = rate.get(second, 0) + 1
+        self._log(ms, event["agent"], tool, status)
+
+    def _tool_started(self, event: Record) -> None:
+        tool, span, ms = _text(event, "tool"), _text(event, "span"), _ms(event)
+        in_flight = self._session(event, ms)["in-flight"]
+        if len(in_flight) < LIMITS["in-flight"]:
+            in_flight[span] = {"tool": tool, "start-time": ms, "writer": self._writer}
+
+    def _tool_entry(self, tool: str) -> Record:
+        tools: Document = self.document["tools"]
+        entry = tools.get(tool)
+        if entry is None:
+            if len(tools) >= LIMITS["tools"] and tool != OTHER:
+                self._overflow("tools")
+                return self._tool_entry(OTHER)
+            entry = tools[tool] = {"count": 0, "success": 0, "error": 0, "cancelled": 0, "total-duration": 0.0}
+        return entry
+
+    # -- sessions
+
+    def _session(self, event: Record, ms: int) -> Record:
+        """The session an event belongs to; a placeholder if its start has not been seen."""
+        sid, agent = _text(event, "session"), _text(event, "agent")
+        sessions = self.document["sessions"]
+        session: Record | None = sessions.get(sid)
+        if session is None:
+            agents = self.document["agents"]
+            if agent not in agents and len(agents) >= LIMITS["agents"]:
+                self._overflow("agents")
+                agent = OTHER
+            session = sessions[sid] = _new_session(agent, ms)
+        if session["writer"] is None:
+            session["seen-from"] = self._writer
+        session["last-seen"] = max(session["last-seen"], ms)
+        self._touched.add(session["agent-id"])
+        return session
+
+    def _session_started(self, event: Record) -> None:
+        ms = _ms(event)
+        session = self._session(event, ms)
+        runs = _agent_entry(self.document, session["agent-id"])["runs"]
+        if session["writer"] is None:
+            runs["count"] += 1
+        elif session["status"] == "crashed":  # thought dead because its journal was removed; it is not
+            runs["crashed"] -= 1
+        elif session["status"] != "running":
+            return
+        session.pop("seen-from", None)
+        session.update({"status": "running", "start-time": ms, "end-time": None, "writer": self._writer})
+        session.update(self.document["writers"].get(self._writer, {}))
+        for source, target in (("parent_session", "parent-session"), ("implicit", "implicit"), ("worker", "worker")):
+            if event.get(source):
+                session[target] = event[source]
+        if type(event.get("tags")) is dict:
+            session["tags"] = event["tags"]
+        if type(event.get("spec")) is dict:
+            self.document["specs"][session["agent-id"]] = event["spec"]
+
+    def _session_ended(self, event: Record) -> None:
+        ms, status = _ms(event), _text(event, "status")
+        session = self._session(event, ms)
+        if session["status"] != "running":
+            return
+        if failure := _failure(event):
+            session["error"] = failure
+        self._end(session, status if status in _ENDED else "completed", ms, step_status="cancelled")
+        session["in-flight"] = {}
+
+    def _bury(self, session: Record, dead: Set[str]) -> None:
+        in_flight = session["in-flight"]
+        gone = [span for span, call in in_flight.items() if call["writer"] in dead]
+        cut_off = [{"span": span} | in_flight.pop(span) for span in gone]
+        if cut_off:
+            session["interrupted"] = [*session.get("interrupted", []), *cut_off][-LIMITS["in-flight"] :]
+            self._touched.add(session["agent-id"])
+        if session["writer"] in dead:
+            idle_worker = session.get("worker") and session.get("implicit") and not cut_off
+            status = "completed" if idle_worker else "crashed"
+            self._end(session, status, session["last-seen"], step_status=status)
+            if status == "crashed":
+                tool = cut_off[-1]["tool"] if cut_off else None
+                self._log(session["last-seen"], session["agent-id"], tool, "crashed")
+        elif session["writer"] is None and session.get("seen-from") in dead:
+            self._end(session, "completed", session["last-seen"], step_status="ok")
+
+    def _end(self, session: Record, status: str, ms: int, *, step_status: str) -> None:
+        session.update({"status": status, "end-time": ms, "current-step": None})
+        for step in session["steps"]:
+            if step["status"] == "running":
+                step.update({"status": step_status, "end-time": ms})
+        if session["writer"] is not None:
+            _agent_entry(self.document, session["agent-id"])["runs"][status] += 1
+        self._touched.add(session["agent-id"])
+
+    def _annotated(self, event: Record) -> None:
+        attributes = event["attributes"]
+        known = self._session(event, _ms(event))["attributes"]
+        for name, value in attributes.items():
+            if name in known or len(known) < LIMITS["attributes"]:
+                known[name] = value
+
+    # -- steps
+
+    def _workflow_declared(self, event: Record) -> None:
+        steps = [str(step) for step in event["steps"]]
+        self._session(event, _ms(event))["workflow"] = {"total-steps": len(steps), "steps": steps}
+
+    def _step_started(self, event: Record) -> None:
+        step, span, ms = _text(event, "step"), _text(event, "span"), _ms(event)
+        session = self._session(event, ms)
+        steps = session["steps"]
+        if any(known.get("span") == span for known in steps):
+            return  # announced again after the store was wiped
+        steps.append({"step-id": step, "span": span, "status": "running", "start-time": ms, "end-time": None})
+        del steps[: -LIMITS["steps"]]
+        session["current-step"] = step
+
+    def _step_ended(self, event: Record) -> None:
+        step, span, status, ms = _text(event, "step"), _text(event, "span"), _text(event, "status"), _ms(event)
+        session = self._session(event, ms)
+        for known in reversed(session["steps"]):
+            if known.get("span") == span:
+                known.update({"status": status, "end-time": ms})
+                break
+        else:
+            start = ms - _integer(event, "duration_ns") // 1_000_000
+            ended = {"step-id": step, "span": span, "status": status, "start-time": start, "end-time": ms}
+            session["steps"].append(ended)
+        running = [known["step-id"] for known in session["steps"] if known["status"] == "running"]
+        session["current-step"] = running[-1] if running else None
+
+    # -- the rest
+
+    def _activity(self, event: Record) -> None:
+        ms, status = _ms(event), _text(event, "status")
+        session = self._session(event, ms)
+        tool = event.get("tool")
+        self._log(ms, session["agent-id"], tool if isinstance(tool, str) else None, status)
+
+    def _writer_opened(self, event: Record) -> None:
+        self.document["writers"][self._writer] = {"pid": _integer(event, "pid"), "host": _text(event, "host")}
+
+    def _writer_dropped(self, event: Record) -> None:
+        reason, count = _text(event, "reason"), _integer(event, "count")
+        dropped = self.document["health"].setdefault("dropped", {})
+        dropped[reason] = dropped.get(reason, 0) + count
+
+    def _overflow(self, what: str) -> None:
+        overflow = self.document["health"].setdefault("overflow", {})
+        overflow[what] = overflow.get(what, 0) + 1
+
+    def _log(self, ms: int, agent: str, tool: str | None, status: str) -> None:
+        log = self._logs.get(self._writer)
+        if log is None:
+            log = self._logs[self._writer] = deque(maxlen=LIMITS["recent-logs"])
+        log.append({"timestamp": ms, "agent-id": agent, "tool": tool, "status": status})
+
+
+def _new_session(agent: str, ms: int) -> Record:
+    return {
+        "agent-id": agent, "status": "running", "start-time": ms, "last-seen": ms, "end-time": None,
+        "current-step": None, "steps": [], "workflow": None, "writer": None, "calls": 0, "errors": 0,
+        "total-duration": 0.0, "in-flight": {}, "attributes": {},
+    }  # fmt: skip
+
+
+def _agent_entry(document: Document, agent: str) -> Record:
+    agents = document["agents"]
+    entry: Record = agents.setdefault(agent, {})
+    if "runs" not in entry:  # new, or written by somebody else
+        entry["runs"] = dict.fromkeys(("count", "running", "completed", "failed", "cancelled", "crashed"), 0)
+    if "calls" not in entry:
+        entry["calls"] = {"count": 0, "success": 0, "error": 0, "cancelled": 0, "total-duration": 0.0}
+    return entry
+
+
+def _summarise(document: Document, agents: set[str]) -> None:
+    """An agent shows its latest running session, or else the latest that ended."""
+    by_agent: dict[str, list[tuple[str, Record]]] = {agent: [] for agent in agents}
+    for sid, session in document["sessions"].items():
+        if session["agent-id"] in by_agent:
+            by_agent[session["agent-id"]].append((sid, session))
+    for agent, sessions in by_agent.items():
+        entry = _agent_entry(document, agent)
+        entry["runs"]["running"] = sum(session["status"] == "running" for _, session in sessions)
+        if sessions:
+            sid, latest = max(sessions, key=lambda item: (item[1]["status"] == "running", item[1]["start-time"]))
+            for key in ("status", "start-time", "end-time", "current-step", "steps", "workflow"):
+                entry[key] = latest[key]
+            entry["last-seen"] = max(session["last-seen"] for _, session in sessions)
+            entry["session"] = sid
+
+
+def _forget_old_sessions(document: Document) -> None:
+    sessions = document["sessions"]
+    ended = [(session["end-time"] or 0, sid) for sid, session in sessions.items() if session["status"] != "running"]
+    for _, sid in sorted(ended)[: max(0, len(ended) - LIMITS["ended-sessions"])]:
+        del sessions[sid]
+
+
+def _forget_old_rates(document: Document) -> None:
+    rate = document["rate"]
+    if len(rate) > LIMITS["rate-seconds"]:
+        newest = sorted((second for second in rate if second.isdigit()), key=int)[-LIMITS["rate-seconds"] :]
+        document["rate"] = {second: rate[second] for second in newest}
+
+
+def _latency(counts: Record) -> dict[str, int]:
+    counts["latency"] = {"scale": 3, "unit": "ns", "buckets": {}}
+    buckets: dict[str, int] = counts["latency"]["buckets"]
+    return buckets
+
+
+def _failure(event: Record) -> Record | None:
+    error = event.get("error")
+    if type(error) is not dict:
+        return None
+    return {"type": str(error.get("type", ""))[:256], "message": str(error.get("message", ""))[:1000]}
+
+
+def _text(event: Record, key: str) -> str:
+    value = event[key]
+    if type(value) is not str:
+        raise TypeError(key)
+    return value
+
+
+def _integer(event: Record, key: str) -> int:
+    value = event[key]
+    if type(value) is not int:
+        raise TypeError(key)
+    return value
+
+
+def _number(entry: Record, key: str) -> int:
+    value = entry.get(key, 0)
+    return value if type(value) in (int, float) else 0
+
+
+def _ms(event: Record) -> int:
+    return _integer(event, "ts") // 1000

@@ -1,0 +1,177 @@
+"""Hooks: code of yours that runs before or after tool calls.
+
+A *pre-hook* gets a :class:`ToolCall` before the tool runs. It may return a new ``(args, kwargs)`` pair to replace
+the arguments, or raise to cancel the call: its exception goes to the caller of the tool unchanged, and the call is
+recorded as ``cancelled``. A *post-hook* gets the ToolCall after the tool has run, with ``event``, ``result`` and
+``error`` filled in; whatever it raises is swallowed and reported once on stderr.
+
+``"*"`` as tool name matches every tool. Hooks belong to the process they are registered in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pyjama_instrument import _guard
+from pyjama_instrument.config import check_name
+from pyjama_instrument.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pyjama_instrument.events import ToolEnded
+
+__all__ = [
+    "EVERY_TOOL",
+    "PostHook",
+    "PreHook",
+    "ToolCall",
+    "any_registered",
+    "clear_hooks",
+    "get_hooks",
+    "get_pre_hooks",
+    "register_hook",
+    "register_pre_hook",
+    "registered",
+    "run_post_hooks",
+    "run_pre_hooks",
+    "unregister_hook",
+    "unregister_pre_hook",
+]
+
+EVERY_TOOL = "*"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a tool, as a hook sees it.
+
+    ``event``, ``result`` and ``error`` are None in a pre-hook. ``result`` of a generator is None.
+    """
+
+    tool: str
+    agent: str
+    session: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    event: ToolEnded | None = None
+    result: Any = None
+    error: BaseException | None = None
+
+
+Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+PreHook: TypeAlias = Callable[[ToolCall], "Arguments | None"]
+PostHook: TypeAlias = Callable[[ToolCall], Any]
+
+
+class _Registry:
+    """Hooks by tool. Readers take no lock: the dictionaries are replaced, never changed."""
+
+    def __init__(self) -> None:
+        self.by_tool: dict[str, tuple[Callable[..., Any], ...]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, tool: str, hook: Callable[..., Any]) -> None:
+        name = check_name(tool, "tool name")
+        if not callable(hook):
+            raise ConfigError(f"a hook must be callable, not {type(hook).__name__}")
+        with self._lock:
+            self.by_tool = {**self.by_tool, name: (*self.by_tool.get(name, ()), hook)}
+
+    def remove(self, tool: str, hook: Callable[..., Any] | None) -> bool:
+        with self._lock:
+            old = self.by_tool.get(tool, ())
+            new = () if hook is None else tuple(other for other in old if other is not hook and other != hook)
+            self.by_tool = {key: value for key, value in {**self.by_tool, tool: new}.items() if value}
+            return len(new) < len(old)
+
+    def clear(self) -> None:
+        with self._lock:
+            self.by_tool = {}
+
+    def matching(self, tool: str) -> tuple[Callable[..., Any], ...]:
+        if not self.by_tool:
+            return ()
+        return self.by_tool.get(tool, ()) + (self.by_tool.get(EVERY_TOOL, ()) if tool != EVERY_TOOL else ())
+
+
+_pre = _Registry()
+_post = _Registry()
+
+
+def register_hook(tool: str, hook: PostHook) -> None:
+    """Have ``hook`` called after each call of ``tool``, in the order of registration.
+
+    Raises:
+        ConfigError: the name is not usable, or ``hook`` is not callable.
+    """
+    _post.add(tool, hook)
+
+
+def register_pre_hook(tool: str, hook: PreHook) -> None:
+    """Have ``hook`` called before each call of ``tool``, in the order of registration.
+
+    Raises:
+        ConfigError: the name is not usable, or ``hook`` is not callable.
+    """
+    _pre.add(tool, hook)
+
+
+def unregister_hook(tool: str, hook: PostHook | None = None) -> bool:
+    """Take back a post-hook of ``tool``, or all of them. Returns whether there was one."""
+    return _post.remove(tool, hook)
+
+
+def unregister_pre_hook(tool: str, hook: PreHook | None = None) -> bool:
+    """Take back a pre-hook of ``tool``, or all of them. Returns whether there was one."""
+    return _pre.remove(tool, hook)
+
+
+def get_hooks(tool: str) -> tuple[PostHook, ...]:
+    """The post-hooks that a call of ``tool`` runs: its own, then those of every tool."""
+    return _post.matching(tool)
+
+
+def get_pre_hooks(tool: str) -> tuple[PreHook, ...]:
+    """The pre-hooks that a call of ``tool`` runs: its own, then those of every tool."""
+    return _pre.matching(tool)
+
+
+def clear_hooks(tool: str | None = None) -> None:
+    """Take back all hooks, or all hooks of one tool."""
+    for registry in (_pre, _post):
+        if tool is None:
+            registry.clear()
+        else:
+            registry.remove(tool, None)
+
+
+def any_registered() -> bool:
+    """Whether there is any hook at all."""
+    return bool(_pre.by_tool or _post.by_tool)
+
+
+def registered() -> dict[str, int]:
+    """How many hooks each tool name has in this process."""
+    names = {**_pre.by_tool, **_post.by_tool}
+    return {name: len(_pre.by_tool.get(name, ())) + len(_post.by_tool.get(name, ())) for name in names}
+
+
+def run_pre_hooks(call: ToolCall) -> Arguments:
+    """The arguments to call the tool with. Raises what a pre-hook raises."""
+    for hook in get_pre_hooks(call.tool):
+        replaced = hook(call)
+        if replaced is not None:
+            args, kwargs = replaced
+            call = dataclasses.replace(call, args=tuple(args), kwargs=dict(kwargs))
+    return call.args, call.kwargs
+
+
+def run_post_hooks(call: ToolCall) -> None:
+    """Run the post-hooks; none of them can stop the others or disturb the caller."""
+    for hook in get_hooks(call.tool):
+        try:
+            hook(call)
+        except Exception as error:
+            _guard.swallow(error, f"hook of {call.tool}")

@@ -1,0 +1,420 @@
+"""The ``@tool`` decorator: times every call of a function and records how it ended.
+
+The decorated function behaves as undecorated: same values, same exception objects, same signature, same kind
+(plain, async, generator, async generator). If recording fails, it is called all the same.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from types import CoroutineType
+from typing import Any, TypeVar, overload
+
+import wrapt
+
+from pyjama_instrument import _guard, hooks
+from pyjama_instrument._capture import error_info, jsonable
+from pyjama_instrument._context import Scope, current
+from pyjama_instrument._drive import kind_of, run_async, run_async_generator, run_generator
+from pyjama_instrument.config import check_name
+from pyjama_instrument.errors import ConfigError
+from pyjama_instrument.recorder import recorder
+from pyjama_instrument.session import ambient, outcome
+from pyjama_instrument.storage._codec import encode, tool_prefix
+
+__all__ = ["tool"]
+
+F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any] | staticmethod[Any, Any]")
+
+_SLOW_NS = 1_000_000
+_RESULT = "return"
+
+
+@overload
+def tool(function: F, /) -> F: ...
+@overload
+def tool(name: str | None = None, /, *, capture: Sequence[str] | bool = ()) -> Callable[[F], F]: ...
+@overload
+def tool(*, name: str | None = None, capture: Sequence[str] | bool = ()) -> Callable[[F], F]: ...
+def tool(function: Any = None, /, *, name: str | None = None, capture: Sequence[str] | bool = ()) -> Any:
+    """Record every call of the decorated function: when, how long, in which session, how it ended.
+
+    Use it bare (``@tool``), with ``()``, with a name (``@tool("search")``) or with options, on any function: plain,
+    ``async``, generator, async generator, method, class or static method (above or below their decorators), a
+    callable object or a ``functools.partial``. A generator's call lasts from its first item to its end.
+
+    Args:
+        function: what to decorate, or the tool's name.
+        name: the tool's name; by default the function's qualified name.
+        capture: which arguments to record, by parameter name, and ``"return"`` for the result; True for all.
+            Nothing is recorded of them otherwise. Values are made JSON-safe and cut to a bounded size.
+
+    Returns:
+        An object that stands in for the function; types, signature and docstring are the function's own.
+
+    Raises:
+        ConfigError: not a function, a bad name, or ``capture`` names no parameter of the function.
+    """
+    if isinstance(function, str):
+        if name is not None:
+            raise ConfigError("the tool's name is given twice")
+        function, name = None, function
+    if name is not None:
+        name = check_name(name, "tool name")
+    _check_capture(capture)
+    if function is None:
+        return lambda decorated: _decorate(decorated, name, capture)
+    return _decorate(function, name, capture)
+
+
+class _Decorated(wrapt.FunctionWrapper[..., Any]):
+    """wrapt's proxy, which can also be pickled by reference and copied, as functions can."""
+
+    _self_tool: _Tool  # wrapt keeps attributes of this prefix on the proxy, not on the function
+
+    def __reduce_ex__(self, protocol: Any) -> str:
+        return str(self.__qualname__)
+
+    def __copy__(self) -> _Decorated:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> _Decorated:
+        return self
+
+
+class _Bound(wrapt.BoundFunctionWrapper[..., Any]):
+    """The same for a bound method."""
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return getattr, (self.__self__, self.__name__)
+
+
+_Decorated.__bound_function_wrapper__ = _Bound  # type: ignore[misc]  # how wrapt is told what to bind with
+
+
+def _decorate(function: Any, name: str | None, capture: Sequence[str] | bool) -> Any:
+    if isinstance(function, type):
+        raise ConfigError(f"@tool decorates functions: decorate the methods of {function.__name__} instead")
+    if not callable(function) and not isinstance(function, classmethod | staticmethod):
+        raise ConfigError(f"@tool decorates functions, not {type(function).__name__}")
+    name = name or _default_name(function)
+    if isinstance(function, _Decorated) and function._self_tool.name == name and not capture:
+        return function  # decorated already: its calls count once
+    return _decorated(function, _Tool(function, name, capture))
+
+
+def _decorated(function: Any, this: _Tool) -> _Decorated:
+    kind = kind_of(function)
+    starters = {"async": _start_async, "generator": _start_generator, "async generator": _start_async_generator}
+    start = starters.get(kind, _call)
+    call_plainly = kind == "sync" and this.capture is None
+
+    def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        if not recorder.enabled:
+            return wrapped(*args, **kwargs)
+        if call_plainly and not hooks.any_registered():
+            return this.call(wrapped, args, kwargs)
+        return start(this, wrapped, instance, args, kwargs)
+
+    decorated = _Decorated(function, wrapper)
+    decorated._self_tool = this
+    return decorated
+
+
+class _Tool:
+    """A decorated function: its name, what to capture, and whether its last call was slow.
+
+    A tool whose last call was slow, or that was never called, announces its calls at once; others are announced by
+    the flusher if they last.
+    """
+
+    __slots__ = ("capture", "name", "signature", "slow")
+
+    def __init__(self, function: Any, name: str, capture: Sequence[str] | bool) -> None:
+        self.name = name
+        self.slow = True
+        self.capture: frozenset[str] | None = None
+        self.signature: inspect.Signature | None = None
+        if capture:
+            self.signature = _signature(function)
+            self.capture = _resolved(capture, self.signature)
+
+    def call(self, wrapped: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """The short way, for a plain function with neither capture nor hooks."""
+        try:
+            scope = current.get() or ambient()
+            span = recorder.ids.span()
+            start_ns = self.begin(scope, span)
+            token = current.set(Scope(scope.session, span))
+        except Exception as fault:
+            _guard.swallow(fault, "tool.begin")
+            return wrapped(*args, **kwargs)
+        try:
+            result = wrapped(*args, **kwargs)
+        except BaseException as error:
+            current.reset(token)
+            self.end(scope, span, start_ns, error)
+            raise
+        current.reset(token)
+        if type(result) is CoroutineType:  # a plain function that hands out a coroutine: the call is its life
+            return _resume_async(self, scope, span, start_ns, result)
+        self.end(scope, span, start_ns, None)
+        return result
+
+    def begin(self, scope: Scope, span: str) -> int:
+        """A call begins; returns its monotonic start."""
+        session, parent = scope
+        start_ns = recorder.mono_ns()
+        recorder.in_flight[span] = (start_ns, session, parent, self.name)
+        if self.slow:
+            recorder.emit(recorder.tool_started(session, self.name, parent, span, recorder.now_us()))
+            start_ns = recorder.mono_ns()
+        return start_ns
+
+    def end(self, scope: Scope, span: str, start_ns: int, error: BaseException | None, more: Any = None) -> None:
+        """A call is over. ``more`` are optional fields of the event."""
+        try:
+            duration_ns = recorder.mono_ns() - start_ns
+            self.slow = duration_ns >= _SLOW_NS
+            if recorder.in_flight.pop(span, None) is None:
+                return  # begun before a fork, ended in the child: the call is the parent's
+            line = self.line(scope, span, duration_ns, error, more)
+            if recorder.announced and span in recorder.announced:
+                with recorder.settle:  # the flusher may be writing this call's start just now
+                    recorder.announced.discard(span)
+                    recorder.emit(line)
+            else:
+                recorder.emit(line)
+        except Exception as fault:
+            _guard.swallow(fault, "tool.end")
+
+    def line(self, scope: Scope, span: str, duration_ns: int, error: BaseException | None, more: Any) -> bytes:
+        """The journal line of ``tool.ended``."""
+        session, parent = scope
+        prefix = session.prefixes.get(self.name)
+        if prefix is None:
+            prefix = tool_prefix("tool.ended", session.agent, session.id, self.name)
+            session.prefixes[self.name] = prefix
+        ts = recorder.now_us()
+        if error is None and not more:
+            tail = f'"parent":"{parent}","span":"{span}","ts":{ts},"duration_ns":{duration_ns},"status":"ok"}}\n'
+            return (prefix + tail).encode("ascii")
+        return encode(self.fields(scope, span, duration_ns, error, more) | {"ts": ts})
+
+    def fields(self, scope: Scope, span: str, duration_ns: int, error: BaseException | None, more: Any) -> Any:
+        """The event as a dictionary, without its time."""
+        status = "ok" if error is None else outcome(error)[0]
+        status = "cancelled" if error is not None and status == "ok" else status
+        event = {
+            "kind": "tool.ended", "agent": scope.session.agent, "session": scope.session.id, "tool": self.name,
+            "parent": scope.span, "span": span, "duration_ns": duration_ns, "status": status,
+        }  # fmt: skip
+        if error is not None:
+            event["error"] = error_info(error)
+        return event | (more or {})
+
+    def captured(self, args: Any, kwargs: Any, instance: Any) -> dict[str, Any]:
+        """The arguments that were asked for, as far as they fit the signature."""
+        if self.capture is None or self.signature is None:
+            return {}
+        try:
+            bound = _bind(self.signature, args, kwargs, instance)
+        except TypeError:  # the call itself will raise it
+            return {}
+        return {name: jsonable(value) for name, value in bound.items() if name in self.capture}
+
+
+class _Call:
+    """One call, the long way: as an activity of the drivers, with capture and hooks."""
+
+    __slots__ = ("args", "first_item_ns", "instance", "items", "kwargs", "more", "scope", "span", "start_ns", "this")
+
+    def __init__(self, this: _Tool, instance: Any, args: Any, kwargs: Any) -> None:
+        self.this = this
+        self.instance = instance
+        self.args = args
+        self.kwargs = kwargs
+        self.items: int | None = None
+        self.first_item_ns: int | None = None
+        self.more: dict[str, Any] = {}
+        self.span = ""
+
+    def begin(self) -> _Call:
+        try:
+            self.scope = current.get() or ambient()
+            self.more = self._capture_arguments()
+            span = recorder.ids.span()
+            self.start_ns = self.this.begin(self.scope, span)
+            self.span = span
+        except Exception as fault:
+            _guard.swallow(fault, "tool.begin")
+        return self
+
+    def enter(self) -> Any:
+        return current.set(Scope(self.scope.session, self.span)) if self.span else None
+
+    def leave(self, token: Any) -> None:
+        try:
+            if token is not None:
+                current.reset(token)
+        except ValueError:  # finished in another context than it was begun in
+            pass
+
+    def item(self) -> None:
+        if self.items is None:
+            self.items = 0
+            self.first_item_ns = recorder.mono_ns() - self.start_ns if self.span else None
+        self.items += 1
+
+    def end(self, error: BaseException | None, result: Any) -> None:
+        if not self.span:
+            return
+        try:
+            self._note_result(error, result)
+        except Exception as fault:
+            _guard.swallow(fault, "tool.capture")
+        post = hooks.get_hooks(self.this.name)
+        duration_ns = recorder.mono_ns() - self.start_ns if post else 0
+        self.this.end(self.scope, self.span, self.start_ns, error, self.more)
+        if post:
+            self._run_post_hooks(duration_ns, error, result)
+
+    def run_pre_hooks(self) -> None:
+        """Let pre-hooks replace the arguments. Raises what they raise, once the call is recorded as cancelled."""
+        if not self.span or not hooks.get_pre_hooks(self.this.name):
+            return
+        try:
+            self.args, self.kwargs = hooks.run_pre_hooks(self._as_hooks_see_it())
+        except BaseException as error:
+            self.more["status"] = "cancelled"
+            self.end(error, None)
+            raise
+
+    def _capture_arguments(self) -> dict[str, Any]:
+        captured = self.this.captured(self.args, self.kwargs, self.instance)
+        return {"arguments": captured} if captured else {}
+
+    def _note_result(self, error: BaseException | None, result: Any) -> None:
+        if self.items is not None:
+            self.more |= {"items": self.items, "first_item_ns": self.first_item_ns}
+        capture = self.this.capture
+        if error is None and capture is not None and _RESULT in capture:
+            self.more["result"] = jsonable(result)
+
+    def _run_post_hooks(self, duration_ns: int, error: BaseException | None, result: Any) -> None:
+        try:
+            from pyjama_instrument.events import ToolEnded  # pydantic is needed only for hooks
+
+            fields = self.this.fields(self.scope, self.span, duration_ns, error, self.more)
+            event = ToolEnded.model_validate(fields | {"ts": recorder.now_us()})
+            hooks.run_post_hooks(self._as_hooks_see_it(event=event, result=result, error=error))
+        except Exception as fault:
+            _guard.swallow(fault, "tool.hooks")
+
+    def _as_hooks_see_it(self, **more: Any) -> hooks.ToolCall:
+        session = self.scope.session
+        return hooks.ToolCall(self.this.name, session.agent, session.id, tuple(self.args), dict(self.kwargs), **more)
+
+
+def _call(this: _Tool, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    call = _Call(this, instance, args, kwargs).begin()
+    call.run_pre_hooks()
+    token = call.enter()
+    try:
+        result = wrapped(*call.args, **call.kwargs)
+    except BaseException as error:
+        call.leave(token)
+        call.end(error, None)
+        raise
+    call.leave(token)
+    if type(result) is CoroutineType:
+        return run_async(lambda: call, result)
+    call.end(None, result)
+    return result
+
+
+def _start_async(this: _Tool, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    call = _Call(this, instance, args, kwargs)
+    if hooks.get_pre_hooks(this.name):
+        return _async_with_pre_hooks(call, wrapped)
+    return _renamed(run_async(call.begin, wrapped(*args, **kwargs)), wrapped)
+
+
+async def _async_with_pre_hooks(call: _Call, wrapped: Any) -> Any:
+    call.begin().run_pre_hooks()
+    return await run_async(lambda: call, wrapped(*call.args, **call.kwargs))
+
+
+def _start_generator(this: _Tool, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    call = _Call(this, instance, args, kwargs)
+    if hooks.get_pre_hooks(this.name):
+        return _generator_with_pre_hooks(call, wrapped)
+    return _renamed(run_generator(call.begin, wrapped(*args, **kwargs)), wrapped)
+
+
+def _generator_with_pre_hooks(call: _Call, wrapped: Any) -> Any:
+    call.begin().run_pre_hooks()
+    return (yield from run_generator(lambda: call, wrapped(*call.args, **call.kwargs)))
+
+
+def _start_async_generator(this: _Tool, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    call = _Call(this, instance, args, kwargs)
+    if hooks.get_pre_hooks(this.name):
+        call.begin().run_pre_hooks()
+        return run_async_generator(lambda: call, wrapped(*call.args, **call.kwargs))
+    return _renamed(run_async_generator(call.begin, wrapped(*args, **kwargs)), wrapped)
+
+
+def _resume_async(this: _Tool, scope: Scope, span: str, start_ns: int, coroutine: Any) -> Any:
+    call = _Call(this, None, (), {})
+    call.scope, call.span, call.start_ns = scope, span, start_ns
+    return _renamed(run_async(lambda: call, coroutine), coroutine)
+
+
+def _renamed(stand_in: Any, original: Any) -> Any:
+    """The coroutine or generator under the host's own name, for tracebacks and warnings."""
+    stand_in.__name__ = getattr(original, "__name__", stand_in.__name__)
+    stand_in.__qualname__ = getattr(original, "__qualname__", stand_in.__qualname__)
+    return stand_in
+
+
+def _default_name(function: Any) -> str:
+    inner = function
+    while hasattr(inner, "func") and not hasattr(inner, "__qualname__"):  # functools.partial
+        inner = inner.func
+    inner = getattr(inner, "__func__", inner)
+    qualified = getattr(inner, "__qualname__", None) or type(inner).__qualname__
+    return check_name(str(qualified).rpartition("<locals>.")[2], "tool name")
+
+
+def _check_capture(capture: object) -> None:
+    if isinstance(capture, bool):
+        return
+    if isinstance(capture, str) or not isinstance(capture, Sequence) or not all(type(key) is str for key in capture):
+        raise ConfigError('capture must be True or a sequence of parameter names, such as ("path", "return")')
+
+
+def _signature(function: Any) -> inspect.Signature:
+    try:
+        return inspect.signature(getattr(function, "__func__", function))
+    except (TypeError, ValueError):
+        raise ConfigError(f"capture needs a signature, and {_default_name(function)} has none") from None
+
+
+def _resolved(capture: Sequence[str] | bool, signature: inspect.Signature) -> frozenset[str]:
+    known = {*signature.parameters, _RESULT}
+    if isinstance(capture, bool):
+        return frozenset(known - {"self", "cls"})
+    asked = {_RESULT if key == "result" and key not in known else key for key in capture}
+    if unknown := asked - known:
+        raise ConfigError(f"capture names no parameter of the function: {', '.join(sorted(unknown))}")
+    return frozenset(asked)
+
+
+def _bind(signature: inspect.Signature, args: Any, kwargs: Any, instance: Any) -> dict[str, Any]:
+    """Arguments by name. wrapt hands a method's instance apart from its arguments."""
+    try:
+        return dict(signature.bind(*args, **kwargs).arguments)
+    except TypeError:
+        return dict(signature.bind(instance, *args, **kwargs).arguments)

@@ -1,0 +1,366 @@
+"""The reader: everything the store knows, without writing to it or locking anything.
+
+What is read is the snapshot plus what the journals hold beyond its offsets, so it is current to the last write
+even when nobody folds. Files may appear, grow, move and vanish meanwhile.
+
+Why nothing is counted twice or missed: the snapshot and its offsets are one file, replaced in one step. A segment
+is moved away only once two generations of the snapshot cover it, so whoever holds one generation finds all the
+segments it needs as long as it has been followed by at most one other. The reader checks that at the end, and
+starts again if it was overtaken.
+"""
+
+from __future__ import annotations
+
+import copy
+import heapq
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from pyjama_instrument import hooks
+from pyjama_instrument._latency import percentile_ms
+from pyjama_instrument._tree import build_tree
+from pyjama_instrument.config import resolve_home
+from pyjama_instrument.document import DashboardData, SessionTree
+from pyjama_instrument.errors import ConfigError, SchemaTooNew, SessionNotFound
+from pyjama_instrument.events import AnyEvent, parse_event
+from pyjama_instrument.fold import new_document, repaired
+from pyjama_instrument.storage._layout import HISTORY, JOURNAL, ORIGINAL_LOCK, PREVIOUS, SegmentName, list_segments
+from pyjama_instrument.storage._scan import Position, catch_up, read_segment
+from pyjama_instrument.storage._snapshot import Snapshot, identity, load, settled
+
+__all__ = ["Reader", "get_dashboard_data", "load_session", "read_metrics", "tail_events"]
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_ATTEMPTS = 10
+_MAX_SPANS = 20_000
+_RATE_SECONDS = 10
+_STALE_LOCK_SECONDS = 10.0
+
+
+class Reader:
+    """A reader that is asked again and again, and reads only what is new each time.
+
+    Not thread-safe: use one from one thread at a time.
+
+    Args:
+        home: the store's directory; by default the one in force. It need not exist.
+
+    Raises:
+        ConfigError: ``home`` cannot be a path.
+        StoreUnavailable: nothing says where the store is.
+    """
+
+    def __init__(self, home: str | os.PathLike[str] | None = None) -> None:
+        self.home = resolve_home(home)
+        self._snapshot: Snapshot | None = None
+
+    def metrics(self) -> dict[str, Any]:
+        """The snapshot document as it would be if everybody's journals were folded this moment.
+
+        Raises:
+            SchemaTooNew: the store was written by a newer version of this package.
+        """
+        return copy.deepcopy(self._document())
+
+    def dashboard(self) -> DashboardData:
+        """What the dashboard shows now.
+
+        A store that does not exist is empty; one written by a newer version is empty too, with a note in
+        ``health``.
+        """
+        try:
+            document, notes = self._document(), self._notes()
+        except SchemaTooNew as error:
+            document, notes = new_document(), [str(error)]
+        return DashboardData.model_validate(_dashboard(document, notes))
+
+    def session(self, session_id: str) -> SessionTree:
+        """The tree of spans of one session, from the history and the journals.
+
+        Raises:
+            SessionNotFound: no such session is known.
+            SchemaTooNew: the store was written by a newer version of this package.
+        """
+        document = self._document()
+        records = [(name.writer, record) for name, record in self._records() if record.get("session") == session_id]
+        summary = document["sessions"].get(session_id)
+        if summary is None and not records:
+            raise SessionNotFound(f"no session {session_id!r:.80} in {self.home}")
+        children = [sid for sid, other in document["sessions"].items() if other.get("parent-session") == session_id]
+        shown = _session(summary) if summary is not None else None
+        return build_tree(session_id, shown, records, children, limit=_MAX_SPANS)
+
+    def tail(self, limit: int = 100) -> list[AnyEvent]:
+        """The last ``limit`` events of all journals, oldest first."""
+        return [event for event in map(_typed, self._latest(limit)) if event is not None]
+
+    # -- the document
+
+    def _document(self) -> dict[str, Any]:
+        """The snapshot with the journals' news folded in. The caller must not change it."""
+        for _ in range(_ATTEMPTS):
+            try:
+                directory = os.open(self.home, _DIRECTORY)
+            except OSError:
+                self._snapshot = None
+                return new_document()
+            try:
+                document = self._read(directory)
+                if document is not None:
+                    return document
+            finally:
+                os.close(directory)
+        return settled(self._snapshot) if self._snapshot is not None else new_document()
+
+    def _read(self, directory: int) -> dict[str, Any] | None:
+        """One attempt; None if folds went on so fast meanwhile that a segment may have been missed."""
+        held = self._snapshot
+        if held is None or held.state != "whole" or held.identity != identity(directory):
+            held = self._snapshot = load(directory)
+        try:
+            journal = os.open(JOURNAL, _DIRECTORY, dir_fd=directory)
+        except OSError:
+            return repaired(settled(held))
+        try:
+            catch_up(held.document, journal)
+        except BaseException:
+            self._snapshot = None  # half done
+            raise
+        finally:
+            os.close(journal)
+        overtaken = held.identity not in (identity(directory), identity(directory, PREVIOUS))
+        return None if overtaken else repaired(settled(held))
+
+    def _notes(self) -> list[str]:
+        notes = []
+        state = self._snapshot.state if self._snapshot else "absent"
+        if state == "corrupt":
+            notes.append("metrics.json cannot be read; shown is what the generation before it and the journals say")
+        try:
+            held_for = time.time() - os.stat(os.path.join(self.home, ORIGINAL_LOCK)).st_mtime
+        except OSError:
+            return notes
+        if held_for > _STALE_LOCK_SECONDS:
+            notes.append(f"metrics.lock has been there for {held_for:.0f} s: metrics.json is not being updated")
+        return notes
+
+    # -- single events
+
+    def _records(self) -> Iterator[tuple[SegmentName, dict[str, Any]]]:
+        """All records of the history, then of the journals; a segment that moves meanwhile is read once."""
+        seen: set[SegmentName] = set()
+        for _ in range(2):  # a second look: what was in neither place may have moved between the two listings
+            for place in (JOURNAL, HISTORY):
+                for name, records in self._segments_in(place, seen):
+                    for record in records:
+                        yield name, record
+
+    def _segments_in(self, place: str, seen: set[SegmentName]) -> Iterator[tuple[SegmentName, list[dict[str, Any]]]]:
+        try:
+            directory = os.open(os.path.join(self.home, place), _DIRECTORY)
+        except OSError:
+            return
+        try:
+            for name in list_segments(directory):
+                records: list[dict[str, Any]] = []
+                if name not in seen and read_segment(directory, name, Position(), records.extend) is not None:
+                    seen.add(name)
+                    yield name, records
+        finally:
+            os.close(directory)
+
+    def _latest(self, limit: int) -> list[dict[str, Any]]:
+        records = (record for _, record in self._records() if type(record.get("ts")) is int)
+        return sorted(heapq.nlargest(limit, records, key=_ts), key=_ts)
+
+
+def get_dashboard_data(home: str | os.PathLike[str] | None = None) -> DashboardData:
+    """What the dashboard shows now: agents, sessions, metrics, activity log. See :class:`DashboardData`.
+
+    A program that asks repeatedly should keep a :class:`Reader`.
+
+    Raises:
+        ConfigError: ``home`` cannot be a path.
+        StoreUnavailable: nothing says where the store is.
+    """
+    return Reader(home).dashboard()
+
+
+def read_metrics(home: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+    """The content of ``metrics.json``, brought up to date with the journals in memory.
+
+    Raises:
+        ConfigError: ``home`` cannot be a path.
+        SchemaTooNew: the store was written by a newer version of this package.
+        StoreUnavailable: nothing says where the store is.
+    """
+    return Reader(home).metrics()
+
+
+def load_session(session_id: str, home: str | os.PathLike[str] | None = None) -> SessionTree:
+    """The tree of spans of one session.
+
+    Raises:
+        ConfigError: an argument has the wrong type.
+        SessionNotFound: no such session is known.
+        SchemaTooNew: the store was written by a newer version of this package.
+        StoreUnavailable: nothing says where the store is.
+    """
+    if not isinstance(session_id, str):
+        raise ConfigError(f"a session id is a string, not {type(session_id).__name__}")
+    return Reader(home).session(session_id)
+
+
+def tail_events(
+    home: str | os.PathLike[str] | None = None,
+    *,
+    limit: int | None = 100,
+    follow: bool = False,
+    poll_seconds: float = 0.25,
+    stop: Callable[[], bool] | None = None,
+) -> Iterator[AnyEvent]:
+    """The last events of all processes in the order of their times and, if asked, new ones as they come.
+
+    Args:
+        home: the store's directory; by default the one in force.
+        limit: how many past events to begin with; None for all there are.
+        follow: go on with new events; each is given once, in the order of its process.
+        poll_seconds: how often to look for new events.
+        stop: asked at each look; following ends when it answers True.
+
+    Raises:
+        ConfigError: an argument has the wrong type.
+        StoreUnavailable: nothing says where the store is.
+    """
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+        raise ConfigError(f"limit must be a number of events or None, not {limit!r:.40}")
+    if isinstance(poll_seconds, bool) or not isinstance(poll_seconds, int | float) or not poll_seconds >= 0:
+        raise ConfigError(f"poll_seconds must be a number of seconds, not {poll_seconds!r:.40}")
+    return _tail(_Follower(resolve_home(home)), limit, follow, poll_seconds, stop or (lambda: False))
+
+
+def _tail(
+    follower: _Follower, limit: int | None, follow: bool, poll_seconds: float, stop: Callable[[], bool]
+) -> Iterator[AnyEvent]:
+    past = sorted(follower.news(places=(JOURNAL, HISTORY)), key=_ts)
+    yield from filter(None, map(_typed, past if limit is None else past[len(past) - limit :] if limit else []))
+    while follow and not stop():
+        news = sorted(follower.news(places=(JOURNAL,)), key=_ts)
+        yield from filter(None, map(_typed, news))
+        if not news:
+            time.sleep(poll_seconds)
+
+
+class _Follower:
+    """Remembers how far each segment was read."""
+
+    def __init__(self, home: str) -> None:
+        self._home = home
+        self._positions: dict[SegmentName, Position] = {}
+
+    def news(self, places: tuple[str, ...]) -> list[dict[str, Any]]:
+        """Records not given before. A segment that moves to the history is read to its end there."""
+        records: list[dict[str, Any]] = []
+        listed: set[SegmentName] = set()
+        for place in places:
+            listed |= self._read_place(place, records)
+        moved = [name for name, position in self._positions.items() if name not in listed and not position.sealed]
+        if moved:
+            self._read_place(HISTORY, records, only=set(moved))
+        return [record for record in records if type(record.get("ts")) is int]
+
+    def _read_place(self, place: str, records: list[dict[str, Any]], only: set[SegmentName] | None = None) -> Any:
+        try:
+            directory = os.open(os.path.join(self._home, place), _DIRECTORY)
+        except OSError:
+            return set()
+        try:
+            names = [name for name in list_segments(directory) if only is None or name in only]
+            for name in names:
+                position = self._positions.setdefault(name, Position())
+                if not position.sealed:
+                    read_segment(directory, name, position, records.extend)
+            return set(names)
+        finally:
+            os.close(directory)
+
+
+def _ts(record: dict[str, Any]) -> int:
+    return int(record["ts"])
+
+
+def _typed(record: dict[str, Any]) -> AnyEvent | None:
+    try:
+        return parse_event(record)
+    except ValidationError:
+        return None
+
+
+# -- from the document to the dashboard's shape
+
+
+def _dashboard(document: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    now_ms = time.time_ns() // 1_000_000
+    agents = document["agents"]
+    health = document["health"]
+    return {
+        "agents": {name: _agent(entry) for name, entry in agents.items()},
+        "sessions": {sid: _session(session) for sid, session in document["sessions"].items()},
+        "specs": document["specs"],
+        "metrics": {
+            "global": _global(document, now_ms),
+            "tools": {name: _rates(entry) for name, entry in document["tools"].items()},
+            "agents": {name: _rates(entry["calls"]) for name, entry in agents.items() if "calls" in entry},
+        },
+        "recent-logs": document["recent-logs"],
+        "hooks": {"registered": hooks.registered()},
+        "health": health | {"notes": [*notes, *_health_notes(health)]},
+        "timestamp": now_ms,
+    }
+
+
+def _agent(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key != "calls"}
+
+
+def _session(session: dict[str, Any]) -> dict[str, Any]:
+    in_flight = [{"span": span} | call for span, call in session["in-flight"].items()]
+    return session | {"in-flight": in_flight}
+
+
+def _rates(counts: dict[str, Any]) -> dict[str, Any]:
+    count, total_ms = counts.get("count", 0), counts.get("total-duration", 0.0)
+    buckets = counts.get("latency", {}).get("buckets", {})
+    shown = {key: value for key, value in counts.items() if key not in ("latency", "durations")}
+    for key, fraction in (("p50-ms", 0.5), ("p95-ms", 0.95), ("p99-ms", 0.99)):
+        shown[key] = percentile_ms(buckets, fraction)
+    if count:
+        shown["success-rate"] = counts.get("success", 0) / count
+        shown["avg-duration-ms"] = total_ms / count
+    return shown
+
+
+def _global(document: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    shown = _rates(document["global"])
+    total_ms = shown.get("total-duration", 0.0)
+    shown["throughput"] = shown.get("count", 0) / (total_ms / 1000) if total_ms else None
+    newest = now_ms // 1000
+    rate = document["rate"]
+    calls = sum(rate.get(str(second), 0) for second in range(newest - _RATE_SECONDS, newest))
+    shown["calls-per-second"] = calls / _RATE_SECONDS
+    return shown
+
+
+def _health_notes(health: dict[str, Any]) -> list[str]:
+    notes = []
+    if torn := health.get("torn"):
+        notes.append(f"{torn} damaged records were skipped")
+    for reason, count in health.get("dropped", {}).items():
+        notes.append(f"{count} events could not be recorded ({reason})")
+    for what, count in health.get("overflow", {}).items():
+        notes.append(f"{count} events of {what} beyond the limit are counted under __other__")
+    return notes

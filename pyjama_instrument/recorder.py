@@ -1,0 +1,505 @@
+"""The recorder: takes encoded events, writes them to this process's journal, and has them folded.
+
+One per process. Nothing here raises into the caller and nothing on the way of an event takes a lock that another
+process can hold; what cannot be written is dropped *and counted*. The journal is opened at the first event, the
+flusher thread started with it. A fork stops the flusher before and starts it again after; the child begins a
+journal of its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import os
+import platform
+import secrets
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+from pyjama_instrument import _guard
+from pyjama_instrument._context import Scope, SessionState
+from pyjama_instrument._flusher import Flusher
+from pyjama_instrument._ids import Ids
+from pyjama_instrument.config import disabled_by_environment, resolve_home, set_home
+from pyjama_instrument.errors import ConfigError, PyjamaError
+from pyjama_instrument.storage._codec import encode, tool_prefix
+from pyjama_instrument.storage._layout import SCHEMA, SNAPSHOT, SegmentName
+from pyjama_instrument.storage._store import Store
+from pyjama_instrument.storage.journal import SEGMENT_BYTES, Journal
+
+__all__ = ["Call", "Recorder", "configure", "flush", "is_worker", "recorder", "reset_for_testing"]
+
+Call = tuple[int, SessionState, str, str]
+"""A call under way: monotonic start in ns, session, parent span, tool."""
+
+_ANNOUNCE_AFTER_NS = 250_000_000
+_BUSY_SECONDS = 0.25
+_IDLE_SECONDS = 0.5
+_FOLD_SECONDS = 0.5
+_REOPEN_SECONDS = 0.5
+_EXIT_WAIT_SECONDS = 0.01
+
+_SECRET_OPTION = ("key", "token", "secret", "passw", "auth", "credential")
+
+
+class Recorder:
+    """The process's way into the store.
+
+    Attributes:
+        enabled: False makes every decorated function behave as undecorated, at once.
+        epoch: generation of the process; one more in each forked child.
+        in_flight: calls under way, by span.
+        announced: spans in ``in_flight`` whose ``tool.started`` the flusher wrote late; see :meth:`settle`.
+        open_sessions: sessions that this process has started and not ended.
+    """
+
+    def __init__(self) -> None:
+        self.enabled = not disabled_by_environment()
+        self.epoch = 0
+        self.ids = Ids()
+        self.wall_ns = time.time_ns
+        self.mono_ns = time.perf_counter_ns
+        self._hooked = False
+        self._writer = ""
+        self._segment = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        """The state of a process that has recorded nothing yet."""
+        self.fd = -1  # the journal's descriptor while all is well, else -1: then every write takes the slow way
+        self.dirty = False
+        self.in_flight: dict[str, Call] = {}
+        self.announced: set[str] = set()
+        self.open_sessions: dict[str, SessionState] = {}
+        self.ambient: Scope | None = None
+        self.settle = threading.RLock()
+        self._lock = threading.RLock()
+        self._journal: Journal | None = None
+        self._flusher: Flusher | None = None
+        self._opening = False
+        self._pending: list[bytes] = []
+        self._ragged = False
+        self._dropped: dict[str, int] = {}
+        self._reopen_at = 0
+        self._fold_at = 0
+
+    # -- recording
+
+    def emit(self, line: bytes) -> None:
+        """Append one encoded event to the journal. Never raises; drops the event and counts it if it must."""
+        try:
+            if os.write(self.fd, line) == len(line):
+                self.dirty = True
+                return
+            reason = "short-write"
+        except OSError as error:
+            reason = _reason(error)
+        try:
+            self._emit_slowly(line, reason)
+        except Exception as error:
+            _guard.swallow(error, "recorder.emit")
+            self._drop("internal")
+
+    def record(self, event: dict[str, Any]) -> None:
+        """Append an event given as a dictionary of JSON-safe values."""
+        if not self.enabled:
+            return
+        try:
+            line = encode(event)
+        except Exception as error:
+            _guard.swallow(error, "recorder.record")
+            self._drop("unencodable")
+            return
+        self.emit(line)
+
+    def now_us(self) -> int:
+        """The time now, in µs since the epoch."""
+        return self.wall_ns() // 1000
+
+    def _emit_slowly(self, line: bytes, reason: str) -> None:
+        with self._lock:
+            if self._opening:  # a signal handler or a finalizer interrupted the opening, in this very thread
+                self._pending.append(line)
+                return
+            if self.fd != -1 or self._ragged:
+                self._ragged = True
+                self.fd = -1
+                if self._journal is not None and not self._journal.is_ours():
+                    self._close_journal()
+            if reason == "short-write":  # half of it is in the file: that half will be skipped as torn
+                self._drop(reason)
+                return
+            if self._journal is None and not self._open():
+                self._drop("unavailable")
+                return
+            self._write_again(line)
+
+    def _write_again(self, line: bytes) -> None:
+        assert self._journal is not None
+        data = b"\n" + line if self._ragged else line
+        try:
+            written = os.write(self._journal.fd, data)
+        except OSError as error:
+            self._ragged = True
+            self._drop(_reason(error))
+            return
+        if written != len(data):
+            self._ragged = True
+            self._drop("short-write")
+            return
+        self.fd, self._ragged, self.dirty = self._journal.fd, False, True
+        self._report_drops()
+
+    def _drop(self, reason: str) -> None:
+        self._dropped[reason] = self._dropped.get(reason, 0) + 1
+        _guard.say_once(f"drop {reason}", f"events are being dropped ({reason}); the program goes on (said once)")
+
+    def _report_drops(self) -> None:
+        dropped, self._dropped = self._dropped, {}
+        for reason, count in dropped.items():
+            self.record({"kind": "writer.dropped", "ts": self.now_us(), "count": count, "reason": reason})
+
+    # -- opening
+
+    def _open(self) -> bool:
+        if time.monotonic_ns() < self._reopen_at:
+            return False
+        self._opening = True
+        try:
+            store = Store(resolve_home())
+            try:
+                self._writer = self._writer or secrets.token_hex(8)
+                self._segment += 1
+                self._journal = Journal(store, SegmentName(self._writer, self._segment), self._header)
+            except BaseException:
+                store.close()
+                raise
+        except (PyjamaError, OSError) as error:
+            self._reopen_at = time.monotonic_ns() + int(_REOPEN_SECONDS * 1e9)
+            _guard.say_once("unavailable", f"nothing is recorded: {error}")
+            return False
+        finally:
+            self._opening = False
+        self.fd, self._ragged, self.dirty = self._journal.fd, False, True
+        self._announce_again()
+        pending, self._pending = self._pending, []
+        for line in pending:
+            self.emit(line)
+        self._report_drops()
+        self._start_flusher()
+        return True
+
+    def _close_journal(self) -> None:
+        self.fd = -1
+        if self._journal is not None:
+            self._segment = self._journal.name.number
+            self._journal.close()
+            self._journal.store.close()
+            self._journal = None
+
+    def _header(self, name: SegmentName) -> bytes:
+        return encode(
+            {
+                "kind": "writer.opened",
+                "ts": self.now_us(),
+                "schema_version": SCHEMA,
+                "writer": name.writer,
+                "segment": name.number,
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "python": platform.python_version(),
+                "argv": _presentable(sys.argv),
+                "started": self.now_us(),
+            }
+        )
+
+    def _announce_again(self) -> None:
+        """In a new journal after the old one was removed: the sessions and calls that are under way."""
+        for state in list(self.open_sessions.values()):
+            for record in list(state.standing.values()):
+                self.record(record)
+        for span in list(self.announced):
+            if call := self.in_flight.get(span):
+                self._announce(span, call)
+
+    # -- the flusher
+
+    def _start_flusher(self) -> None:
+        self._hook_into_process()
+        if self._flusher is None:
+            with contextlib.suppress(RuntimeError):  # the interpreter is shutting down: no more threads
+                self._flusher = Flusher(self._tick)
+
+    def _tick(self) -> float:
+        """What the flusher does; returns the seconds until it should be done again."""
+        try:
+            self._mind_the_journal()
+            self._announce_slow_calls()
+            if self.dirty and self.mono_ns() >= self._fold_at:
+                self._fold()
+        except Exception as error:
+            _guard.swallow(error, "recorder.flusher")
+        return _BUSY_SECONDS if self.dirty or len(self.in_flight) > len(self.announced) else _IDLE_SECONDS
+
+    def _mind_the_journal(self) -> None:
+        with self._lock:
+            journal = self._journal
+            if journal is None:
+                if self.open_sessions:
+                    self._open()
+            elif not journal.is_ours():
+                self._close_journal()
+                self._open()
+            elif journal.size() > SEGMENT_BYTES:
+                journal.rotate()
+
+    def _announce_slow_calls(self) -> None:
+        horizon = self.mono_ns() - _ANNOUNCE_AFTER_NS
+        for span, call in list(self.in_flight.items()):
+            if call[0] < horizon and span not in self.announced:
+                with self.settle:
+                    self.announced.add(span)
+                    if span in self.in_flight:
+                        self._announce(span, call)
+                    else:
+                        self.announced.discard(span)
+
+    def _announce(self, span: str, call: Call) -> None:
+        start_ns, session, parent, tool = call
+        ago_us = (self.mono_ns() - start_ns) // 1000
+        self.emit(self.tool_started(session, tool, parent, span, self.now_us() - ago_us))
+
+    def tool_started(self, session: SessionState, tool: str, parent: str, span: str, ts: int) -> bytes:
+        """The line that says a call began at ``ts``."""
+        prefix = tool_prefix("tool.started", session.agent, session.id, tool)
+        return f'{prefix}"parent":"{parent}","span":"{span}","ts":{ts}}}\n'.encode("ascii")
+
+    def _fold(self) -> None:
+        from pyjama_instrument.storage.compaction import compact  # filelock and json are needed only from here on
+
+        journal, flusher = self._journal, self._flusher
+        if journal is None or flusher is None:
+            return
+        if _age_seconds(journal.store) < _FOLD_SECONDS * 0.8:
+            return  # somebody has just folded: the next turn is soon enough
+        self.dirty = False
+        outcome = "busy"
+        try:
+            outcome = compact(journal.store, should_stop=flusher.stopping)
+        finally:
+            if outcome != "current":  # fold until nothing is new: whoever lost the race relies on the winner
+                self.dirty = True
+            self._fold_at = self.mono_ns() + int(_FOLD_SECONDS * 1e9)
+
+    def move(self) -> None:
+        """Go on in another store, if the settings lead to another one now."""
+        with self._lock:
+            if self._journal is not None and self._journal.store.path != resolve_home():
+                self._close_journal()
+                self._reopen_at = 0
+                self._open()
+
+    def wake(self) -> None:
+        """Have the flusher look now."""
+        if self._flusher is not None:
+            self._flusher.wake()
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Fold now what is recorded so far. Returns whether that was done within ``timeout`` seconds."""
+        from pyjama_instrument.storage.compaction import compact
+
+        deadline = time.monotonic() + timeout
+        while (journal := self._journal) is not None:
+            remaining = max(0.0, deadline - time.monotonic())
+            try:
+                outcome = compact(journal.store, wait_seconds=remaining, original_wait_seconds=remaining)
+            except Exception as error:
+                _guard.swallow(error, "recorder.flush")
+                return False
+            if outcome != "busy":
+                return not self._dropped
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.01)
+        return not self._dropped
+
+    # -- fork and exit
+
+    def _hook_into_process(self) -> None:
+        if not self._hooked:
+            self._hooked = True
+            atexit.register(self._at_exit)
+            os.register_at_fork(
+                before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork_in_child
+            )
+        self._hook_into_multiprocessing()
+
+    def _hook_into_multiprocessing(self) -> None:
+        # A worker of multiprocessing leaves by os._exit and runs only the finalizers of multiprocessing.util.
+        util = sys.modules.get("multiprocessing.util")
+        if util is not None and is_worker():
+            util.Finalize(None, self._at_exit, exitpriority=-100)
+
+    def _before_fork(self) -> None:
+        while True:
+            if (flusher := self._flusher) is not None and not flusher.is_this_thread():
+                flusher.stop()
+            self._lock.acquire()
+            self.settle.acquire()
+            if self._flusher is flusher:
+                self._flusher = None
+                self._had_flusher = flusher is not None
+                return
+            self.settle.release()
+            self._lock.release()
+
+    def _after_fork(self) -> None:
+        if self._had_flusher:
+            self._start_flusher()
+        self.settle.release()
+        self._lock.release()
+
+    def _after_fork_in_child(self) -> None:
+        if self._journal is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._journal.fd)  # only that: the lock is the parent's
+            self._journal.store.close()
+        self.epoch += 1
+        self.ids.reseed()
+        self._writer, self._segment = "", 0
+        self._begin()
+
+    def _at_exit(self) -> None:
+        try:
+            if self._flusher is not None:
+                self._flusher.stop()
+                self._flusher = None
+            self._end_implicit()
+            if self._journal is not None and self.dirty:
+                from pyjama_instrument.storage.compaction import compact
+
+                compact(self._journal.store, wait_seconds=_EXIT_WAIT_SECONDS, original_wait_seconds=0.0)
+            if lost := sum(self._dropped.values()):
+                _guard.say_once("lost", f"{lost} events could not be recorded: {self._dropped}")
+        except Exception as error:
+            _guard.swallow(error, "recorder.exit")
+
+    def start_session(self, state: SessionState, **details: Any) -> None:
+        """Record that a session of this process began."""
+        base = {"kind": "session.started", "agent": state.agent, "session": state.id, "span": state.span}
+        state.standing["start"] = base | {"ts": self.now_us()} | details
+        self.record(state.standing["start"])
+        self.open_sessions[state.id] = state  # only now: a journal opened meanwhile tells again what is in here
+
+    def end_session(self, state: SessionState, status: str, error: dict[str, Any] | None = None) -> None:
+        """Record that a session ended; nothing happens if this process did not start it, or has ended it before."""
+        if self.open_sessions.pop(state.id, None) is None:
+            return
+        ended = {"kind": "session.ended", "agent": state.agent, "session": state.id, "span": state.span}
+        duration_ns = max(0, self.mono_ns() - state.started_ns)
+        details: dict[str, Any] = {"ts": self.now_us(), "duration_ns": duration_ns, "status": status}
+        self.record(ended | details | ({"error": error} if error else {}))
+        self.wake()
+
+    def _end_implicit(self) -> None:
+        """The sessions that end with the program; they failed if an exception ended it."""
+        failure = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+        for state in list(self.open_sessions.values()):
+            if state.standing["start"].get("implicit"):
+                error = {"type": type(failure).__qualname__, "message": _message(failure)} if failure else None
+                self.end_session(state, "failed" if failure else "completed", error)
+
+
+def is_worker() -> bool:
+    """Whether this process was started by ``multiprocessing``."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and process.parent_process() is not None
+
+
+def _reason(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, "OSError")
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)[:1000]
+    except Exception:  # __str__ is the host's code
+        return ""
+
+
+def _age_seconds(store: Store) -> float:
+    try:
+        return time.time() - os.stat(SNAPSHOT, dir_fd=store.fd).st_mtime
+    except OSError:
+        return float("inf")
+
+
+def _presentable(argv: list[str]) -> list[str]:
+    """The command line without the values of options that look like secrets, each argument cut to 256 characters."""
+    shown, hide = [], False
+    for argument in map(str, argv[:64]):
+        name, equals, _ = argument.partition("=")
+        secret = name.startswith("-") and any(word in name.lower() for word in _SECRET_OPTION)
+        text = "…" if hide and not argument.startswith("-") else f"{name}=…" if secret and equals else argument
+        hide = secret and not equals
+        shown.append(text[:256].encode("utf-8", "replace").decode("utf-8"))
+    return shown
+
+
+recorder = Recorder()
+
+
+def configure(*, home: str | os.PathLike[str] | None = None, enabled: bool | None = None) -> None:
+    """Change settings of this process; an argument left out leaves its setting as it is.
+
+    Args:
+        home: the store's directory, instead of ``PYJAMA_HOME`` or ``~/.pyjama``. What was recorded before stays
+            where it is; sessions that are open are told again in the new place.
+        enabled: False switches all recording off, True on.
+
+    Raises:
+        ConfigError: an argument has the wrong type.
+    """
+    if enabled is not None:
+        if not isinstance(enabled, bool):
+            raise ConfigError(f"enabled must be True or False, not {type(enabled).__name__}")
+        recorder.enabled = enabled
+    if home is not None:
+        set_home(home)
+        recorder.move()
+
+
+def flush(timeout: float = 5.0) -> bool:
+    """Bring ``metrics.json`` up to date with everything recorded so far, by this process and all others.
+
+    Never needed for the dashboard, which reads what is not folded yet by itself.
+
+    Args:
+        timeout: how long to wait for another process that is at it, in seconds.
+
+    Returns:
+        Whether all that this process has recorded is in the snapshot; False if events were dropped or the
+        snapshot could not be written in time.
+
+    Raises:
+        ConfigError: ``timeout`` is not a number of seconds.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
+        raise ConfigError(f"timeout must be a number of seconds, not {timeout!r:.40}")
+    return recorder.flush(timeout)
+
+
+def reset_for_testing(home: str | os.PathLike[str] | None = None) -> None:
+    """Forget everything this process has recorded, and go on in ``home``; None goes back to the environment."""
+    if recorder._flusher is not None:
+        recorder._flusher.stop()
+    set_home(home)
+    recorder._close_journal()
+    recorder._writer, recorder._segment = "", 0
+    recorder.epoch += 1
+    recorder._begin()
+    recorder.enabled = not disabled_by_environment()

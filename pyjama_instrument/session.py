@@ -1,0 +1,427 @@
+"""Agent sessions: one run of one agent, as a context manager, a decorator, or both.
+
+A session ends as ``completed``, ``failed`` (an exception left the block), ``cancelled`` (``CancelledError``,
+``KeyboardInterrupt``, ``GeneratorExit``) or, if its process dies first, as ``crashed``. Sessions nest: one started
+inside another is its child, in the same process or in one that got ``env()``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import os
+import re
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any, Generic, ParamSpec, TypeVar
+from urllib.parse import quote, unquote
+
+import wrapt
+
+from pyjama_instrument import _guard
+from pyjama_instrument._capture import error_info, jsonable
+from pyjama_instrument._context import Scope, SessionState, current
+from pyjama_instrument._drive import kind_of, run, run_async, run_async_generator, run_generator
+from pyjama_instrument.config import MAX_NAME, check_name, clean_text, resolve_home
+from pyjama_instrument.errors import ConfigError
+from pyjama_instrument.recorder import is_worker, recorder
+
+__all__ = ["Session", "agent_session", "ambient", "current_session", "outcome"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
+
+_CANCELLED = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
+_PARENT = re.compile(r"([0-9a-f]{32})-([0-9a-f]{16})")
+
+
+class Session:
+    """A run that is under way. What ``with agent_session(...)`` gives, and :func:`current_session`."""
+
+    __slots__ = ("_ending", "_state")
+
+    def __init__(self, state: SessionState) -> None:
+        self._state = state
+        self._ending: tuple[str, dict[str, Any] | None] | None = None
+
+    @property
+    def id(self) -> str:
+        """32 hexadecimal digits; also the W3C trace id."""
+        return self._state.id
+
+    @property
+    def agent(self) -> str:
+        """The agent's name."""
+        return self._state.agent
+
+    @property
+    def span(self) -> str:
+        """The innermost open span of the running code in this session; its root span elsewhere."""
+        scope = current.get()
+        return scope.span if scope is not None and scope.session.id == self.id else self._state.span
+
+    def __repr__(self) -> str:
+        return f"<Session {self.agent!r} {self.id}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Session) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def step(self, name: str) -> Step:
+        """A named step, for ``with`` or ``async with``; it ends as ``ok``, ``error`` or ``cancelled``.
+
+        Raises:
+            ConfigError: the name is not a string of 1 to 256 characters.
+        """
+        return Step(self, check_name(name, "step name"))
+
+    def workflow(self, steps: Sequence[str]) -> None:
+        """Declare the steps this run means to take, in order; a later call replaces an earlier one.
+
+        Raises:
+            ConfigError: not a sequence of step names.
+        """
+        self._tell("workflow", "workflow.declared", steps=_checked_steps(steps))
+
+    def annotate(self, **attributes: Any) -> None:
+        """Set attributes such as ``tokens=1234``; a later value of the same name replaces an earlier one.
+
+        Values are made JSON-safe and cut to a bounded size.
+        """
+        known = self._state.standing.get("attributes", {}).get("attributes", {})
+        news = jsonable(attributes)
+        self._tell("attributes", "annotated", span=self._state.span, attributes=news)
+        if self._state.standing:
+            self._state.standing["attributes"]["attributes"] = known | news
+
+    def fail(self, error: BaseException | str) -> None:
+        """Have the session end as ``failed`` although no exception leaves the block."""
+        if isinstance(error, BaseException):
+            self._ending = ("failed", error_info(error))
+        else:
+            self._ending = ("failed", {"type": "", "message": jsonable(str(error))})
+
+    def cancel(self) -> None:
+        """Have the session end as ``cancelled`` although no exception leaves the block."""
+        self._ending = ("cancelled", None)
+
+    def env(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
+        """An environment for child processes: what they record belongs to this session.
+
+        Args:
+            base: what to add to; by default this process's own environment.
+
+        Returns:
+            A new dictionary with ``TRACEPARENT`` (W3C Trace Context) and ``PYJAMA_*`` set.
+        """
+        span = self.span
+        return dict(os.environ if base is None else base) | {
+            "TRACEPARENT": f"00-{self.id}-{span}-01",
+            "PYJAMA_PARENT": f"{self.id}-{span}",
+            "PYJAMA_AGENT": quote(self.agent),
+            "PYJAMA_HOME": resolve_home(),
+        }
+
+    def bind(self, function: Callable[P, R]) -> Callable[P, R]:
+        """``function`` made to run inside this session, wherever it is called.
+
+        For thread pools and, since the result can be pickled if ``function`` can, for process pools of any start
+        method: ``pool.submit(run.bind(work), item)``.
+        """
+        return _Bound(function, self.agent, self.id, self.span)
+
+    def _tell(self, key: str, kind: str, **details: Any) -> None:
+        """Record an event that describes the session as it stands."""
+        state = self._state
+        record = {"kind": kind, "ts": recorder.now_us(), "agent": state.agent, "session": state.id} | details
+        if state.standing:
+            state.standing[key] = record
+        recorder.record(record)
+
+    def _end(self, error: BaseException | None) -> None:
+        status, info = ("completed", None) if error is None else outcome(error)
+        if status == "ok":
+            status = "completed"
+        elif status == "error":
+            status = "failed"
+        elif status == "completed" and self._ending is not None:
+            status, info = self._ending
+        recorder.end_session(self._state, status, info)
+
+
+class Step:
+    """A step of a session; enter it once, with ``with`` or ``async with``."""
+
+    __slots__ = ("_name", "_parent", "_session", "_span", "_started_ns", "_token")
+
+    def __init__(self, session: Session, name: str) -> None:
+        self._session = session
+        self._name = name
+        self._token: Token[Scope | None] | None = None
+
+    def __enter__(self) -> Session:
+        state = self._session._state
+        self._parent = self._session.span
+        self._span = recorder.ids.span()
+        self._started_ns = recorder.mono_ns()
+        self._token = current.set(Scope(state, self._span))
+        self._session._tell(self._span, "step.started", step=self._name, parent=self._parent, span=self._span)
+        return self._session
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        state = self._session._state
+        _leave(self._token)
+        state.standing.pop(self._span, None)
+        status, info = ("ok", None) if error is None else outcome(error)
+        record = {
+            "kind": "step.ended", "ts": recorder.now_us(), "agent": state.agent, "session": state.id,
+            "step": self._name, "parent": self._parent, "span": self._span,
+            "duration_ns": recorder.mono_ns() - self._started_ns, "status": status,
+        }  # fmt: skip
+        recorder.record(record | ({"error": info} if info else {}))
+
+    async def __aenter__(self) -> Session:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+
+class agent_session:  # noqa: N801  # reads as a verb at the place of use, like contextlib's managers
+    """A run of the agent ``name``: ``with``, ``async with``, or a decorator (each call is a run of its own).
+
+    One object may be used any number of times, also at once in several threads and tasks.
+
+    Args:
+        name: the agent's name, 1 to 256 characters.
+        workflow: the steps the run means to take, in order.
+        tags: key-value pairs to find the run by.
+        spec: the agent's configuration, shown with the agent.
+
+    Raises:
+        ConfigError: an argument is of the wrong kind.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        workflow: Sequence[str] | None = None,
+        tags: Mapping[str, Any] | None = None,
+        spec: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._name = check_name(name, "agent name")
+        self._workflow = None if workflow is None else _checked_steps(workflow)
+        self._under_way: list[_Run] = []
+        self._details: dict[str, Any] = {}
+        for key, value in (("tags", tags), ("spec", spec)):
+            if value is not None:
+                if not isinstance(value, Mapping):
+                    raise ConfigError(f"{key} must be a mapping, not {type(value).__name__}")
+                self._details[key] = jsonable(dict(value))
+
+    def __enter__(self) -> Session:
+        return self._begin().session
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        entered = _entered.get()
+        mine = [run_ for run_ in entered if run_.owner is self] or self._under_way  # or entered in another context
+        if mine:
+            run_ = mine[-1]
+            self._under_way.remove(run_)
+            _entered.set(tuple(other for other in entered if other is not run_))
+            run_.leave(run_.token)
+            run_.end(error, None)
+
+    async def __aenter__(self) -> Session:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def __call__(self, function: F) -> F:
+        """Decorate a function of any kind: each call is a session.
+
+        Raises:
+            ConfigError: not a function.
+        """
+        if not callable(function) and not isinstance(function, classmethod | staticmethod):
+            raise ConfigError(f"agent_session decorates functions, not {type(function).__name__}")
+        if isinstance(function, type):
+            raise ConfigError("agent_session decorates functions; decorate the class's methods instead")
+        kind = kind_of(function)
+
+        def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+            if kind == "async":
+                return run_async(self._start, wrapped(*args, **kwargs))
+            if kind == "generator":
+                return run_generator(self._start, wrapped(*args, **kwargs))
+            if kind == "async generator":
+                return run_async_generator(self._start, wrapped(*args, **kwargs))
+            return run(self._start, wrapped, args, kwargs)
+
+        return wrapt.FunctionWrapper(function, wrapper)  # type: ignore[return-value]  # behaves as F
+
+    def _begin(self) -> _Run:
+        run_ = self._start()
+        run_.token = run_.enter()
+        self._under_way.append(run_)
+        _entered.set((*_entered.get(), run_))
+        return run_
+
+    def _start(self) -> _Run:
+        outer = current.get() or recorder.ambient or _inherited()
+        if outer is not None and outer is recorder.ambient and outer.session.standing:
+            outer = None  # the implicit session is for calls that have no other: it is nobody's parent
+        ids = recorder.ids
+        state = SessionState(id=ids.trace(), agent=self._name, span=ids.span(), started_ns=recorder.mono_ns())
+        details = dict(self._details)
+        if outer is not None:
+            details |= {"parent_session": outer.session.id, "parent": outer.span}
+        recorder.start_session(state, **details)
+        session = Session(state)
+        if self._workflow is not None:
+            session.workflow(self._workflow)
+        return _Run(self, session)
+
+
+class _Run:
+    """A session under way, as an activity of the drivers."""
+
+    __slots__ = ("owner", "scope", "session", "token")
+
+    def __init__(self, owner: agent_session, session: Session) -> None:
+        self.owner = owner
+        self.session = session
+        self.scope = Scope(session._state, session._state.span)
+        self.token: Token[Scope | None] | None = None
+
+    def enter(self) -> Token[Scope | None]:
+        return current.set(self.scope)
+
+    def leave(self, token: Token[Scope | None] | None) -> None:
+        _leave(token)
+
+    def item(self) -> None:
+        pass
+
+    def end(self, error: BaseException | None, result: Any) -> None:
+        try:
+            self.session._end(error)
+        except Exception as fault:
+            _guard.swallow(fault, "session.end")
+
+
+_entered: ContextVar[tuple[_Run, ...]] = ContextVar("pyjama_entered", default=())
+
+
+class _Bound(Generic[P, R]):
+    """A function tied to a session, picklable."""
+
+    def __init__(self, function: Callable[P, R], agent: str, session: str, span: str) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._to = (agent, session, span)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if inspect.iscoroutinefunction(self._function):
+            return self._call_async(*args, **kwargs)  # type: ignore[return-value]  # R is the coroutine
+        token = current.set(self._scope())
+        try:
+            return self._function(*args, **kwargs)
+        finally:
+            _leave(token)
+
+    async def _call_async(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        token = current.set(self._scope())
+        try:
+            return await self._function(*args, **kwargs)  # type: ignore[misc]  # it is a coroutine function
+        finally:
+            _leave(token)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Bound, (self._function, *self._to)
+
+    def _scope(self) -> Scope:
+        agent, session, span = self._to
+        state = recorder.open_sessions.get(session) or SessionState(id=session, agent=agent, span=span)
+        return Scope(state, span)
+
+
+def current_session() -> Session | None:
+    """The session the running code is in; None outside any.
+
+    In a process that was given :meth:`Session.env`, that is the session it was given, unless the code has entered
+    another.
+    """
+    scope = current.get() or recorder.ambient or _inherited()
+    if scope is None or (scope is recorder.ambient and scope.session.standing):
+        return None
+    return Session(scope.session)
+
+
+def ambient() -> Scope:
+    """What a tool called outside any session belongs to: the session inherited from the parent process, or an
+    implicit one named after the program, which lasts as long as the process."""
+    with recorder.settle:
+        if recorder.ambient is None:
+            recorder.ambient = _inherited() or _implicit()
+        return recorder.ambient
+
+
+def outcome(error: BaseException) -> tuple[str, dict[str, Any] | None]:
+    """How something ends that is left by ``error``: ``ok``, ``error`` or ``cancelled``, and what to record of it."""
+    if isinstance(error, SystemExit) and error.code in (None, 0):
+        return "ok", None
+    return ("cancelled" if isinstance(error, _CANCELLED) else "error"), error_info(error)
+
+
+def _leave(token: Token[Scope | None] | None) -> None:
+    try:
+        if token is not None:
+            current.reset(token)
+    except ValueError:  # finished in another context than it was begun in: there is nothing to restore here
+        pass
+
+
+def _inherited() -> Scope | None:
+    match = _PARENT.fullmatch(os.environ.get("PYJAMA_PARENT", ""))
+    agent = clean_text(unquote(os.environ.get("PYJAMA_AGENT", "")))[:MAX_NAME]
+    if match is None or not agent.strip():
+        return None
+    return Scope(SessionState(id=match[1], agent=agent, span=match[2]), match[2])
+
+
+def _implicit() -> Scope:
+    ids = recorder.ids
+    state = SessionState(id=ids.trace(), agent=_program(), span=ids.span(), started_ns=recorder.mono_ns())
+    recorder.start_session(state, implicit=True, **({"worker": True} if is_worker() else {}))
+    return Scope(state, state.span)
+
+
+def _program() -> str:
+    """What people call the running program."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    name = spec.name.removesuffix(".__main__") if spec else os.path.basename(sys.argv[0] if sys.argv else "")
+    name = clean_text(name.removesuffix(".py"))[:MAX_NAME]
+    return name if name.strip() and name != "-c" else "python"
+
+
+def _checked_steps(steps: object) -> list[str]:
+    if isinstance(steps, str) or not isinstance(steps, Sequence):
+        raise ConfigError(f"workflow must be a sequence of step names, not {type(steps).__name__}")
+    return [check_name(step, "step name") for step in steps]

@@ -1,0 +1,1 @@
+"""The bytes on disk: layout, encoding, journals, snapshot, locks."""

@@ -1,0 +1,68 @@
+"""Names and places: what the files of a store are called."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+__all__ = [
+    "CORRUPT_PREFIX",
+    "HISTORY",
+    "JOURNAL",
+    "LOCK",
+    "ORIGINAL_LOCK",
+    "PREVIOUS",
+    "SCHEMA",
+    "SNAPSHOT",
+    "SegmentName",
+    "list_segments",
+]
+
+SCHEMA = 1
+SNAPSHOT = "metrics.json"
+PREVIOUS = "metrics.json.prev"
+LOCK = "metrics.json.lock"
+ORIGINAL_LOCK = "metrics.lock"
+CORRUPT_PREFIX = "metrics.json.corrupt-"
+JOURNAL = "journal"
+HISTORY = "history"
+
+_SEGMENT = re.compile(r"([0-9a-f]{16})-(\d{1,9})\.jsonl")
+
+
+class SegmentName(NamedTuple):
+    """A journal segment: the ``number``-th file of one writer."""
+
+    writer: str
+    number: int
+
+    @property
+    def key(self) -> str:
+        """How the snapshot refers to the segment."""
+        return f"{self.writer}-{self.number}"
+
+    @property
+    def filename(self) -> str:
+        """The segment's name in ``journal/`` or ``history/``."""
+        return f"{self.writer}-{self.number}.jsonl"
+
+    @property
+    def next(self) -> SegmentName:
+        """The segment that the writer opens after this one."""
+        return SegmentName(self.writer, self.number + 1)
+
+    @staticmethod
+    def parse(filename: str) -> SegmentName | None:
+        """The segment of that file name, or None for any other file."""
+        match = _SEGMENT.fullmatch(filename)
+        return SegmentName(match[1], int(match[2])) if match else None
+
+
+def list_segments(directory: str | int) -> list[SegmentName]:
+    """The segments in a directory (path or descriptor), each writer's in order; none if it does not exist."""
+    try:
+        names = os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(name for name in map(SegmentName.parse, names) if name)

@@ -1,0 +1,196 @@
+"""Reading journals from where one left off: complete records only, damage skipped and counted.
+
+A record is complete when it ends in a newline and holds no NUL. A torn tail of a live writer is waited for, one
+of a dead writer is skipped and counted. Whatever the bytes are, reading ends, uses bounded memory, and the
+position it leaves never points into the middle of a record that may still be completed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pyjama_instrument.fold import Fold
+from pyjama_instrument.storage._codec import MAX_RECORD_BYTES, decode_lines
+from pyjama_instrument.storage._layout import SegmentName, list_segments
+from pyjama_instrument.storage._liveness import is_held
+
+__all__ = ["Position", "catch_up", "read_segment"]
+
+_CHUNK = 64 * 1024  # small, so that the parser never keeps the interpreter lock for long
+_LONGEST_LINE = 4 * MAX_RECORD_BYTES
+
+Sink = Callable[[list[dict[str, Any]]], None]
+
+
+@dataclass(slots=True)
+class Position:
+    """How far a segment has been read.
+
+    ``sealed``: its writer is dead or has moved on, and all was read. ``skipping``: the offset is inside a damaged
+    stretch, and everything up to the next newline belongs to it.
+    """
+
+    offset: int = 0
+    torn: int = 0
+    sealed: bool = False
+    skipping: bool = False
+
+    @classmethod
+    def load(cls, stored: Any) -> Position:
+        """From the snapshot's form; anything unsound counts as the beginning of the segment."""
+        stored = stored if type(stored) is dict else {}
+        offset, torn = stored.get("offset"), stored.get("torn")
+        if type(offset) is not int or offset < 0:
+            return cls()
+        sealed, skipping = stored.get("sealed") is True, stored.get("skipping") is True
+        return cls(offset, torn if type(torn) is int and torn >= 0 else 0, sealed, skipping)
+
+    def dump(self) -> dict[str, Any]:
+        """The snapshot's form: defaults are left out."""
+        return {key: value for key, value in asdict(self).items() if value or key == "offset"}
+
+
+def catch_up(document: dict[str, Any], journal: int, *, should_stop: Callable[[], bool] = lambda: False) -> bool:
+    """Fold into ``document`` what the journals in the directory ``journal`` hold beyond the offsets it carries.
+
+    The document's offsets move on accordingly, offsets of segments that are no longer there are dropped, and
+    sessions whose process is proven dead are marked as crashed.
+
+    Returns:
+        Whether anything changed.
+
+    Raises:
+        InterruptedError: ``should_stop`` became true; the document is half done then.
+        OSError: the journals cannot be read now, for want of descriptors for instance.
+    """
+    return _CatchUp(document, journal, should_stop).run()
+
+
+class _CatchUp:
+    def __init__(self, document: dict[str, Any], journal: int, should_stop: Callable[[], bool]) -> None:
+        self.fold = Fold(document)
+        self.journal = journal
+        self.should_stop = should_stop
+        self.before: dict[str, Any] = document["journals"]
+        self.after: dict[str, Any] = {}
+        self.alive: set[str] = set()
+
+    def run(self) -> bool:
+        segments = list_segments(self.journal)
+        for name in segments:
+            self._visit(name)
+        last = {name.writer: name for name in segments}
+        for writer in last.keys() - self.alive:
+            # It may have moved on to a segment that was not there when we listed the directory.
+            name = last[writer].next
+            while self._visit(name):
+                name = name.next
+        dead = self.fold.running_writers() - self.alive
+        self.fold.writers_died(dead)
+        self.fold.finish()
+        document = self.fold.document
+        document["journals"] = self.after
+        writers = {SegmentName.parse(f"{key}.jsonl") for key in self.after}
+        known = {name.writer for name in writers if name} | self.fold.running_writers()
+        document["writers"] = {key: value for key, value in document["writers"].items() if key in known}
+        return bool(dead) or self.before != self.after
+
+    def _visit(self, name: SegmentName) -> bool:
+        """Fold one segment's new records; whether there is such a segment."""
+        if self.should_stop():
+            raise InterruptedError("asked to stop")
+        position = Position.load(self.before.get(name.key))
+        if not position.sealed:
+            torn = position.torn
+            held = read_segment(self.journal, name, position, lambda records: self.fold.add(name.writer, records))
+            if held is None:
+                return False
+            self.fold.damaged(position.torn - torn)
+            if held:
+                self.alive.add(name.writer)
+        self.after[name.key] = position.dump()
+        return True
+
+
+def read_segment(directory: int, name: SegmentName, position: Position, sink: Sink) -> bool | None:
+    """Hand the records after ``position`` to ``sink``, batch by batch, and move ``position`` on.
+
+    Returns:
+        Whether the segment's writer still holds it; None if there is no such segment. One that is there but may
+        not be opened or read is taken for held, so that nobody is declared dead for it.
+
+    Raises:
+        OSError: there are no descriptors or memory left to look at it.
+    """
+    try:
+        # O_NONBLOCK: a FIFO put in the file's place must not block us.
+        fd = os.open(name.filename, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
+        return error.errno != errno.ELOOP
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return False
+        held = is_held(fd)  # before reading: if it is not held now, what we read is all there will ever be
+        _read(fd, position, held, sink)
+        position.sealed = not held
+        return held
+    finally:
+        os.close(fd)
+
+
+def _read(fd: int, position: Position, held: bool, sink: Sink) -> None:
+    size = os.fstat(fd).st_size
+    if size < position.offset:  # truncated by somebody: what is there now was written after that
+        position.offset, position.skipping = 0, False
+        position.torn += 1
+    elif size == position.offset:
+        return
+    elif position.offset and not position.skipping and os.pread(fd, 1, position.offset - 1) != b"\n":
+        position.skipping = True
+        position.torn += 1
+    want = _CHUNK
+    while data := os.pread(fd, want, position.offset):
+        taken = _take(data, position, sink)
+        if taken:
+            want = _CHUNK
+        elif len(data) < want:  # the rest is a torn tail
+            if not held:
+                _skip(position, len(data))
+            return
+        elif want < _LONGEST_LINE:
+            want *= 2
+        else:
+            _skip(position, len(data))
+
+
+def _take(data: bytes, position: Position, sink: Sink) -> int:
+    """Consume the complete records at the start of ``data``; how many bytes that were."""
+    start = 0
+    if position.skipping:
+        newline = data.find(b"\n")
+        start = len(data) if newline < 0 else newline + 1
+        position.skipping = newline < 0
+    end = data.rfind(b"\n") + 1
+    if end > start:
+        lines = data[start : end - 1].split(b"\n")
+        records, damaged = decode_lines(lines)
+        position.torn += damaged
+        sink(records)
+        start = end
+    position.offset += start
+    return start
+
+
+def _skip(position: Position, count: int) -> None:
+    position.offset += count
+    position.skipping = True
+    position.torn += 1

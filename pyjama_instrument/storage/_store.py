@@ -1,0 +1,103 @@
+"""The store's directories, for the write side: made when missing, checked, and held open by descriptor.
+
+Everything the write side does is relative to these descriptors, so a process that was stopped for an hour cannot
+overwrite a store that was removed and made anew meanwhile. Our descriptors have high numbers, and one is closed only
+while it is still ours: a program may close and reopen descriptors wholesale.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import resource
+import stat
+
+from pyjama_instrument.errors import StoreUnavailable
+from pyjama_instrument.storage._layout import HISTORY, JOURNAL
+
+__all__ = ["Store", "inode", "move_high"]
+
+_LOWEST_FD = 512
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class Store:
+    """An open store: ``fd`` is its directory, ``journal`` and ``history`` the two below it."""
+
+    def __init__(self, path: str) -> None:
+        """Open the store at ``path``, making its directories (0700) where they are missing.
+
+        Raises:
+            StoreUnavailable: the directory cannot be made or opened, or belongs to somebody else.
+        """
+        self.path = path
+        self._open: list[tuple[int, tuple[int, int]]] = []
+        try:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+            self.fd = self._keep(os.open(path, _DIRECTORY))
+            _check_owner(self.fd, path)
+            self.journal = self._keep(_subdirectory(self.fd, JOURNAL))
+            self.history = self._keep(_subdirectory(self.fd, HISTORY))
+        except OSError as error:
+            self.close()
+            raise StoreUnavailable(
+                f"cannot use {path}: {error.strerror or error}; set PYJAMA_HOME to a directory you own"
+            ) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def is_current(self) -> bool:
+        """Whether the path still leads to this very store: it was neither removed nor replaced."""
+        try:
+            found, journal = os.stat(self.path), os.stat(JOURNAL, dir_fd=self.fd)
+            return os.path.samestat(found, os.fstat(self.fd)) and os.path.samestat(journal, os.fstat(self.journal))
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        while self._open:
+            fd, ours = self._open.pop()
+            with contextlib.suppress(OSError):
+                if inode(fd) == ours:
+                    os.close(fd)
+
+    def _keep(self, fd: int) -> int:
+        fd = move_high(fd)
+        self._open.append((fd, inode(fd)))
+        return fd
+
+
+def move_high(fd: int) -> int:
+    """The same open file under a number that is unlikely to be handed out again; ``fd`` itself is closed."""
+    try:
+        soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        for lowest in (_LOWEST_FD, soft_limit // 2):
+            with contextlib.suppress(OSError):
+                return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
+    finally:
+        os.close(fd)
+
+
+def inode(fd: int) -> tuple[int, int]:
+    """What file the descriptor leads to."""
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino
+
+
+def _subdirectory(parent: int, name: str) -> int:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, mode=0o700, dir_fd=parent)
+    return os.open(name, _DIRECTORY, dir_fd=parent)
+
+
+def _check_owner(fd: int, path: str) -> None:
+    found = os.fstat(fd)
+    if found.st_uid != os.geteuid():
+        raise StoreUnavailable(f"{path} belongs to another user; set PYJAMA_HOME to a directory you own")
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        os.fchmod(fd, 0o700)

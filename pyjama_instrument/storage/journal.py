@@ -1,0 +1,97 @@
+"""The journal: append-only segments that this process alone writes.
+
+One record is one ``write(2)`` to a file opened with O_APPEND; once it returns, the record survives the death of the
+process. A segment is locked (see ``_liveness``) before it gets its final name, so whoever finds one knows at once
+whether its writer lives. The descriptor keeps its number over a rotation, and its number is high, so that a program
+that closes and reopens descriptors wholesale is unlikely to be given ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+
+from pyjama_instrument.storage._layout import SegmentName
+from pyjama_instrument.storage._liveness import hold
+from pyjama_instrument.storage._store import Store, inode, move_high
+
+__all__ = ["SEGMENT_BYTES", "Journal"]
+
+SEGMENT_BYTES = 8 * 1024 * 1024
+"""A segment is closed and the next one begun when it has grown beyond this."""
+
+
+class Journal:
+    """The open segment of one writer."""
+
+    def __init__(self, store: Store, name: SegmentName, header: Callable[[SegmentName], bytes]) -> None:
+        """Open the first segment.
+
+        Args:
+            store: where to write.
+            name: the segment to begin with; no file of that name may exist.
+            header: gives the first line of a segment.
+
+        Raises:
+            OSError: the segment cannot be created, locked or published.
+        """
+        self.store = store
+        self.name = name
+        self._header = header
+        self.fd = move_high(_create(store.journal, name, header(name)))
+        self._identity = inode(self.fd)
+
+    def size(self) -> int:
+        """Bytes in the current segment."""
+        return os.fstat(self.fd).st_size
+
+    def is_ours(self) -> bool:
+        """Whether the descriptor still leads to our segment, and the segment still has a name.
+
+        False after the program closed the descriptor, or somebody removed the file.
+        """
+        try:
+            return os.fstat(self.fd).st_nlink > 0 and inode(self.fd) == self._identity and self.store.is_current()
+        except OSError:
+            return False
+
+    def rotate(self) -> None:
+        """Go on in a new segment.
+
+        Raises:
+            OSError: the old segment stays in use then.
+        """
+        name = self.name.next
+        fd = _create(self.store.journal, name, self._header(name))
+        try:
+            # One step: a thread that is about to write to our descriptor writes to the old file or to the new one.
+            os.dup2(fd, self.fd, inheritable=False)
+        finally:
+            os.close(fd)
+        self.name = name
+        self._identity = inode(self.fd)
+
+    def close(self) -> None:
+        """Close the descriptor if it is still ours."""
+        with contextlib.suppress(OSError):
+            if inode(self.fd) == self._identity:
+                os.close(self.fd)
+        self.fd = -1
+
+
+def _create(directory: int, name: SegmentName, header: bytes) -> int:
+    temporary = f".{name.filename}.tmp"
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    fd = os.open(temporary, flags, 0o600, dir_fd=directory)
+    try:
+        hold(fd)
+        if os.write(fd, header) != len(header):
+            raise OSError("short write")
+        os.rename(temporary, name.filename, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        os.close(fd)
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=directory)
+        raise
+    return fd

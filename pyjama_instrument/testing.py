@@ -1,0 +1,124 @@
+"""Helpers for testing code that is instrumented, and a pytest plugin.
+
+The plugin (active wherever this package is installed together with pytest) gives the fixture ``pyjama_store``: a
+store of its own for each test. The rest can be used with any test runner; ``events()`` needs Hypothesis.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pyjama_instrument._ids import Ids
+from pyjama_instrument.recorder import recorder, reset_for_testing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hypothesis.strategies import SearchStrategy
+
+    from pyjama_instrument.document import DashboardData
+    from pyjama_instrument.events import AnyEvent
+
+__all__ = ["FakeClock", "SequentialIds", "TestStore", "events", "isolated_store"]
+
+
+class FakeClock:
+    """A clock that stands still until it is told to move. Wall and monotonic time move together."""
+
+    def __init__(self, start_ns: int = 1_700_000_000_000_000_000) -> None:
+        self.now_ns = start_ns
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass.
+
+        Args:
+            seconds: how much; at least 0.
+        """
+        self.now_ns += round(seconds * 1e9)
+
+
+class SequentialIds(Ids):
+    """Ids that count up from 1, the same in each run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = itertools.count(1)
+
+    def span(self) -> str:
+        return f"{next(self._next):016x}"
+
+    def trace(self) -> str:
+        return f"{next(self._next):032x}"
+
+
+@dataclass(frozen=True)
+class TestStore:
+    """A store for one test: where it is, and what it holds."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    home: str
+
+    def events(self) -> list[AnyEvent]:
+        """All events recorded so far, in the order of their times."""
+        from pyjama_instrument.reader import tail_events
+
+        return list(tail_events(self.home, limit=None))
+
+    def dashboard(self) -> DashboardData:
+        """What the dashboard would show."""
+        from pyjama_instrument.reader import get_dashboard_data
+
+        return get_dashboard_data(self.home)
+
+
+@contextmanager
+def isolated_store(
+    home: str | os.PathLike[str], *, clock: FakeClock | None = None, ids: Ids | None = None
+) -> Iterator[TestStore]:
+    """Have this process record into ``home`` for the block, from a clean state, and forget it afterwards.
+
+    Args:
+        home: a directory that need not exist.
+        clock: takes the place of the wall clock and the monotonic clock.
+        ids: takes the place of the random ids, for example :class:`SequentialIds`.
+    """
+    kept = recorder.wall_ns, recorder.mono_ns, recorder.ids
+    reset_for_testing(home)
+    if clock is not None:
+        recorder.wall_ns = recorder.mono_ns = clock
+    if ids is not None:
+        recorder.ids = ids
+    try:
+        yield TestStore(os.fspath(home))
+    finally:
+        reset_for_testing()
+        recorder.wall_ns, recorder.mono_ns, recorder.ids = kept
+
+
+def events() -> SearchStrategy[Any]:
+    """A Hypothesis strategy for typed events of every known kind, with hostile names and values."""
+    from pyjama_instrument._strategies import any_event
+
+    return any_event()
+
+
+try:
+    import pytest
+except ImportError:  # the rest of the module is of use without pytest
+    pass
+else:
+
+    @pytest.fixture
+    def pyjama_store(tmp_path: Path) -> Iterator[TestStore]:
+        """A store of its own for the test; the process records into it meanwhile."""
+        with isolated_store(tmp_path / "pyjama") as store:
+            yield store

@@ -1,0 +1,37 @@
+"""The dashboard: a small local web server over the reader, and the page it serves.
+
+The names below need the ``viewer`` extra; they are loaded when asked for, so that the pure parts of this
+package (``view``, ``detail``, ``diagram``) can be used without it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pyjama_instrument.errors import ViewerError
+
+if TYPE_CHECKING:
+    from pyjama_instrument.viewer.server import Dashboard, start_dashboard
+
+__all__ = ["Dashboard", "start_dashboard"]
+
+_EXTRA = frozenset({"starlette", "uvicorn", "anyio", "h11", "click"})
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from pyjama_instrument.viewer import server
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        raise ViewerError(
+            f"The dashboard needs the package {missing.name!r}, which is not installed: "
+            "run  pip install 'pyjama_instrument[viewer]'"
+        ) from missing
+    return getattr(server, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

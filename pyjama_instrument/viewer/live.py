@@ -1,0 +1,173 @@
+"""One poller for everybody who watches: reads the store off the event loop and tells the streams of changes.
+
+Invariants: a reader is used from one thread at a time; nothing is polled while nobody watches; a stream that
+lags is given the latest state and never holds up the others; an error of the reader becomes a note.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+from pyjama_instrument.document import DashboardData, SessionTree
+from pyjama_instrument.errors import PyjamaError
+from pyjama_instrument.viewer.view import view_of
+
+__all__ = ["Live", "ReaderLike", "Source"]
+
+POLL_SECONDS = 0.25
+HEARTBEAT_SECONDS = 15.0
+# A poll that takes long (a huge store, a slow disk) is followed by a rest of four times as long.
+REST_FACTOR = 4.0
+
+_log = logging.getLogger("pyjama_instrument.viewer")
+_T = TypeVar("_T")
+
+
+class ReaderLike(Protocol):
+    """What the viewer needs of a reader."""
+
+    def dashboard(self) -> DashboardData:
+        """Everything as of now."""
+        ...
+
+    def session(self, session_id: str, /) -> SessionTree:
+        """The spans of one run; raises SessionNotFound."""
+        ...
+
+
+class Source:
+    """A reader with a thread of its own. The reader is made at first use, and anew after an error."""
+
+    def __init__(self, factory: Callable[[], ReaderLike], name: str) -> None:
+        self._factory = factory
+        self._reader: ReaderLike | None = None
+        self._last = DashboardData()
+        self._complaint = ""
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"pyjama-viewer-{name}")
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """The result of ``work()``, called in this source's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def reader(self) -> ReaderLike:
+        """The reader, for use in this source's thread."""
+        if self._reader is None:
+            self._reader = self._factory()
+        return self._reader
+
+    def dashboard(self) -> DashboardData:
+        """The current data; if they cannot be read, the last that could be, with a note that says so."""
+        try:
+            self._last = self.reader().dashboard()
+        except Exception as error:
+            self._reader = None
+            self._complain(error)
+            note = f"The store cannot be read just now ({_sentence(error)}). What you see is the last known state."
+            health = self._last.health.model_copy(update={"notes": [*self._last.health.notes, note]})
+            return self._last.model_copy(update={"health": health})
+        self._complaint = ""
+        return self._last
+
+    def _complain(self, error: Exception) -> None:
+        """Log an error once, not four times a second."""
+        complaint = _sentence(error)
+        if complaint != self._complaint:
+            self._complaint = complaint
+            _log.warning("the store cannot be read: %s", complaint, exc_info=not isinstance(error, (PyjamaError, OSError)))
+
+    def close(self) -> None:
+        """End the thread once it is idle."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) if isinstance(error, PyjamaError) and str(error) else f"{type(error).__name__}: {error}"
+
+
+class Live:
+    """The overview's view model, and a stream of its changes shared by any number of watchers."""
+
+    def __init__(self, source: Source, store: str | None) -> None:
+        self._source = source
+        self._store = store
+        self._watchers = 0
+        self._poller: asyncio.Task[None] | None = None
+        self._state: _State | None = None
+        self._changed = asyncio.Event()
+        self._closed = asyncio.Event()
+
+    async def view(self) -> bytes:
+        """The view model of this moment, as JSON."""
+        return (await self._source.run(self._read)).text()
+
+    def _read(self) -> _State:
+        return _State(view_of(self._source.dashboard(), self._store))
+
+    async def watch(self) -> AsyncGenerator[bytes, None]:
+        """Server-sent events: the view model at once, then whenever it has changed; ends on close()."""
+        self._watchers += 1
+        poller = self._poller = self._poller or asyncio.create_task(self._poll())
+        try:
+            sent: _State | None = None
+            yield b"retry: 1000\n\n"
+            while not (self._closed.is_set() or poller.done()):
+                state, changed = self._state, self._changed
+                if state is not None and state is not sent:
+                    sent = state
+                    yield b"data: " + state.text() + b"\n\n"
+                elif not await _happens(changed, HEARTBEAT_SECONDS):
+                    yield b": still here\n\n"
+        finally:
+            self._watchers -= 1
+
+    async def _poll(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._watchers and not self._closed.is_set():
+                began = loop.time()
+                state = await self._source.run(self._read)
+                if self._state is None or state.content != self._state.content:
+                    self._publish(state)
+                await _happens(self._closed, max(POLL_SECONDS, REST_FACTOR * (loop.time() - began)))
+        except Exception:
+            _log.exception("the dashboard cannot be drawn; the streams end and the pages try again")
+        finally:
+            # Whoever comes next must not be shown the last state as if it were current.
+            self._poller = None
+            self._publish(None)
+
+    def _publish(self, state: _State | None) -> None:
+        self._state = state
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def close(self) -> None:
+        """End all streams and the poller. To be called in the event loop's thread."""
+        self._closed.set()
+        self._changed.set()
+
+
+class _State:
+    """A view model, encoded; its ``content`` leaves out the time, which alone is no change."""
+
+    def __init__(self, view: dict[str, Any]) -> None:
+        self.now = view["now"]
+        self.content = json.dumps({key: value for key, value in view.items() if key != "now"}, separators=(",", ":"))
+
+    def text(self) -> bytes:
+        return f'{{"now":{self.now},{self.content[1:]}'.encode("ascii")
+
+
+async def _happens(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event is set within so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

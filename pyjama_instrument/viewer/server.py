@@ -1,0 +1,285 @@
+"""Runs the dashboard's application in a daemon thread of this process.
+
+Invariants: ``start_dashboard`` returns once connections are accepted; ``stop`` ends within a second, open
+event streams included, and leaves no thread; the host's own logging, signals and event loop are untouched;
+a forked child does not hold on to the port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import errno
+import os
+import socket
+import threading
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from pyjama_instrument.config import resolve_home
+from pyjama_instrument.errors import ConfigError, ViewerError
+from pyjama_instrument.reader import Reader
+from pyjama_instrument.viewer.app import DashboardApp, create_app
+
+__all__ = ["DEFAULT_PORT", "Dashboard", "start_dashboard"]
+
+DEFAULT_PORT = 8080
+_PORTS_TRIED = 100
+_START_SECONDS = 10.0
+_STOP_SECONDS = 5.0
+_STRAGGLER_SECONDS = 0.3
+
+
+def start_dashboard(
+    port: int | None = None, *, home: str | os.PathLike[str] | None = None, host: str = "127.0.0.1"
+) -> Dashboard:
+    """Start the dashboard and return once it accepts connections.
+
+    Args:
+        port: None for 8080 or the next free port after it; 0 for any free port; otherwise exactly this one.
+        home: the store to watch; by default the one that this process records to.
+        host: a loopback address or ``localhost``. The dashboard knows no passwords, so it cannot be opened
+            to the network; use ``ssh -L`` to reach it from another machine.
+
+    Raises:
+        ViewerError: the port is taken or forbidden, or the host is not this machine's own.
+        ConfigError: an argument has a wrong type or value.
+    """
+    address, family = _address(host)
+    store = os.fspath(resolve_home(home))
+    listener = _listen(address, family, _checked(port))
+    try:
+        return Dashboard(listener, create_app(lambda: Reader(store), store=store))
+    except BaseException:
+        listener.close()
+        raise
+
+
+class Dashboard:
+    """A running dashboard. ``stop()`` it, or use it as a context manager."""
+
+    def __init__(self, listener: socket.socket, app: DashboardApp) -> None:
+        self._pid = os.getpid()
+        address = listener.getsockname()
+        self._host: str = f"[{address[0]}]" if ":" in address[0] else address[0]
+        self._port: int = address[1]
+        self._listener = listener
+        self._server = _Server(app)
+        self._thread = threading.Thread(target=self._serve, name="pyjama-viewer", daemon=True)
+        _listeners.add(listener)
+        self._thread.start()
+        self._server.settled.wait(_START_SECONDS)
+        if not self._server.started:
+            self.stop()
+            raise ViewerError(f"The dashboard did not start on {self.url}.") from self._server.failure
+        atexit.register(self.stop)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """The page's address."""
+        return f"http://{self._host}:{self._port}/"
+
+    @property
+    def status(self) -> str:
+        """``running`` or ``stopped``."""
+        return "running" if self._is_ours() and self._thread.is_alive() else "stopped"
+
+    def stop(self) -> None:
+        """Stop serving, end open streams and wait for the thread to end. Harmless when stopped already."""
+        if not self._is_ours():
+            return
+        atexit.unregister(self.stop)
+        self._server.stop()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(_STOP_SECONDS)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until it has stopped, or for ``timeout`` seconds; whether it has stopped."""
+        if self._is_ours():
+            self._thread.join(timeout)
+        return self.status == "stopped"
+
+    def _is_ours(self) -> bool:
+        """Not so in a forked child, which has this object but not the thread."""
+        return os.getpid() == self._pid
+
+    def _serve(self) -> None:
+        try:
+            # A loop of our own kind, whatever event loop policy the host has set.
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._server.serve(sockets=[self._listener]))
+        except BaseException as failure:
+            self._server.failure = failure
+        finally:
+            self._listener.close()
+            _listeners.discard(self._listener)
+            self._server.app.release()
+            self._server.settled.set()
+
+    def __enter__(self) -> Dashboard:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<Dashboard {self.url} {self.status}>"
+
+
+# ── uvicorn, made a good guest ──────────────────────────────────────────────────────────────────────────
+
+
+class _Protocol(H11Protocol):
+    """HTTP without an access log, whatever the host's logging is set to."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.access_log = False
+
+
+class _Config(uvicorn.Config):
+    """A configuration that leaves the process's logging as it is."""
+
+    def configure_logging(self) -> None:
+        pass
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it has started, and that stops at once."""
+
+    def __init__(self, app: DashboardApp) -> None:
+        super().__init__(
+            _Config(
+                app,
+                http=_Protocol,
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=2,
+            )
+        )
+        self.app = app
+        self.settled = threading.Event()
+        self.failure: BaseException | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        self.settled.set()
+
+    async def main_loop(self) -> None:
+        ticking = asyncio.ensure_future(super().main_loop())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait({ticking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        ticking.cancel()
+        stopping.cancel()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.app.close()
+        asyncio.get_running_loop().call_later(_STRAGGLER_SECONDS, self._drop_stragglers)
+        await super().shutdown(sockets)
+
+    def _drop_stragglers(self) -> None:
+        """Cut off clients that neither read nor hang up."""
+        for connection in list(self.server_state.connections):
+            transport = getattr(connection, "transport", None)
+            if transport is not None:
+                transport.abort()
+
+    def stop(self) -> None:
+        """Ask it to stop; from any thread."""
+        self.should_exit = True
+        if self._loop is not None:
+            try:
+                self._loop.call_soon_threadsafe(self._stopping.set)
+            except RuntimeError:
+                pass  # The loop has ended already.
+
+
+# ── sockets ─────────────────────────────────────────────────────────────────────────────────────────────
+
+_listeners: set[socket.socket] = set()
+
+
+def _close_inherited() -> None:
+    """In a forked child: let go of the port, or nobody could use it after the parent has ended."""
+    for listener in _listeners:
+        listener.close()
+    _listeners.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)
+
+
+def _address(host: str) -> tuple[str, socket.AddressFamily]:
+    if not isinstance(host, str):
+        raise ConfigError(f"host must be a string such as '127.0.0.1', not {host!r}.")
+    if host == "localhost":
+        return "127.0.0.1", socket.AF_INET
+    try:
+        address = ip_address(host.strip("[]"))
+    except ValueError:
+        address = None
+    if address is None or not address.is_loopback:
+        raise ViewerError(
+            f"The dashboard serves this machine only, not {host!r}: "
+            "it knows no passwords. Use 127.0.0.1, and `ssh -L` to reach it from elsewhere."
+        )
+    return str(address), socket.AF_INET6 if address.version == 6 else socket.AF_INET
+
+
+def _checked(port: int | None) -> int | None:
+    if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535):
+        raise ConfigError(f"port must be a whole number from 0 to 65535 or None, not {port!r}.")
+    return port
+
+
+def _listen(address: str, family: socket.AddressFamily, port: int | None) -> socket.socket:
+    if port is not None:
+        try:
+            return _bound(address, family, port)
+        except OSError as error:
+            raise ViewerError(_refused(address, port, error)) from error
+    for candidate in (*range(DEFAULT_PORT, DEFAULT_PORT + _PORTS_TRIED), 0):
+        try:
+            return _bound(address, family, candidate)
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise ViewerError(_refused(address, candidate, error)) from error
+    raise ViewerError(f"No port is free on {address}.")
+
+
+def _bound(address: str, family: socket.AddressFamily, port: int) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            # A port in TIME_WAIT is free; one with a listener is not, with or without this.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(128)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _refused(address: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {port} on {address} is taken: choose another, or leave the port out to get the next free one."
+    return f"The dashboard cannot listen on {address}:{port}: {error.strerror or error}."

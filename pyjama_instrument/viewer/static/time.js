@@ -1,0 +1,44 @@
+// Relative times that tick. The server's clock counts: the page may be looked at through a tunnel.
+
+let skew = 0;
+
+export function setServerTime(now) {
+  skew = now - Date.now();
+}
+
+function since(ms) {
+  const seconds = Math.max(0, Math.floor((Date.now() + skew - ms) / 1000));
+  const minutes = Math.floor(seconds / 60);
+  const hours = Math.floor(minutes / 60);
+  const two = (n) => String(n).padStart(2, "0");
+  if (minutes < 1) return `${seconds} s`;
+  if (hours < 1) return minutes < 10 ? `${minutes} min ${two(seconds % 60)} s` : `${minutes} min`;
+  if (hours < 48) return `${hours} h ${two(minutes % 60)} min`;
+  return `${Math.floor(hours / 24)} d`;
+}
+
+function draw(node) {
+  const words = since(Number(node.dataset.at));
+  const value = node.dataset.mode === "ago" ? `${words} ago` : words;
+  if (node.textContent !== value) node.textContent = value;
+}
+
+// Shows how long ago (`ago`) or for how long (`for`) something has been; the exact time on hover.
+export function stamp(node, ms, mode) {
+  if (!ms) {
+    delete node.dataset.at;
+    node.textContent = "";
+    node.removeAttribute("title");
+    return;
+  }
+  if (node.dataset.at !== String(ms)) {
+    node.dataset.at = ms;
+    node.dataset.mode = mode;
+    node.title = (mode === "ago" ? "" : "since ") + new Date(ms).toLocaleString();
+  }
+  draw(node);
+}
+
+export function tick() {
+  for (const node of document.querySelectorAll("[data-at]")) draw(node);
+}

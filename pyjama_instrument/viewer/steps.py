@@ -1,0 +1,92 @@
+"""What has become of each step of a run's workflow. Pure.
+
+A step is ``pending`` (declared, not begun), ``skipped`` (never begun in a run that has ended), ``running``,
+``done``, ``error``, ``cancelled`` or ``crashed``.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from dataclasses import dataclass
+
+from pyjama_instrument.document import AgentSummary, SessionSummary, StepSummary
+from pyjama_instrument.viewer.wording import label
+
+__all__ = ["Progress", "StepState", "progress_of", "step_states"]
+
+_ENDED_IN_A_STEP = {"completed": "done", "failed": "error", "cancelled": "cancelled", "crashed": "crashed"}
+_STATES = {"ok": "done", "completed": "done", "success": "done"} | {
+    state: state for state in ("running", "error", "cancelled", "crashed")
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StepState:
+    """A step of a workflow: its name, its state, whether it was declared, and how often it was begun."""
+
+    name: str
+    state: str
+    declared: bool = True
+    times: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run has come: ``text`` for a person, ``fraction`` 0–1 or None when no workflow was declared."""
+
+    text: str
+    fraction: float | None
+
+
+def step_states(run: SessionSummary | AgentSummary) -> list[StepState]:
+    """The declared steps in their order, then the others in the order in which they began.
+
+    A step declared once and begun several times shows its latest state; one declared several times takes
+    its runs one after the other.
+    """
+    declared = list(run.workflow.steps) if run.workflow else []
+    begun: defaultdict[str, deque[StepSummary]] = defaultdict(deque)
+    for step in run.steps:
+        begun[step.step_id].append(step)
+    left = defaultdict(int, {name: declared.count(name) for name in set(declared)})
+    states = []
+    for name in declared:
+        left[name] -= 1
+        states.append(_declared(name, begun[name], is_last=left[name] == 0, run_status=run.status))
+    others = {step.step_id: begun[step.step_id] for step in run.steps if begun[step.step_id]}
+    states += [StepState(name, _state(runs[-1], run.status), False, len(runs)) for name, runs in others.items()]
+    return states
+
+
+def _declared(name: str, begun: deque[StepSummary], *, is_last: bool, run_status: str) -> StepState:
+    if not begun:
+        return StepState(name, "pending" if run_status == "running" else "skipped")
+    taken = [begun.popleft() for _ in range(len(begun) if is_last else 1)]
+    return StepState(name, _state(taken[-1], run_status), times=len(taken))
+
+
+def _state(step: StepSummary, run_status: str) -> str:
+    state = _STATES.get(step.status, "done" if step.end_time is not None else "running")
+    # A step left open by a run that has ended shares the run's fate.
+    return _ENDED_IN_A_STEP.get(run_status, state) if state == "running" else state
+
+
+def progress_of(run: SessionSummary | AgentSummary, states: list[StepState]) -> Progress:
+    """The current step and how many of the declared steps are behind it, as ``analyze 2/5``."""
+    declared = [step for step in states if step.declared]
+    total = max(len(declared), run.workflow.total_steps if run.workflow else 0)
+    done = sum(step.state == "done" for step in declared)
+    fraction = done / total if total else None
+    if run.status != "running":
+        return Progress(f"{done}/{total}" if total else "", fraction)
+    current = run.current_step or next((step.name for step in reversed(states) if step.state == "running"), None)
+    if current is None:
+        return Progress(f"{done}/{total} steps" if total else "", fraction)
+    names = [step.name for step in declared]
+    position = f" {_position(current, declared, names)}/{total}" if current in names else ""
+    return Progress(label(current) + position, fraction)
+
+
+def _position(current: str, declared: list[StepState], names: list[str]) -> int:
+    running = (at for at, step in enumerate(declared, 1) if step.name == current and step.state == "running")
+    return next(running, names.index(current) + 1)

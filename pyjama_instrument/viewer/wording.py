@@ -1,0 +1,93 @@
+"""How numbers, durations and names are put into words on the page. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+__all__ = ["clip", "count", "duration", "json_text", "label", "listing", "per_second", "percent", "text_of"]
+
+NONE = "–"
+NAME_LIMIT = 200
+
+
+def clip(text: str, limit: int = NAME_LIMIT) -> str:
+    """The text, cut to ``limit`` characters with an ellipsis."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def label(name: str) -> str:
+    """A name for one line of the page: white space collapsed, clipped, never empty."""
+    return clip(" ".join(name[: 4 * NAME_LIMIT].split())) or "(no name)"
+
+
+def text_of(value: Any, limit: int) -> str:
+    """A recorded value as text: a string as it is, anything else as JSON."""
+    return clip(value, limit) if isinstance(value, str) else json_text(value, limit)
+
+
+def json_text(value: Any, limit: int) -> str:
+    """A recorded value as JSON, clipped."""
+    try:
+        return clip(json.dumps(value, ensure_ascii=False, default=repr), limit)
+    except (TypeError, ValueError, RecursionError):
+        return clip(repr(value), limit)
+
+
+def count(number: int) -> str:
+    """``1234567`` → ``1,234,567``."""
+    return f"{number:,}"
+
+
+def listing(names: list[str], limit: int = 3) -> str:
+    """``a, b and c``; beyond ``limit`` names ``a, b, c and 4 more``."""
+    shown = names[:limit]
+    if len(names) > limit:
+        return f"{', '.join(shown)} and {count(len(names) - limit)} more"
+    return " and ".join(part for part in (", ".join(shown[:-1]), shown[-1] if shown else "") if part)
+
+
+def percent(rate: float | None) -> str:
+    """A share of one as a percentage; only exactly all is ``100 %`` and only exactly none is ``0 %``."""
+    if rate is None or not math.isfinite(rate):
+        return NONE
+    if rate >= 1:
+        return "100 %"
+    if rate <= 0:
+        return "0 %"
+    return f"{min(max(rate * 100, 0.1), 99.9):.1f} %"
+
+
+def per_second(rate: float | None) -> str:
+    """A rate with as many digits as it is worth."""
+    if rate is None or not math.isfinite(rate):
+        return NONE
+    if rate >= 100:
+        return f"{rate:,.0f}"
+    return f"{rate:.1f}" if rate else "0"
+
+
+def duration(ms: float | None) -> str:
+    """Milliseconds as ``0.42 ms``, ``45 ms``, ``3.2 s``, ``4 min 05 s``, ``2 h 03 min`` or ``3 d 04 h``."""
+    if ms is None or not math.isfinite(ms):
+        return NONE
+    ms = max(ms, 0.0)
+    if ms < 9.95:
+        return f"{ms:.2f} ms" if ms < 0.995 else f"{ms:.1f} ms"
+    if ms < 999.5:
+        return f"{ms:.0f} ms"
+    if ms < 59_950:
+        return f"{ms / 1000:.1f} s"
+    return _long(round(ms / 1000))
+
+
+def _long(seconds: int) -> str:
+    minutes, second = divmod(seconds, 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{count(days)} d {hour:02d} h"
+    if hours:
+        return f"{hours} h {minute:02d} min"
+    return f"{minutes} min {second:02d} s"
