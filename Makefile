@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
-CODE := pyjama_instrument tests examples
+CODE := pyjama_instrument tests examples $(wildcard benchmarks)
 MATRIX := 3.11 3.12 3.13
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1 # its look for a newer version needs the network
@@ -29,7 +29,7 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
 	@$(BIN)/mypy --strict
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-cache
 
 fmt: $(VENV)/.dev ## format and sort the code
 	@$(BIN)/ruff check --fix $(CODE)
@@ -62,7 +62,7 @@ browser:
 	echo "no Chromium here and none could be installed: the browser tests will be skipped"
 
 clean: ## remove environments, caches and build products
-	@rm -rf .venv .venv-* .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	@rm -rf .venv .venv-* .coverage .grimp_cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: the package is installed in place, so only a change of pyproject.toml asks for a new installation.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The classic set-up. In three terminals, from the root of the checkout:
+# The classic set-up. In three terminals, with the environment active that has the package:
 #
 #   examples/three_terminals.sh dashboard      # the page, at http://localhost:8080
 #   examples/three_terminals.sh agent [DIR]    # an agent that looks at DIR, slowly enough to watch

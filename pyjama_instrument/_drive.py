@@ -2,21 +2,26 @@
 
 One driver for each kind of function. Values, exceptions (the same objects), cancellation, ``send``, ``throw``,
 ``close`` and return values pass through unchanged. The activity is entered whenever the host's code runs and left
-whenever it hands control back, so a suspended generator does not colour its consumer's context.
+whenever it hands control back, so a suspended generator does not colour its consumer's context. Nothing that passes
+through is held on to. :class:`Decorated` is what stands in for the function itself.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from types import CoroutineType, MethodType, coroutine
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
-__all__ = ["Activity", "Kind", "kind_of", "run", "run_async", "run_async_generator", "run_generator"]
+import wrapt
+
+__all__ = ["Activity", "Decorated", "Kind", "drive", "drive_later", "kind_of", "resume", "run"]
 
 T = TypeVar("T")
-Kind: TypeAlias = Literal["sync", "async", "generator", "async generator"]
+Kind: TypeAlias = Literal["sync", "async", "generator", "iterable coroutine", "async generator"]
 
 
 class Activity(Protocol):
@@ -51,10 +56,29 @@ def kind_of(function: Any) -> Kind:
         if inspect.isasyncgenfunction(candidate):
             return "async generator"
         if inspect.isgeneratorfunction(candidate):
-            return "generator"
+            awaitable = candidate.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE
+            return "iterable coroutine" if awaitable else "generator"
         if inspect.iscoroutinefunction(candidate):
             return "async"
     return "sync"
+
+
+def drive(kind: Kind, begin: Begin, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Call a function of any kind. The activity begins when its code does, which may be never."""
+    if kind == "sync":
+        return run(begin, function, args, kwargs)
+    suspended = function(*args, **kwargs)
+    return _renamed(_DRIVERS[kind](begin, _Suspended(suspended).take), suspended)
+
+
+def drive_later(kind: Kind, begin: Begin, function: Callable[[], Any], name_of: Any) -> Any:
+    """The same, but ``function`` is called only when the activity has begun; never for a plain function."""
+    return _renamed(_DRIVERS[kind](begin, function), name_of)
+
+
+def resume(activity: Activity, started: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+    """Go on with a coroutine that a plain function has handed out: the call is its life."""
+    return cast("Coroutine[Any, Any, T]", _renamed(_run_async(lambda: activity, _Suspended(started).take), started))
 
 
 def run(begin: Begin, function: Callable[..., T], args: Any, kwargs: Any) -> T:
@@ -68,16 +92,17 @@ def run(begin: Begin, function: Callable[..., T], args: Any, kwargs: Any) -> T:
         activity.end(error, None)
         raise
     activity.leave(token)
+    if type(result) is CoroutineType:
+        return cast("T", resume(activity, result))
     activity.end(None, result)
     return result
 
 
-async def run_async(begin: Begin, awaitable: Awaitable[T]) -> T:
-    """Await what an async function returned."""
+async def _run_async(begin: Begin, make: Callable[[], Any]) -> Any:
     activity = begin()
     token = activity.enter()
     try:
-        result = await awaitable
+        result = await make()
     except BaseException as error:
         activity.leave(token)
         activity.end(error, None)
@@ -87,59 +112,68 @@ async def run_async(begin: Begin, awaitable: Awaitable[T]) -> T:
     return result
 
 
-def run_generator(begin: Begin, generator: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Stand in for a generator."""
+def _run_generator(begin: Begin, make: Callable[[], Generator[Any, Any, Any]]) -> Generator[Any, Any, Any]:
     activity = begin()
+    generator = make()
     method: Callable[[Any], Any] = generator.send
     argument: Any = None
+    passing: list[Any] = []  # the item on its way: a variable would keep it alive while we are suspended
     while True:
         token = activity.enter()
         try:
-            item = method(argument)
+            passing.append(method(argument))
         except StopIteration as stop:
             activity.leave(token)
             activity.end(None, None)
-            value: T = stop.value
-            return value
+            return stop.value
         except BaseException as error:
+            argument = None  # it may be this very exception, which refers to this very frame
             activity.leave(token)
             activity.end(error, None)
             raise
         activity.leave(token)
         activity.item()
+        argument = None
         try:
-            argument = yield item
+            argument = yield passing.pop()
             method = generator.send
         except BaseException as thrown:  # close() comes as GeneratorExit, and is passed on like any other
             method, argument = generator.throw, thrown
 
 
-async def run_async_generator(begin: Begin, generator: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
-    """Stand in for an async generator."""
+@coroutine
+def _run_iterable_coroutine(begin: Begin, make: Callable[[], Generator[Any, Any, Any]]) -> Generator[Any, Any, Any]:
+    return (yield from _run_generator(begin, make))
+
+
+async def _run_async_generator(begin: Begin, make: Callable[[], AsyncGenerator[Any, Any]]) -> AsyncGenerator[Any, Any]:
     activity = begin()
-    step: Awaitable[Any] = _first_step(generator)
+    generator = make()
+    step: Any = _first_step(generator)
+    passing: list[Any] = []
     while True:
         token = activity.enter()
         try:
-            item = await step
+            passing.append(await step)
         except StopAsyncIteration:
             activity.leave(token)
             activity.end(None, None)
             return
         except BaseException as error:
+            step = None
             activity.leave(token)
             activity.end(error, None)
             raise
         activity.leave(token)
         activity.item()
+        step = None
         try:
-            sent = yield item
-            step = generator.asend(sent)
+            step = generator.asend((yield passing.pop()))
         except BaseException as thrown:
             step = generator.athrow(thrown)
 
 
-def _first_step(generator: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
+def _first_step(generator: AsyncGenerator[Any, Any]) -> Any:
     """Start the inner generator without letting the event loop know of it.
 
     The loop closes the generators it knows at shutdown, all at once: it would close the inner one while the outer
@@ -151,3 +185,93 @@ def _first_step(generator: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
         return generator.asend(None)
     finally:
         sys.set_asyncgen_hooks(*known)
+
+
+_DRIVERS: dict[Kind, Callable[[Begin, Callable[[], Any]], Any]] = {
+    "async": _run_async,
+    "generator": _run_generator,
+    "iterable coroutine": _run_iterable_coroutine,
+    "async generator": _run_async_generator,
+}
+
+
+class _Suspended:
+    """What a function has returned and its stand-in will run.
+
+    If nobody awaits a coroutine, Python warns; here it is the stand-in that is to warn, and only that.
+    """
+
+    __slots__ = ("_suspended",)
+
+    def __init__(self, suspended: Any) -> None:
+        self._suspended = suspended
+
+    def take(self) -> Any:
+        suspended, self._suspended = self._suspended, None
+        return suspended
+
+    def __del__(self) -> None:
+        if type(self._suspended) is CoroutineType:
+            self._suspended.close()
+
+
+def _renamed(stand_in: Any, original: Any) -> Any:
+    """The coroutine or generator under the host's own name, for tracebacks and warnings."""
+    stand_in.__name__ = getattr(original, "__name__", stand_in.__name__)
+    stand_in.__qualname__ = getattr(original, "__qualname__", stand_in.__qualname__)
+    return stand_in
+
+
+class Decorated(wrapt.FunctionWrapper[..., Any]):
+    """wrapt's proxy, with what functions can do besides.
+
+    It is bound as a true method, pickled by reference and copied as itself. What stands in for anything else (a partial,
+    a callable object, a function that its module does not have under its name) is pickled and copied as that thing,
+    decorated anew. The class has no annotated attributes: they would hide the function's own annotations.
+    """
+
+    def __init__(self, function: Any, wrapper: Any, again: tuple[Callable[..., Any], Any]) -> None:
+        # ``again`` is a function and its further arguments, to decorate another thing in the same way.
+        super().__init__(function, wrapper)
+        self._self_again = again  # wrapt keeps attributes of this prefix on the proxy
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        inner = self.__wrapped__
+        if not hasattr(type(inner), "__get__"):
+            return self
+        bound = inner.__get__(instance, owner)
+        if bound is inner:
+            return self
+        if type(bound) is MethodType and bound.__func__ is inner:
+            return MethodType(self, bound.__self__)
+        return super().__get__(instance, owner)
+
+    def __reduce_ex__(self, protocol: Any) -> str | tuple[Any, ...]:
+        name = getattr(self, "__qualname__", "")
+        return name if _found_by_name(self, name) else _again(self, self.__wrapped__)
+
+    def __copy__(self) -> Any:
+        inner = copy.copy(self.__wrapped__)
+        return self if inner is self.__wrapped__ else _decorated_again(self, inner)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        inner = copy.deepcopy(self.__wrapped__, memo)
+        return self if inner is self.__wrapped__ else _decorated_again(self, inner)
+
+
+def _found_by_name(thing: Any, qualified_name: str) -> bool:
+    found: Any = sys.modules.get(getattr(thing, "__module__", None) or "")
+    for part in qualified_name.split("."):
+        found = getattr(found, part, None)
+    return found is thing
+
+
+def _again(decorated: Any, inner: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """How to decorate ``inner`` as ``decorated`` is, in the form that pickle wants."""
+    function, arguments = decorated._self_again
+    return function, (inner, *arguments)
+
+
+def _decorated_again(decorated: Any, inner: Any) -> Any:
+    function, arguments = _again(decorated, inner)
+    return function(*arguments)

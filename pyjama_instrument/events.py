@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Tag, TypeAdapter
 
 __all__ = [
     "Activity",
-    "AnyEvent",
     "Annotation",
+    "AnyEvent",
     "ErrorInfo",
     "Event",
     "SessionEnded",

@@ -67,7 +67,7 @@ def repaired(document: Document) -> Document:
             del section[key]
     for session in document["sessions"].values():
         for key, default in _new_session(OTHER, 0).items():
-            if default is not None and type(session.get(key)) is not type(default) or key not in session:
+            if (default is not None and type(session.get(key)) is not type(default)) or key not in session:
                 session[key] = default
     for counts in (document["global"], *document["tools"].values()):
         for key in ("count", "success", "error", "cancelled", "total-duration"):
@@ -76,19 +76,24 @@ def repaired(document: Document) -> Document:
     return document
 
 
-def carry_running(document: Document) -> Document:
-    """What a cleared document begins with: the sessions that still run, all counters at zero."""
-    fresh = new_document()
-    for sid, session in document["sessions"].items():
-        if session.get("status") == "running":
-            fresh["sessions"][sid] = session | {"calls": 0, "errors": 0, "total-duration": 0.0}
+def carry_running(document: Document, onto: Document | None = None) -> Document:
+    """What a cleared document begins with: the sessions that still run, all counters at zero.
+
+    Args:
+        document: the document from before.
+        onto: what somebody else has put in its place; its totals stay.
+    """
+    fresh = repaired({} if onto is None else onto)
     for key in ("journals", "writers"):
         fresh[key] = document[key]
-    for session in fresh["sessions"].values():
-        agent = session["agent-id"]
-        _agent_entry(fresh, agent)["runs"]["count"] += 1
-        if agent in document["specs"]:
-            fresh["specs"][agent] = document["specs"][agent]
+    fresh["generation"] = document.get("generation", 0)
+    for sid, session in document["sessions"].items():
+        if session["status"] == "running":
+            agent = session["agent-id"]
+            fresh["sessions"][sid] = session | {"calls": 0, "errors": 0, "total-duration": 0.0}
+            _agent_entry(fresh, agent)["runs"]["count"] += 1
+            if agent in document["specs"]:
+                fresh["specs"].setdefault(agent, document["specs"][agent])
     _summarise(fresh, {session["agent-id"] for session in fresh["sessions"].values()})
     return fresh
 

@@ -6,17 +6,16 @@ The decorated function behaves as undecorated: same values, same exception objec
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from types import CoroutineType
 from typing import Any, TypeVar, overload
 
-import wrapt
-
 from pyjama_instrument import _guard, hooks
 from pyjama_instrument._capture import error_info, jsonable
 from pyjama_instrument._context import Scope, current
-from pyjama_instrument._drive import kind_of, run_async, run_async_generator, run_generator
+from pyjama_instrument._drive import Decorated, Kind, drive, drive_later, kind_of, resume, run
 from pyjama_instrument.config import check_name
 from pyjama_instrument.errors import ConfigError
 from pyjama_instrument.recorder import recorder
@@ -68,46 +67,21 @@ def tool(function: Any = None, /, *, name: str | None = None, capture: Sequence[
     return _decorate(function, name, capture)
 
 
-class _Decorated(wrapt.FunctionWrapper[..., Any]):
-    """wrapt's proxy, which can also be pickled by reference and copied, as functions can."""
-
-    _self_tool: _Tool  # wrapt keeps attributes of this prefix on the proxy, not on the function
-
-    def __reduce_ex__(self, protocol: Any) -> str:
-        return str(self.__qualname__)
-
-    def __copy__(self) -> _Decorated:
-        return self
-
-    def __deepcopy__(self, memo: Any) -> _Decorated:
-        return self
-
-
-class _Bound(wrapt.BoundFunctionWrapper[..., Any]):
-    """The same for a bound method."""
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return getattr, (self.__self__, self.__name__)
-
-
-_Decorated.__bound_function_wrapper__ = _Bound  # type: ignore[misc]  # how wrapt is told what to bind with
-
-
 def _decorate(function: Any, name: str | None, capture: Sequence[str] | bool) -> Any:
     if isinstance(function, type):
         raise ConfigError(f"@tool decorates functions: decorate the methods of {function.__name__} instead")
+    if type(function) in (classmethod, staticmethod):
+        return type(function)(_decorate(function.__func__, name, capture))
     if not callable(function) and not isinstance(function, classmethod | staticmethod):
         raise ConfigError(f"@tool decorates functions, not {type(function).__name__}")
     name = name or _default_name(function)
-    if isinstance(function, _Decorated) and function._self_tool.name == name and not capture:
+    if not capture and type(function) is Decorated and getattr(function, "_self_tool", None) == name:
         return function  # decorated already: its calls count once
-    return _decorated(function, _Tool(function, name, capture))
+    return _decorated(function, _Tool(function, name, capture), (_decorate, (name, capture)))
 
 
-def _decorated(function: Any, this: _Tool) -> _Decorated:
+def _decorated(function: Any, this: _Tool, again: Any) -> Decorated:
     kind = kind_of(function)
-    starters = {"async": _start_async, "generator": _start_generator, "async generator": _start_async_generator}
-    start = starters.get(kind, _call)
     call_plainly = kind == "sync" and this.capture is None
 
     def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
@@ -115,10 +89,10 @@ def _decorated(function: Any, this: _Tool) -> _Decorated:
             return wrapped(*args, **kwargs)
         if call_plainly and not hooks.any_registered():
             return this.call(wrapped, args, kwargs)
-        return start(this, wrapped, instance, args, kwargs)
+        return _call(this, kind, wrapped, args, kwargs)
 
-    decorated = _Decorated(function, wrapper)
-    decorated._self_tool = this
+    decorated = Decorated(function, wrapper, again)
+    decorated._self_tool = this.name  # type: ignore[attr-defined]  # wrapt keeps attributes of this prefix
     return decorated
 
 
@@ -158,7 +132,7 @@ class _Tool:
             raise
         current.reset(token)
         if type(result) is CoroutineType:  # a plain function that hands out a coroutine: the call is its life
-            return _resume_async(self, scope, span, start_ns, result)
+            return _resume(self, scope, span, start_ns, result)
         self.end(scope, span, start_ns, None)
         return result
 
@@ -214,12 +188,12 @@ class _Tool:
             event["error"] = error_info(error)
         return event | (more or {})
 
-    def captured(self, args: Any, kwargs: Any, instance: Any) -> dict[str, Any]:
+    def captured(self, args: Any, kwargs: Any) -> dict[str, Any]:
         """The arguments that were asked for, as far as they fit the signature."""
         if self.capture is None or self.signature is None:
             return {}
         try:
-            bound = _bind(self.signature, args, kwargs, instance)
+            bound = self.signature.bind(*args, **kwargs).arguments
         except TypeError:  # the call itself will raise it
             return {}
         return {name: jsonable(value) for name, value in bound.items() if name in self.capture}
@@ -228,11 +202,10 @@ class _Tool:
 class _Call:
     """One call, the long way: as an activity of the drivers, with capture and hooks."""
 
-    __slots__ = ("args", "first_item_ns", "instance", "items", "kwargs", "more", "scope", "span", "start_ns", "this")
+    __slots__ = ("args", "first_item_ns", "items", "kwargs", "more", "scope", "span", "start_ns", "this")
 
-    def __init__(self, this: _Tool, instance: Any, args: Any, kwargs: Any) -> None:
+    def __init__(self, this: _Tool, args: Any, kwargs: Any) -> None:
         self.this = this
-        self.instance = instance
         self.args = args
         self.kwargs = kwargs
         self.items: int | None = None
@@ -280,19 +253,19 @@ class _Call:
         if post:
             self._run_post_hooks(duration_ns, error, result)
 
-    def run_pre_hooks(self) -> None:
+    def begin_with_pre_hooks(self) -> _Call:
         """Let pre-hooks replace the arguments. Raises what they raise, once the call is recorded as cancelled."""
-        if not self.span or not hooks.get_pre_hooks(self.this.name):
-            return
-        try:
-            self.args, self.kwargs = hooks.run_pre_hooks(self._as_hooks_see_it())
-        except BaseException as error:
-            self.more["status"] = "cancelled"
-            self.end(error, None)
-            raise
+        if self.begin().span:
+            try:
+                self.args, self.kwargs = hooks.run_pre_hooks(self._as_hooks_see_it())
+            except BaseException as error:
+                self.more["status"] = "cancelled"
+                self.end(error, None)
+                raise
+        return self
 
     def _capture_arguments(self) -> dict[str, Any]:
-        captured = self.this.captured(self.args, self.kwargs, self.instance)
+        captured = self.this.captured(self.args, self.kwargs)
         return {"arguments": captured} if captured else {}
 
     def _note_result(self, error: BaseException | None, result: Any) -> None:
@@ -317,71 +290,27 @@ class _Call:
         return hooks.ToolCall(self.this.name, session.agent, session.id, tuple(self.args), dict(self.kwargs), **more)
 
 
-def _call(this: _Tool, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-    call = _Call(this, instance, args, kwargs).begin()
-    call.run_pre_hooks()
-    token = call.enter()
-    try:
-        result = wrapped(*call.args, **call.kwargs)
-    except BaseException as error:
-        call.leave(token)
-        call.end(error, None)
-        raise
-    call.leave(token)
-    if type(result) is CoroutineType:
-        return run_async(lambda: call, result)
-    call.end(None, result)
-    return result
+def _call(this: _Tool, kind: Kind, wrapped: Any, args: Any, kwargs: Any) -> Any:
+    """The long way, for any kind of function."""
+    call = _Call(this, args, kwargs)
+    if not hooks.get_pre_hooks(this.name):
+        return drive(kind, call.begin, wrapped, args, kwargs)
+    if kind == "sync":
+        call.begin_with_pre_hooks()
+        return run(lambda: call, wrapped, call.args, call.kwargs)
+    # The pre-hooks may change the arguments, so the function is called after them.
+    return drive_later(kind, call.begin_with_pre_hooks, lambda: wrapped(*call.args, **call.kwargs), wrapped)
 
 
-def _start_async(this: _Tool, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-    call = _Call(this, instance, args, kwargs)
-    if hooks.get_pre_hooks(this.name):
-        return _async_with_pre_hooks(call, wrapped)
-    return _renamed(run_async(call.begin, wrapped(*args, **kwargs)), wrapped)
-
-
-async def _async_with_pre_hooks(call: _Call, wrapped: Any) -> Any:
-    call.begin().run_pre_hooks()
-    return await run_async(lambda: call, wrapped(*call.args, **call.kwargs))
-
-
-def _start_generator(this: _Tool, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-    call = _Call(this, instance, args, kwargs)
-    if hooks.get_pre_hooks(this.name):
-        return _generator_with_pre_hooks(call, wrapped)
-    return _renamed(run_generator(call.begin, wrapped(*args, **kwargs)), wrapped)
-
-
-def _generator_with_pre_hooks(call: _Call, wrapped: Any) -> Any:
-    call.begin().run_pre_hooks()
-    return (yield from run_generator(lambda: call, wrapped(*call.args, **call.kwargs)))
-
-
-def _start_async_generator(this: _Tool, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-    call = _Call(this, instance, args, kwargs)
-    if hooks.get_pre_hooks(this.name):
-        call.begin().run_pre_hooks()
-        return run_async_generator(lambda: call, wrapped(*call.args, **call.kwargs))
-    return _renamed(run_async_generator(call.begin, wrapped(*args, **kwargs)), wrapped)
-
-
-def _resume_async(this: _Tool, scope: Scope, span: str, start_ns: int, coroutine: Any) -> Any:
-    call = _Call(this, None, (), {})
+def _resume(this: _Tool, scope: Scope, span: str, start_ns: int, coroutine: Any) -> Any:
+    call = _Call(this, (), {})
     call.scope, call.span, call.start_ns = scope, span, start_ns
-    return _renamed(run_async(lambda: call, coroutine), coroutine)
-
-
-def _renamed(stand_in: Any, original: Any) -> Any:
-    """The coroutine or generator under the host's own name, for tracebacks and warnings."""
-    stand_in.__name__ = getattr(original, "__name__", stand_in.__name__)
-    stand_in.__qualname__ = getattr(original, "__qualname__", stand_in.__qualname__)
-    return stand_in
+    return resume(call, coroutine)
 
 
 def _default_name(function: Any) -> str:
     inner = function
-    while hasattr(inner, "func") and not hasattr(inner, "__qualname__"):  # functools.partial
+    while isinstance(inner, functools.partial):
         inner = inner.func
     inner = getattr(inner, "__func__", inner)
     qualified = getattr(inner, "__qualname__", None) or type(inner).__qualname__
@@ -397,7 +326,7 @@ def _check_capture(capture: object) -> None:
 
 def _signature(function: Any) -> inspect.Signature:
     try:
-        return inspect.signature(getattr(function, "__func__", function))
+        return inspect.signature(function)
     except (TypeError, ValueError):
         raise ConfigError(f"capture needs a signature, and {_default_name(function)} has none") from None
 
@@ -410,11 +339,3 @@ def _resolved(capture: Sequence[str] | bool, signature: inspect.Signature) -> fr
     if unknown := asked - known:
         raise ConfigError(f"capture names no parameter of the function: {', '.join(sorted(unknown))}")
     return frozenset(asked)
-
-
-def _bind(signature: inspect.Signature, args: Any, kwargs: Any, instance: Any) -> dict[str, Any]:
-    """Arguments by name. wrapt hands a method's instance apart from its arguments."""
-    try:
-        return dict(signature.bind(*args, **kwargs).arguments)
-    except TypeError:
-        return dict(signature.bind(instance, *args, **kwargs).arguments)

@@ -30,7 +30,7 @@ from pyjama_instrument.events import AnyEvent, parse_event
 from pyjama_instrument.fold import new_document, repaired
 from pyjama_instrument.storage._layout import HISTORY, JOURNAL, ORIGINAL_LOCK, PREVIOUS, SegmentName, list_segments
 from pyjama_instrument.storage._scan import Position, catch_up, read_segment
-from pyjama_instrument.storage._snapshot import Snapshot, identity, load, settled
+from pyjama_instrument.storage._snapshot import Snapshot, identity, load
 
 __all__ = ["Reader", "get_dashboard_data", "load_session", "read_metrics", "tail_events"]
 
@@ -102,6 +102,7 @@ class Reader:
 
     def _document(self) -> dict[str, Any]:
         """The snapshot with the journals' news folded in. The caller must not change it."""
+        document = None
         for _ in range(_ATTEMPTS):
             try:
                 directory = os.open(self.home, _DIRECTORY)
@@ -109,31 +110,30 @@ class Reader:
                 self._snapshot = None
                 return new_document()
             try:
-                document = self._read(directory)
-                if document is not None:
-                    return document
+                document, overtaken = self._read(directory)
+                if not overtaken:
+                    break
             finally:
                 os.close(directory)
-        return settled(self._snapshot) if self._snapshot is not None else new_document()
+        return document or new_document()
 
-    def _read(self, directory: int) -> dict[str, Any] | None:
-        """One attempt; None if folds went on so fast meanwhile that a segment may have been missed."""
+    def _read(self, directory: int) -> tuple[dict[str, Any], bool]:
+        """One attempt, and whether folds went on so fast meanwhile that a segment may have been missed."""
         held = self._snapshot
         if held is None or held.state != "whole" or held.identity != identity(directory):
-            held = self._snapshot = load(directory)
+            held = load(directory)
+        self._snapshot = None  # while it is half done
         try:
             journal = os.open(JOURNAL, _DIRECTORY, dir_fd=directory)
         except OSError:
-            return repaired(settled(held))
+            return repaired(held.document), False
         try:
-            catch_up(held.document, journal)
-        except BaseException:
-            self._snapshot = None  # half done
-            raise
+            document, _ = catch_up(held, journal)
         finally:
             os.close(journal)
+        self._snapshot = held
         overtaken = held.identity not in (identity(directory), identity(directory, PREVIOUS))
-        return None if overtaken else repaired(settled(held))
+        return document, overtaken
 
     def _notes(self) -> list[str]:
         notes = []

@@ -185,6 +185,7 @@ class Recorder:
         finally:
             self._opening = False
         self.fd, self._ragged, self.dirty = self._journal.fd, False, True
+        self._fold_at = self.mono_ns() + int(_FOLD_SECONDS * 1e9)  # a short program folds once, at its end
         self._announce_again()
         pending, self._pending = self._pending, []
         for line in pending:

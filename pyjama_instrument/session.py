@@ -13,7 +13,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -375,8 +375,11 @@ def current_session() -> Session | None:
 
 
 def ambient() -> Scope:
-    """What a tool called outside any session belongs to: the session inherited from the parent process, or an
-    implicit one named after the program, which lasts as long as the process."""
+    """What a tool called outside any session belongs to.
+
+    That is the session inherited from the parent process or, without one, an implicit session named after the
+    program, which lasts as long as the process.
+    """
     with recorder.settle:
         if recorder.ambient is None:
             recorder.ambient = _inherited() or _implicit()

@@ -192,8 +192,8 @@ def clear_metrics(home: str | os.PathLike[str] | None = None) -> None:
         ConfigError: ``home`` cannot be a path.
         StoreUnavailable: the store cannot be used, or somebody held its lock for ten seconds.
     """
-    from pyjama_instrument.storage.compaction import clear
     from pyjama_instrument.storage._store import Store
+    from pyjama_instrument.storage.compaction import clear
 
     store = Store(resolve_home(home))
     try:

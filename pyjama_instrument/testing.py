@@ -34,6 +34,7 @@ class FakeClock:
         self.now_ns = start_ns
 
     def __call__(self) -> int:
+        """The time now, in ns."""
         return self.now_ns
 
     def advance(self, seconds: float) -> None:
@@ -53,9 +54,11 @@ class SequentialIds(Ids):
         self._next = itertools.count(1)
 
     def span(self) -> str:
+        """16 hexadecimal digits."""
         return f"{next(self._next):016x}"
 
     def trace(self) -> str:
+        """32 hexadecimal digits."""
         return f"{next(self._next):032x}"
 
 

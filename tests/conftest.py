@@ -11,14 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from pyjama_instrument import _guard
-
-try:  # TEMPORARY while the recorder is being written
-    from pyjama_instrument import recorder
-except ImportError:
-    import types
-
-    recorder = types.SimpleNamespace(reset_for_testing=lambda home: None)  # type: ignore
+from pyjama_instrument import _guard, hooks, recorder
 
 RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -41,9 +34,12 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     store = tmp_path / "store"
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("PYJAMA_HOME", str(store))
-    recorder.reset_for_testing(str(store))
+    recorder.reset_for_testing()
     yield store
-    recorder.reset_for_testing(None)
+    recorder.reset_for_testing()
+    hooks.clear_hooks()
+    _guard.counts.clear()
+    _guard._said.clear()  # what is said once per process is said once per test
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +53,7 @@ def nothing_swallowed(request: pytest.FixtureRequest, own_store: Path) -> Iterat
 
     _guard.observers.append(collect)
     yield
-    recorder.reset_for_testing(str(own_store))  # what only closing brings to light belongs to this test as well
+    recorder.reset_for_testing()  # what only closing brings to light belongs to this test as well
     _guard.observers.remove(collect)
     if swallowed and request.node.get_closest_marker("swallows") is None:
         raise BaseExceptionGroup("the guard swallowed exceptions during this test", swallowed)

@@ -41,8 +41,8 @@ def _shown(character: str) -> str:
 
 
 def problem(kind: str, message: str) -> str:
-    """One line for an error of that type and message, either of which may be empty."""
-    return safe(": ".join(part for part in (kind, message) if part))
+    """One line for an error of that qualified type and message, either of which may be empty."""
+    return safe(": ".join(part for part in (kind.rpartition(".")[2], message) if part))
 
 
 def colour_wanted() -> bool:

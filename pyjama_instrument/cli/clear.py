@@ -16,8 +16,8 @@ def clear(options: argparse.Namespace) -> int:
     Raises:
         StoreError: the store cannot be written.
     """
-    from pyjama_instrument import shared_metrics
     from pyjama_instrument.config import resolve_home
+    from pyjama_instrument.shared_metrics import clear_metrics
 
     home = safe(resolve_home())
     if not options.yes:
@@ -27,7 +27,7 @@ def clear(options: argparse.Namespace) -> int:
         if not _agreed(f"Set all totals in {home} to zero? [y/N] "):
             say("Nothing was changed.")
             return 1
-    shared_metrics.clear_metrics()
+    clear_metrics()
     say(f"Cleared {home}")
     return 0
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from pyjama_instrument.cli._demo_agent import MODEL_TOOL
 from pyjama_instrument.cli._terminal import complain, paint, problem, safe, say
-from pyjama_instrument.config import resolve_home
+from pyjama_instrument.config import disabled_by_environment, resolve_home
 from pyjama_instrument.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -65,12 +65,14 @@ def demo(options: argparse.Namespace) -> int:
     """Run the demo; with ``--once`` return when the agents are through: 0 if each ended as it was meant to.
 
     Raises:
-        ConfigError: the path is not a directory.
+        ConfigError: the path is not a directory, or recording is switched off.
         ViewerError: the ``viewer`` extra is missing, or the port is taken.
     """
     from pyjama_instrument.viewer import start_dashboard
 
     project = _project(options.path)
+    if disabled_by_environment():
+        raise ConfigError("PYJAMA_DISABLED is set, so the agents would record nothing: unset it to see the demo")
     signal.signal(signal.SIGTERM, _end_tidily)
     served = start_dashboard(options.port)
     try:

@@ -224,7 +224,7 @@ def _journals(home: str) -> Iterator[_Finding]:
                     finally:
                         os.close(fd)
         text = f"{name}: {len(segments)} files, {_size(total)}"
-        yield _Finding("ok", text + (f", {len(alive)} processes are recording now" if name == JOURNAL else ""))
+        yield _Finding("ok", text + (f", {len(alive)} with a live writer" if name == JOURNAL else ""))
 
 
 def _original_lock(home: str) -> Iterator[_Finding]:
@@ -247,14 +247,10 @@ def _original_lock(home: str) -> Iterator[_Finding]:
 def _health(home: str) -> Iterator[_Finding]:
     from pyjama_instrument.reader import get_dashboard_data
 
-    health = get_dashboard_data(home).health
-    problems = [f"{health.torn} damaged records were skipped"] if health.torn else []
-    problems += [f"{count} events could not be written ({why})" for why, count in health.dropped.items()]
-    problems += [f"{count} names beyond the limit of {what}" for what, count in health.overflow.items()]
-    problems += health.notes
-    for problem in problems:
-        yield _Finding("warn", problem)
-    if not problems:
+    notes = get_dashboard_data(home).health.notes
+    for note in notes:
+        yield _Finding("warn", note)
+    if not notes:
         yield _Finding("ok", "no record damaged, none dropped")
 
 

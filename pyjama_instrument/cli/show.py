@@ -25,10 +25,16 @@ _MOST_ROWS = 20
 
 
 def status(options: argparse.Namespace) -> int:
-    """Show agents and tools; 1 when the last run to end, of any agent, failed or crashed."""
-    from pyjama_instrument.reader import get_dashboard_data
+    """Show agents and tools; 1 when the last run to end, of any agent, failed or crashed.
 
-    data = get_dashboard_data()
+    Raises:
+        SchemaTooNew: the store was written by a newer version of this package.
+    """
+    from pyjama_instrument.reader import Reader
+
+    reader = Reader()
+    reader.metrics()  # raises for a store that is too new, where the dashboard's data would be empty: no 0 for that
+    data = reader.dashboard()
     if options.json:
         # ASCII only, so that no control character of a name reaches a terminal.
         say(json.dumps(data.to_dict(), indent=2))
@@ -69,7 +75,7 @@ def _totals(data: DashboardData) -> str:
         parts += [f"p50 {_ms(overall.p50_ms)}", f"p95 {_ms(overall.p95_ms)}"]
     counts = {name: sum(agent.status == name for agent in data.agents.values()) for name in _ORDER}
     agents = [paint(f"{count} {name}", name) for name, count in counts.items() if count]
-    return f"{paint('Agents', 'dim')} {', '.join(agents)}\n{paint('Tools', 'dim')}  {', '.join(parts)}"
+    return f"{paint('Agents', 'dim')} {', '.join(agents) or 'none'}\n{paint('Tools', 'dim')}  {', '.join(parts)}"
 
 
 def _agents(data: DashboardData) -> list[str]:
@@ -113,12 +119,8 @@ def _rest(items: list[Any]) -> list[str]:
 
 
 def _troubles(data: DashboardData) -> list[str]:
-    health = data.health
-    found = [safe(note, 500) for note in health.notes]
-    if health.torn:
-        found.append(f"{health.torn} damaged records were skipped")
-    found += [f"{count} events could not be written ({safe(reason)})" for reason, count in health.dropped.items()]
-    return ["", *(f"{paint('!', 'warn')} {sentence}" for sentence in found)] if found else []
+    notes = [f"{paint('!', 'warn')} {safe(note, 500)}" for note in data.health.notes]
+    return ["", *notes] if notes else []
 
 
 def _ms(value: float | None) -> str:

@@ -2,8 +2,9 @@
 
 ``metrics.json.lock`` orders the processes of this package: a kernel lock, gone with its holder, never stolen.
 ``metrics.lock`` is the protocol of the original agents that may share the store: a file that exists only while
-somebody rewrites ``metrics.json``. We make it too, marked as ours; one of ours that a kill left behind is removed
-by the next holder of the kernel lock, one of theirs is waited for and never broken.
+somebody rewrites ``metrics.json``. We make it too, as a second name of our own lock file: so it appears in one step,
+needs no space on a full disk, and can be told from one of theirs. One of ours that a kill left behind is removed by
+the next holder of the kernel lock, one of theirs is waited for and never broken.
 """
 
 from __future__ import annotations
@@ -11,15 +12,14 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from filelock import lock_descriptor
+from filelock import lock_descriptor, unlock_descriptor
 
 from pyjama_instrument.storage._layout import LOCK, ORIGINAL_LOCK
 
 __all__ = ["rewriting", "try_lock"]
 
-_MARK = b"pyjama_instrument\n"
 _POLL_SECONDS = 0.01
 
 
@@ -33,29 +33,36 @@ def try_lock(directory: int, *, wait_seconds: float = 0.0) -> Iterator[bool]:
         yield fd is not None
     finally:
         if fd is not None:
-            os.close(fd)  # the lock goes with the descriptor
+            try:
+                unlock_descriptor(fd)  # closing is not enough: another thread may have forked, the child has a copy
+            finally:
+                os.close(fd)
 
 
 @contextlib.contextmanager
-def rewriting(directory: int, *, wait_seconds: float) -> Iterator[bool]:
+def rewriting(
+    directory: int, *, wait_seconds: float, should_stop: Callable[[], bool] = lambda: False
+) -> Iterator[bool]:
     """Hold the original's lock file for the block; yields whether it was got. The kernel lock must be held."""
     deadline = time.monotonic() + wait_seconds
-    while not (got := _mark(directory)) and time.monotonic() < deadline:
+    while not (got := _mark(directory)) and time.monotonic() < deadline and not should_stop():
         time.sleep(_POLL_SECONDS)
     try:
         yield got
     finally:
         if got:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(ORIGINAL_LOCK, dir_fd=directory)
+            _remove_ours(directory)
 
 
 def _acquire(directory: int) -> int | None:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    fd = os.open(LOCK, flags, 0o600, dir_fd=directory)
+    try:
+        fd = os.open(LOCK, flags, 0o600, dir_fd=directory)
+    except FileNotFoundError:  # the store was removed
+        return None
     try:
         # The file may have been removed between open and lock: then others lock another file of that name.
-        if lock_descriptor(fd, blocking=False) and _is_at(fd, directory):
+        if lock_descriptor(fd, blocking=False) and _same_file(os.fstat(fd), directory, LOCK):
             return fd
     except BaseException:
         os.close(fd)
@@ -64,34 +71,27 @@ def _acquire(directory: int) -> int | None:
     return None
 
 
-def _is_at(fd: int, directory: int) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), os.stat(LOCK, dir_fd=directory, follow_symlinks=False))
-    except FileNotFoundError:
-        return False
-
-
 def _mark(directory: int) -> bool:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        fd = os.open(ORIGINAL_LOCK, flags, 0o600, dir_fd=directory)
+        os.utime(LOCK, dir_fd=directory)  # the age of the mark is how long somebody has been at it
+        os.link(LOCK, ORIGINAL_LOCK, src_dir_fd=directory, dst_dir_fd=directory)
     except FileExistsError:
         _remove_ours(directory)
         return False
-    try:
-        os.write(fd, _MARK)
-    finally:
-        os.close(fd)
+    except FileNotFoundError:  # the store was removed
+        return False
     return True
 
 
 def _remove_ours(directory: int) -> None:
-    """Nobody of ours can hold the file now: the caller has the kernel lock. Then a mark of ours is a leftover."""
-    with contextlib.suppress(FileNotFoundError, OSError):
-        fd = os.open(ORIGINAL_LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
-        try:
-            ours = os.read(fd, len(_MARK)) == _MARK
-        finally:
-            os.close(fd)
-        if ours:
+    """Remove the mark if it is ours. If we did not make it, a kill left it behind: the kernel lock is with us."""
+    with contextlib.suppress(FileNotFoundError):
+        if _same_file(os.stat(LOCK, dir_fd=directory, follow_symlinks=False), directory, ORIGINAL_LOCK):
             os.unlink(ORIGINAL_LOCK, dir_fd=directory)
+
+
+def _same_file(found: os.stat_result, directory: int, name: str) -> bool:
+    try:
+        return os.path.samestat(found, os.stat(name, dir_fd=directory, follow_symlinks=False))
+    except FileNotFoundError:
+        return False

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pyjama_instrument.fold import Fold
+from pyjama_instrument.fold import Fold, carry_running
 from pyjama_instrument.storage._codec import MAX_RECORD_BYTES, decode_lines
 from pyjama_instrument.storage._layout import SegmentName, list_segments
 from pyjama_instrument.storage._liveness import is_held
+from pyjama_instrument.storage._snapshot import Snapshot
 
 __all__ = ["Position", "catch_up", "read_segment"]
 
@@ -55,32 +56,37 @@ class Position:
         return {key: value for key, value in asdict(self).items() if value or key == "offset"}
 
 
-def catch_up(document: dict[str, Any], journal: int, *, should_stop: Callable[[], bool] = lambda: False) -> bool:
-    """Fold into ``document`` what the journals in the directory ``journal`` hold beyond the offsets it carries.
+def catch_up(
+    snapshot: Snapshot, journal: int, *, should_stop: Callable[[], bool] = lambda: False
+) -> tuple[dict[str, Any], bool]:
+    """Fold what the journals in the directory ``journal`` hold beyond the offsets that the snapshot carries.
 
-    The document's offsets move on accordingly, offsets of segments that are no longer there are dropped, and
-    sessions whose process is proven dead are marked as crashed.
+    Offsets move on accordingly, those of segments that are no longer there are dropped, and sessions whose process
+    is proven dead are marked as crashed. If the snapshot was cleared, the totals are those of the events since, and
+    what ran at that moment is carried over.
 
     Returns:
-        Whether anything changed.
+        The document, which is the snapshot's own unless that was cleared, and whether anything changed.
 
     Raises:
-        InterruptedError: ``should_stop`` became true; the document is half done then.
+        InterruptedError: ``should_stop`` became true; the snapshot's document is half done then.
         OSError: the journals cannot be read now, for want of descriptors for instance.
     """
-    return _CatchUp(document, journal, should_stop).run()
+    return _CatchUp(snapshot, journal, should_stop).run()
 
 
 class _CatchUp:
-    def __init__(self, document: dict[str, Any], journal: int, should_stop: Callable[[], bool]) -> None:
-        self.fold = Fold(document)
+    def __init__(self, snapshot: Snapshot, journal: int, should_stop: Callable[[], bool]) -> None:
+        self.snapshot = snapshot
+        self.fold = Fold(snapshot.document)
         self.journal = journal
         self.should_stop = should_stop
-        self.before: dict[str, Any] = document["journals"]
+        self.before: dict[str, Any] = snapshot.document["journals"]
         self.after: dict[str, Any] = {}
         self.alive: set[str] = set()
+        self.later: list[tuple[str, list[dict[str, Any]]]] = []
 
-    def run(self) -> bool:
+    def run(self) -> tuple[dict[str, Any], bool]:
         segments = list_segments(self.journal)
         for name in segments:
             self._visit(name)
@@ -90,6 +96,8 @@ class _CatchUp:
             name = last[writer].next
             while self._visit(name):
                 name = name.next
+        if self.snapshot.cleared_us is not None:
+            self._start_again()
         dead = self.fold.running_writers() - self.alive
         self.fold.writers_died(dead)
         self.fold.finish()
@@ -98,7 +106,20 @@ class _CatchUp:
         writers = {SegmentName.parse(f"{key}.jsonl") for key in self.after}
         known = {name.writer for name in writers if name} | self.fold.running_writers()
         document["writers"] = {key: value for key, value in document["writers"].items() if key in known}
-        return bool(dead) or self.before != self.after
+        return document, bool(dead) or self.before != self.after
+
+    def _add(self, writer: str, records: list[dict[str, Any]]) -> None:
+        if (cleared_us := self.snapshot.cleared_us) is not None:
+            self.later.append((writer, [record for record in records if _is_after(record, cleared_us)]))
+            records = [record for record in records if not _is_after(record, cleared_us)]
+        self.fold.add(writer, records)
+
+    def _start_again(self) -> None:
+        self.fold.writers_died(self.fold.running_writers() - self.alive)
+        self.fold.finish()
+        self.fold = Fold(carry_running(self.fold.document, self.snapshot.found))
+        for writer, records in self.later:
+            self.fold.add(writer, records)
 
     def _visit(self, name: SegmentName) -> bool:
         """Fold one segment's new records; whether there is such a segment."""
@@ -107,7 +128,7 @@ class _CatchUp:
         position = Position.load(self.before.get(name.key))
         if not position.sealed:
             torn = position.torn
-            held = read_segment(self.journal, name, position, lambda records: self.fold.add(name.writer, records))
+            held = read_segment(self.journal, name, position, lambda records: self._add(name.writer, records))
             if held is None:
                 return False
             self.fold.damaged(position.torn - torn)
@@ -188,6 +209,11 @@ def _take(data: bytes, position: Position, sink: Sink) -> int:
         start = end
     position.offset += start
     return start
+
+
+def _is_after(record: dict[str, Any], cleared_us: int) -> bool:
+    ts = record.get("ts")
+    return type(ts) is int and ts >= cleared_us
 
 
 def _skip(position: Position, count: int) -> None:

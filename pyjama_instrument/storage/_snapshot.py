@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from pyjama_instrument.errors import SchemaTooNew
-from pyjama_instrument.fold import carry_running, new_document
+from pyjama_instrument.fold import new_document
 from pyjama_instrument.storage._layout import PREVIOUS, SCHEMA, SNAPSHOT
 
-__all__ = ["Identity", "Snapshot", "identity", "load", "settled"]
+__all__ = ["Identity", "Snapshot", "identity", "load"]
 
 Identity: TypeAlias = tuple[int, int, int]
 """Which generation of a file this is: inode, modification time in ns, size."""
@@ -25,12 +25,14 @@ Identity: TypeAlias = tuple[int, int, int]
 class Snapshot:
     """A document to fold onto.
 
-    ``found`` is what stood in the file if it carried no offsets of ours: totals that somebody else wrote.
+    When it was cleared, ``document`` is the one from before, ``cleared_us`` the time from which events count again,
+    and ``found`` what stands in the file if it carries no offsets of ours: totals that somebody else wrote.
     """
 
     document: dict[str, Any]
     state: Literal["whole", "cleared", "corrupt", "absent"]
     identity: Identity | None = None
+    cleared_us: int | None = None
     found: dict[str, Any] | None = None
 
 
@@ -42,12 +44,18 @@ def identity(directory: int, name: str = SNAPSHOT) -> Identity | None:
         return None
 
 
-def load(directory: int) -> Snapshot:
+def load(directory: int, directory_changed_ns: int | None = None) -> Snapshot:
     """The snapshot of the store in that directory.
+
+    Args:
+        directory: its descriptor.
+        directory_changed_ns: when the directory was last modified by others, if the caller has modified it since.
 
     Raises:
         SchemaTooNew: it was written by a newer version of this package.
     """
+    if directory_changed_ns is None:
+        directory_changed_ns = os.fstat(directory).st_mtime_ns
     document, which, problem = _load_file(directory, SNAPSHOT)
     if document is not None and "journals" in document:
         return Snapshot(document, "whole", which)
@@ -55,25 +63,10 @@ def load(directory: int) -> Snapshot:
     if problem:
         return Snapshot(previous or new_document(), "corrupt", which)
     if previous is not None and "journals" in previous:
-        return Snapshot(previous, "cleared", which, document)
+        # Removing a file is the last change of its directory's entries; emptying it, the last change of the file.
+        changed_ns = which[1] if which else directory_changed_ns
+        return Snapshot(previous, "cleared", which, changed_ns // 1000, document)
     return Snapshot(document or new_document(), "absent", which)
-
-
-def settled(snapshot: Snapshot) -> dict[str, Any]:
-    """The document to go on with, once the journals' news are folded into ``snapshot.document``.
-
-    A cleared store starts from zero, keeping what runs and whatever totals somebody else has put there.
-    """
-    document = snapshot.document
-    if snapshot.state != "cleared":
-        return document
-    fresh = carry_running(document)
-    fresh["generation"] = document.get("generation", 0)
-    found = snapshot.found or {}
-    for key, value in fresh.items():
-        theirs = found.get(key)
-        found[key] = value | theirs if type(theirs) is dict and type(value) is dict else found.get(key, value)
-    return found
 
 
 def _load_file(directory: int, name: str) -> tuple[dict[str, Any] | None, Identity | None, bool]:

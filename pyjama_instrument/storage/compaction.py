@@ -13,6 +13,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 from pyjama_instrument.storage._atomic import replace_keeping_previous, write_file
@@ -20,7 +21,7 @@ from pyjama_instrument.storage._layout import CORRUPT_PREFIX, PREVIOUS, SCHEMA, 
 from pyjama_instrument.storage._liveness import is_held
 from pyjama_instrument.storage._lock import rewriting, try_lock
 from pyjama_instrument.storage._scan import catch_up
-from pyjama_instrument.storage._snapshot import Snapshot, load, settled
+from pyjama_instrument.storage._snapshot import load
 from pyjama_instrument.storage._store import Store
 
 __all__ = ["Outcome", "clear", "compact"]
@@ -57,11 +58,11 @@ def compact(
         OSError: the snapshot cannot be written; it is as it was.
         SchemaTooNew: the snapshot was written by a newer version; it is left alone.
     """
-    with _exclusively(store, wait_seconds, original_wait_seconds) as got:
-        if not got:
+    with _exclusively(store, wait_seconds, original_wait_seconds) as changed_ns:
+        if changed_ns is None:
             return "busy"
         try:
-            return _compact(store, should_stop)
+            return _compact(store, changed_ns, should_stop)
         except InterruptedError:
             return "busy"
 
@@ -73,33 +74,35 @@ def clear(store: Store, *, wait_seconds: float = 10.0) -> bool:
         OSError: the snapshot cannot be written; it is as it was.
         SchemaTooNew: the snapshot was written by a newer version; it is left alone.
     """
-    with _exclusively(store, wait_seconds, wait_seconds) as got:
-        if got:
-            snapshot = load(store.fd)
-            catch_up(snapshot.document, store.journal)
-            _write_both(store, settled(Snapshot(snapshot.document, "cleared")))
-        return got
+    with _exclusively(store, wait_seconds, wait_seconds) as changed_ns:
+        if changed_ns is not None:
+            snapshot = load(store.fd, changed_ns)
+            now_us = time.time_ns() // 1000
+            document, _ = catch_up(replace(snapshot, cleared_us=now_us, found=None), store.journal)
+            _write_both(store, document)
+        return changed_ns is not None
 
 
 @contextlib.contextmanager
-def _exclusively(store: Store, wait_seconds: float, original_wait_seconds: float) -> Iterator[bool]:
+def _exclusively(store: Store, wait_seconds: float, original_wait_seconds: float) -> Iterator[int | None]:
+    """Hold both locks; yields when the store's directory was last modified by others, None if a lock was missed."""
     with try_lock(store.fd, wait_seconds=wait_seconds) as locked:
         if not locked or not store.is_current():
-            yield False
+            yield None
             return
+        changed_ns = os.fstat(store.fd).st_mtime_ns  # before our own lock file changes it
         with rewriting(store.fd, wait_seconds=original_wait_seconds) as got:
-            yield got
+            yield changed_ns if got else None
 
 
-def _compact(store: Store, should_stop: Callable[[], bool]) -> Outcome:
-    snapshot = load(store.fd)
-    document = snapshot.document
-    covered = _sealed(document) if snapshot.state == "whole" else []
-    changed = catch_up(document, store.journal, should_stop=should_stop)
+def _compact(store: Store, changed_ns: int, should_stop: Callable[[], bool]) -> Outcome:
+    snapshot = load(store.fd, changed_ns)
+    covered = _sealed(snapshot.document) if snapshot.state == "whole" else []
+    document, changed = catch_up(snapshot, store.journal, should_stop=should_stop)
     if snapshot.state != "whole":
         if snapshot.state == "corrupt":
             _keep_corrupt(store)
-        _write_both(store, settled(snapshot))
+        _write_both(store, document)
     elif changed or covered:
         _stamp(document)
         replace_keeping_previous(store.fd, SNAPSHOT, PREVIOUS, _dump(document))

@@ -228,7 +228,11 @@ class _Pages:
             raise HTTPException(404, "No session of that id is known.") from None
 
     def _detail(self, session_id: str, data: DashboardData) -> bytes:
-        return json.dumps(detail_of(self._tree(session_id), data.sessions, data.timestamp)).encode("ascii")
+        return _text(detail_of(self._tree(session_id), data.sessions, data.timestamp))
+
+
+def _text(view: dict[str, Any]) -> bytes:
+    return json.dumps(view, separators=(",", ":")).encode("ascii")
 
 
 def _json(body: bytes, status: int = 200) -> Response:
@@ -236,7 +240,7 @@ def _json(body: bytes, status: int = 200) -> Response:
 
 
 def _error(status: int, detail: str) -> Response:
-    return _json(json.dumps({"error": detail}).encode("ascii"), status)
+    return _json(_text({"error": detail}), status)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -9,7 +9,7 @@ from typing import Any
 from pyjama_instrument.document import SessionSummary, SessionTree, Span
 from pyjama_instrument.viewer.diagram import drawing, mermaid
 from pyjama_instrument.viewer.steps import step_states
-from pyjama_instrument.viewer.view import MESSAGE_LIMIT, TONES, in_flight, run_row
+from pyjama_instrument.viewer.view import MESSAGE_LIMIT, TONES, failure_text, in_flight, run_row
 from pyjama_instrument.viewer.wording import clip, count, duration, json_text, label, text_of
 
 __all__ = ["MAX_SPANS", "detail_of"]
@@ -61,7 +61,7 @@ def _named(kind: str, values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _related(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> list[dict[str, str]]:
     parent = [("part of", tree.session.parent_session)] if tree.session.parent_session else []
-    children = [("has within it", child) for child in tree.child_sessions[:MAX_CALLS]]
+    children = [("started", child) for child in tree.child_sessions[:MAX_CALLS]]
     return [
         {"key": f"{relation} {other}", "relation": relation, "session": other, **_name(other, sessions)}
         for relation, other in parent + children
@@ -134,8 +134,7 @@ def _span(at: int, depth: int, span: Span, line: tuple[int, int], end_us: int) -
 
 def _error(span: Span) -> str:
     error = span.error or {}
-    parts = (str(error.get("type") or "").removeprefix("builtins."), str(error.get("message") or ""))
-    return clip(": ".join(part for part in parts if part), MESSAGE_LIMIT)
+    return failure_text(str(error.get("type") or ""), str(error.get("message") or ""))
 
 
 def _note(span: Span) -> str:
@@ -144,7 +143,8 @@ def _note(span: Span) -> str:
     if span.items is not None:
         first = f", the first after {duration(span.first_item_ms)}" if span.first_item_ms is not None else ""
         parts.append(f"{count(span.items)} item{'' if span.items == 1 else 's'}{first}")
-    parts += [f"{label(name)} = {json_text(value, MESSAGE_LIMIT)}" for name, value in list((span.arguments or {}).items())[:20]]
+    arguments = list((span.arguments or {}).items())[:20]
+    parts += [f"{label(name)} = {json_text(value, MESSAGE_LIMIT)}" for name, value in arguments]
     if span.result is not None:
         parts.append(f"→ {json_text(span.result, MESSAGE_LIMIT)}")
     return clip("  ".join(parts), VALUE_LIMIT)

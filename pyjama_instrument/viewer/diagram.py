@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ _STYLES = {
     "cancelled": "fill:#fef3c7,stroke:#d97706,color:#78350f",
     "crashed": "fill:#be123c,stroke:#881337,color:#ffffff",
 }
-_PLAIN = frozenset(" -_.,/()")
+_PLAIN = frozenset(" -_.,/()\u200c\u200d")  # the joiners hold scripts and emoji together
 # Mermaid reads labels as Markdown: a list marker in front, or an underscore at a word's edge, would be eaten.
 _LIST_MARKER = re.compile(r"-|\d+[.)]")
 _EMPHASIS = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
@@ -58,15 +59,13 @@ def _escape(text: str) -> str:
     Letters and digits of any script stay; everything that Mermaid, Markdown or HTML could take for syntax
     becomes a numeric entity (``#59;``); control and direction characters are replaced.
     """
-    keep = [character in _PLAIN or character.isalnum() or unicodedata.category(character)[0] == "M" for character in text]
+    keep = [character in _PLAIN or unicodedata.category(character)[0] in "LNM" for character in text]
     marker = _LIST_MARKER.match(text)
     if marker:
         keep[marker.end() - 1] = False
     for match in _EMPHASIS.finditer(text):
         keep[match.start()] = False
-    return "".join(
-        character if plain else _entity(character) for character, plain in zip(text, keep, strict=True)
-    )
+    return "".join(character if plain else _entity(character) for character, plain in zip(text, keep, strict=True))
 
 
 def _entity(character: str) -> str:
@@ -87,7 +86,7 @@ def drawing(steps: Sequence[StepState]) -> dict[str, Any]:
         "height": max(rows * (_HEIGHT + _GAP_Y) - _GAP_Y, 0) + 2 * _MARGIN,
         "box": [_WIDTH, _HEIGHT],
         "nodes": nodes,
-        "edges": [_edge(before, after) for before, after in zip(nodes, nodes[1:], strict=False)],
+        "edges": [_edge(before, after) for before, after in itertools.pairwise(nodes)],
         "more": len(steps) - len(shown),
     }
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from pyjama_instrument.document import DashboardData, SessionTree
@@ -23,6 +25,7 @@ POLL_SECONDS = 0.25
 HEARTBEAT_SECONDS = 15.0
 # A poll that takes long (a huge store, a slow disk) is followed by a rest of four times as long.
 REST_FACTOR = 4.0
+_PATIENCE_SECONDS = 0.5
 
 _log = logging.getLogger("pyjama_instrument.viewer")
 _T = TypeVar("_T")
@@ -40,6 +43,55 @@ class ReaderLike(Protocol):
         ...
 
 
+class _Worker:
+    """One daemon thread that does what coroutines ask for, in order.
+
+    Not an executor of the standard library: those are joined when the interpreter ends, and a disk that does
+    not answer must not keep a program from ending.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._started = False
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """The result of ``work()``, called in the thread."""
+        if not self._started:
+            self._started = True
+            self._thread.start()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[_T] = loop.create_future()
+
+        def job() -> None:
+            try:
+                settle = partial(_settle, future.set_result, future, work())
+            except Exception as error:
+                settle = partial(_settle, future.set_exception, future, error)
+            try:
+                loop.call_soon_threadsafe(settle)
+            except RuntimeError:
+                pass  # The loop has ended meanwhile: nobody waits for the result.
+
+        self._jobs.put(job)
+        return await future
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+    def close(self) -> None:
+        """End the thread when it is idle; one that hangs is left behind."""
+        self._jobs.put(None)
+        if self._started:
+            self._thread.join(_PATIENCE_SECONDS)
+
+
+def _settle(how: Callable[[Any], None], future: asyncio.Future[Any], outcome: Any) -> None:
+    if not future.done():  # not so if whoever asked has been cancelled
+        how(outcome)
+
+
 class Source:
     """A reader with a thread of its own. The reader is made at first use, and anew after an error."""
 
@@ -48,11 +100,11 @@ class Source:
         self._reader: ReaderLike | None = None
         self._last = DashboardData()
         self._complaint = ""
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"pyjama-viewer-{name}")
+        self._worker = _Worker(f"pyjama-viewer-{name}")
 
     async def run(self, work: Callable[[], _T]) -> _T:
         """The result of ``work()``, called in this source's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        return await self._worker.run(work)
 
     def reader(self) -> ReaderLike:
         """The reader, for use in this source's thread."""
@@ -78,11 +130,12 @@ class Source:
         complaint = _sentence(error)
         if complaint != self._complaint:
             self._complaint = complaint
-            _log.warning("the store cannot be read: %s", complaint, exc_info=not isinstance(error, (PyjamaError, OSError)))
+            unexpected = not isinstance(error, (PyjamaError, OSError))
+            _log.warning("the store cannot be read: %s", complaint, exc_info=unexpected)
 
     def close(self) -> None:
         """End the thread once it is idle."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._worker.close()
 
 
 def _sentence(error: Exception) -> str:
@@ -92,14 +145,20 @@ def _sentence(error: Exception) -> str:
 class Live:
     """The overview's view model, and a stream of its changes shared by any number of watchers."""
 
-    def __init__(self, source: Source, store: str | None) -> None:
+    def __init__(self, source: Source, store: str | None, poll_seconds: float = POLL_SECONDS) -> None:
         self._source = source
+        self._poll_seconds = poll_seconds
         self._store = store
         self._watchers = 0
         self._poller: asyncio.Task[None] | None = None
         self._state: _State | None = None
         self._changed = asyncio.Event()
         self._closed = asyncio.Event()
+
+    @property
+    def polling(self) -> bool:
+        """Whether the store is being read again and again."""
+        return self._poller is not None
 
     async def view(self) -> bytes:
         """The view model of this moment, as JSON."""
@@ -133,7 +192,7 @@ class Live:
                 state = await self._source.run(self._read)
                 if self._state is None or state.content != self._state.content:
                     self._publish(state)
-                await _happens(self._closed, max(POLL_SECONDS, REST_FACTOR * (loop.time() - began)))
+                await _happens(self._closed, max(self._poll_seconds, REST_FACTOR * (loop.time() - began)))
         except Exception:
             _log.exception("the dashboard cannot be drawn; the streams end and the pages try again")
         finally:

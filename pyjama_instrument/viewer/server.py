@@ -13,6 +13,7 @@ import errno
 import os
 import socket
 import threading
+import time
 from ipaddress import ip_address
 from types import TracebackType
 from typing import Any
@@ -25,13 +26,13 @@ from pyjama_instrument.errors import ConfigError, ViewerError
 from pyjama_instrument.reader import Reader
 from pyjama_instrument.viewer.app import DashboardApp, create_app
 
-__all__ = ["DEFAULT_PORT", "Dashboard", "start_dashboard"]
+__all__ = ["DEFAULT_PORT", "Dashboard", "serve", "start_dashboard"]
 
 DEFAULT_PORT = 8080
 _PORTS_TRIED = 100
 _START_SECONDS = 10.0
 _STOP_SECONDS = 5.0
-_STRAGGLER_SECONDS = 0.3
+_GRACE_SECONDS = 0.3
 
 
 def start_dashboard(
@@ -49,11 +50,16 @@ def start_dashboard(
         ViewerError: the port is taken or forbidden, or the host is not this machine's own.
         ConfigError: an argument has a wrong type or value.
     """
-    address, family = _address(host)
     store = os.fspath(resolve_home(home))
+    return serve(create_app(lambda: Reader(store), store=store), port, host=host)
+
+
+def serve(app: DashboardApp, port: int | None = None, *, host: str = "127.0.0.1") -> Dashboard:
+    """Serve an application made by ``create_app``; arguments and errors as for :func:`start_dashboard`."""
+    address, family = _address(host)
     listener = _listen(address, family, _checked(port))
     try:
-        return Dashboard(listener, create_app(lambda: Reader(store), store=store))
+        return Dashboard(listener, app)
     except BaseException:
         listener.close()
         raise
@@ -168,7 +174,6 @@ class _Server(uvicorn.Server):
                 interface="asgi3",
                 proxy_headers=False,
                 server_header=False,
-                timeout_graceful_shutdown=2,
             )
         )
         self.app = app
@@ -190,9 +195,24 @@ class _Server(uvicorn.Server):
         stopping.cancel()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's own, without its fixed pauses: the end of a program must not wait for its dashboard."""
+        for server in self.servers:
+            server.close()
         self.app.close()
-        asyncio.get_running_loop().call_later(_STRAGGLER_SECONDS, self._drop_stragglers)
-        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        if not await self._quiet(_GRACE_SECONDS):
+            self._drop_stragglers()
+            await self._quiet(_GRACE_SECONDS)
+
+    async def _quiet(self, seconds: float) -> bool:
+        """Whether all connections and their tasks have ended within so many seconds."""
+        deadline = time.monotonic() + seconds
+        while self.server_state.connections or self.server_state.tasks:
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.002)
+        return True
 
     def _drop_stragglers(self) -> None:
         """Cut off clients that neither read nor hang up."""

@@ -32,9 +32,13 @@ class StepState:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run has come: ``text`` for a person, ``fraction`` 0–1 or None when no workflow was declared."""
+    """How far a run has come: the step it is in, its ``position`` such as ``2/5``, and the ``fraction`` done (0–1).
 
-    text: str
+    ``position`` is empty and ``fraction`` None when no workflow was declared.
+    """
+
+    step: str
+    position: str
     fraction: float | None
 
 
@@ -72,19 +76,23 @@ def _state(step: StepSummary, run_status: str) -> str:
 
 
 def progress_of(run: SessionSummary | AgentSummary, states: list[StepState]) -> Progress:
-    """The current step and how many of the declared steps are behind it, as ``analyze 2/5``."""
+    """Where a run stands: in a step while it has one, otherwise how many of the declared steps are done."""
     declared = [step for step in states if step.declared]
     total = max(len(declared), run.workflow.total_steps if run.workflow else 0)
     done = sum(step.state == "done" for step in declared)
     fraction = done / total if total else None
-    if run.status != "running":
-        return Progress(f"{done}/{total}" if total else "", fraction)
-    current = run.current_step or next((step.name for step in reversed(states) if step.state == "running"), None)
+    current = _current(run, states)
     if current is None:
-        return Progress(f"{done}/{total} steps" if total else "", fraction)
+        return Progress("", f"{done}/{total} done" if total else "", fraction)
     names = [step.name for step in declared]
-    position = f" {_position(current, declared, names)}/{total}" if current in names else ""
-    return Progress(label(current) + position, fraction)
+    position = f"{_position(current, declared, names)}/{total}" if current in names else ""
+    return Progress(label(current), position, fraction)
+
+
+def _current(run: SessionSummary | AgentSummary, states: list[StepState]) -> str | None:
+    if run.status != "running":
+        return None
+    return run.current_step or next((step.name for step in reversed(states) if step.state == "running"), None)
 
 
 def _position(current: str, declared: list[StepState], names: list[str]) -> int:

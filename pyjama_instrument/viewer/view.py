@@ -24,14 +24,26 @@ from pyjama_instrument.document import (
 from pyjama_instrument.viewer.steps import StepState, progress_of, step_states
 from pyjama_instrument.viewer.wording import clip, count, duration, label, listing, per_second, percent, text_of
 
-__all__ = ["MAX_ACTIVE", "MAX_ATTENTION", "MAX_LOG", "MAX_PAST", "MAX_TOOLS", "chips", "reason", "run_row", "view_of"]
+__all__ = [
+    "MAX_ACTIVE",
+    "MAX_ATTENTION",
+    "MAX_LOG",
+    "MAX_PAST",
+    "MAX_TOOLS",
+    "chips",
+    "failure_text",
+    "reason",
+    "run_row",
+    "view_of",
+]
 
 MAX_ACTIVE = 300
 MAX_ATTENTION = 50
 MAX_PAST = 200
 MAX_TOOLS = 200
 MAX_LOG = 100
-MAX_CHIPS = 16
+MAX_CHIPS = 12
+CHIP_LINE = 44
 MAX_CALLS = 4
 MESSAGE_LIMIT = 500
 
@@ -46,6 +58,7 @@ TONES = {
     "crashed": "dead",
     "cancelled": "warn",
 }
+_UNREMARKABLE = frozenset({"pending", "skipped", "done"})
 _ATTENTION = frozenset({"failed", "crashed"})
 
 
@@ -148,7 +161,8 @@ def _state(run: SessionSummary | AgentSummary) -> dict[str, Any]:
     return {
         "status": run.status,
         "tone": TONES.get(run.status, "idle"),
-        "step": progress.text,
+        "step": progress.step,
+        "position": progress.position,
         "fraction": None if progress.fraction is None else round(progress.fraction, 4),
         "steps": chips(states),
         "steps_more": max(len(states) - MAX_CHIPS, 0),
@@ -160,12 +174,24 @@ def _state(run: SessionSummary | AgentSummary) -> dict[str, Any]:
 
 
 def chips(states: list[StepState]) -> list[dict[str, Any]]:
-    """At most ``MAX_CHIPS`` steps, those around the last that has begun."""
+    """At most ``MAX_CHIPS`` steps, those around the last that has begun.
+
+    Where not all names fit in a line, only those of steps under way or gone wrong are printed (``brief`` for
+    the others, which the page shows as a mark).
+    """
     last_begun = max((at for at, step in enumerate(states) if step.times), default=0)
     first = max(0, min(last_begun - MAX_CHIPS // 2, len(states) - MAX_CHIPS))
+    shown = states[first : first + MAX_CHIPS]
+    crowded = sum(len(label(step.name)) + 4 for step in shown) > CHIP_LINE
     return [
-        {"key": first + at, "name": clip(label(step.name), 60), "state": step.state, "times": step.times}
-        for at, step in enumerate(states[first : first + MAX_CHIPS])
+        {
+            "key": first + at,
+            "name": clip(label(step.name), 60),
+            "state": step.state,
+            "times": step.times,
+            "brief": crowded and step.state in _UNREMARKABLE,
+        }
+        for at, step in enumerate(shown)
     ]
 
 
@@ -189,8 +215,12 @@ def reason(run: SessionSummary) -> str:
         return _crash(run)
     if run.error is None:
         return "failed without saying why" if run.status == "failed" else ""
-    kind = run.error.type.removeprefix("builtins.")
-    return clip(": ".join(part for part in (kind, run.error.message) if part), MESSAGE_LIMIT) or run.status
+    return failure_text(run.error.type, run.error.message) or run.status
+
+
+def failure_text(kind: str, message: str) -> str:
+    """An exception as Python prints it: ``ValueError: no such key``."""
+    return clip(": ".join(part for part in (kind.removeprefix("builtins."), message) if part), MESSAGE_LIMIT)
 
 
 def _crash(run: SessionSummary) -> str:
@@ -198,7 +228,8 @@ def _crash(run: SessionSummary) -> str:
     if calls:
         ended = run.end_time or run.last_seen
         began = calls[0].start_time
-        after = f", {duration(ended - began)} into the call" if len(calls) == 1 and ended and began else ""
+        known = len(calls) == 1 and ended is not None and ended > began > 0
+        after = f", {duration(ended - began)} into the call" if known and ended else ""
         return f"died in {listing([label(call.tool) for call in calls])}{after}"
     if run.current_step:
         return f"died in step {label(run.current_step)}, between tool calls"
@@ -214,20 +245,20 @@ def _totals(data: DashboardData, runs: list[dict[str, Any]]) -> list[dict[str, A
     finished = max(finished, statuses["completed"] + statuses["cancelled"])
     percentiles = " / ".join(duration(ms) for ms in (overall.p50_ms, overall.p95_ms, overall.p99_ms))
     return [
-        _tile("running", count(statuses["running"]), "live" if statuses["running"] else "idle"),
-        _tile("crashed", count(statuses["crashed"]), "dead" if statuses["crashed"] else "idle"),
-        _tile("failed", count(statuses["failed"]), "bad" if statuses["failed"] else "idle"),
-        _tile("finished", count(finished), "idle"),
-        _tile("tool calls", count(overall.count), "idle"),
-        _tile("errors", count(overall.error), "bad" if overall.error else "idle"),
-        _tile("success", percent(overall.success_rate), "idle"),
-        _tile("calls/s now", per_second(overall.calls_per_second), "idle"),
-        _tile("p50 / p95 / p99", percentiles if overall.p50_ms is not None else "–", "idle"),
+        _tile("running", count(statuses["running"]), "live" if statuses["running"] else "idle", "#running"),
+        _tile("crashed", count(statuses["crashed"]), "dead" if statuses["crashed"] else "idle", "#wrong"),
+        _tile("failed", count(statuses["failed"]), "bad" if statuses["failed"] else "idle", "#wrong"),
+        _tile("finished", count(finished), "idle", "#past-runs"),
+        _tile("tool calls", count(overall.count), "idle", "#all-tools"),
+        _tile("errors", count(overall.error), "bad" if overall.error else "idle", "#all-tools"),
+        _tile("success", percent(overall.success_rate)),
+        _tile("calls/s now", per_second(overall.calls_per_second)),
+        _tile("p50 / p95 / p99", percentiles if overall.p50_ms is not None else "–"),
     ]
 
 
-def _tile(name: str, value: str, tone: str) -> dict[str, Any]:
-    return {"key": name, "label": name, "value": value, "tone": tone}
+def _tile(name: str, value: str, tone: str = "idle", target: str | None = None) -> dict[str, Any]:
+    return {"key": name, "label": name, "value": value, "tone": tone, "target": target}
 
 
 def _tools(tools: Mapping[str, ToolMetrics]) -> list[dict[str, Any]]:
@@ -250,7 +281,7 @@ def _tool(name: str, tool: ToolMetrics, longest: float) -> dict[str, Any]:
         "p99": duration(tool.p99_ms),
         "total": duration(tool.total_duration),
         "share": round(tool.total_duration / longest, 3) if longest > 0 else 0.0,
-        "last_error": clip(": ".join(part for part in (last.type, last.message) if part), MESSAGE_LIMIT) if last else "",
+        "last_error": failure_text(last.type, last.message) if last else "",
     }
 
 
@@ -283,7 +314,9 @@ def _notes(health: Health) -> list[dict[str, str]]:
             text = f"{_things(number, 'event')} could not be written ({clip(cause, 60)}): counts are too low."
             notes.append({"tone": "warn", "text": text})
     if health.torn:
-        text = f"{_things(health.torn, 'half-written record')} skipped: a process was killed while writing, or a file was cut."
+        text = (
+            f"{_things(health.torn, 'half-written record')} skipped: a process died while writing, or a file was cut."
+        )
         notes.append({"tone": "info", "text": text})
     for what, number in sorted(health.overflow.items()):
         if number:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
+import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from pyjama_instrument import document, events
-from pyjama_instrument.cli._parser import _parser
-from tests.docs.pages import ROOT, section
+from pyjama_instrument.cli._parser import _parser, parse
+from tests.docs.pages import ROOT, fences, pages, section
 
 _REFERENCE = ROOT / "docs" / "reference"
 _SOURCES = sorted((ROOT / "pyjama_instrument").rglob("*.py"))
@@ -53,6 +55,15 @@ def test_every_command_and_option_is_documented(command: str) -> None:
 def test_no_command_is_documented_that_does_not_exist() -> None:
     text = (_REFERENCE / "cli.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^## `pyjama (\w+)`$", text, re.MULTILINE)) == set(_commands())
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if fences(page, "console")], ids=lambda page: page.stem)
+def test_every_command_line_shown_is_understood(page: Path) -> None:
+    for fence in fences(page, "console"):
+        for line in fence.text.splitlines():
+            words = shlex.split(line.partition(" | ")[0], comments=True)
+            if words[:1] == ["pyjama"]:
+                parse(words[1:])
 
 
 def test_every_setting_is_documented() -> None:

@@ -6,10 +6,9 @@ import functools
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import assert_type
 
-from pyjama_instrument.reader import get_dashboard_data, load_session
-
 from pyjama_instrument import agent_session, current_session, flush, tool
 from pyjama_instrument.document import DashboardData, SessionTree
+from pyjama_instrument.reader import get_dashboard_data, load_session
 
 
 @tool

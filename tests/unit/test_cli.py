@@ -60,7 +60,7 @@ def run_agent(name: str, *, fail: bool = False) -> None:
         pass
 
 
-def on_a_terminal(*args: str, answer: bytes = b"", **env: str) -> tuple[int, str]:
+def on_a_terminal(*args: str, answer: bytes = b"") -> tuple[int, str]:
     """Run the command with a pseudo-terminal for all three streams; its exit code and what it showed."""
     ours, theirs = pty.openpty()
     child = subprocess.Popen(
@@ -68,7 +68,6 @@ def on_a_terminal(*args: str, answer: bytes = b"", **env: str) -> tuple[int, str
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env={**os.environ, "TERM": "xterm", **env},
     )
     os.close(theirs)
     if answer:
@@ -209,6 +208,14 @@ def test_status_as_json_is_the_dashboard_data(pyjama: Pyjama) -> None:
     assert json.loads(pyjama("status", "--json").stdout)["agents"]["crawler"]["status"] == "completed"
 
 
+def test_status_of_a_store_of_a_newer_version_is_one_line_that_says_upgrade_and_2(
+    pyjama: Pyjama, own_store: Path
+) -> None:
+    own_store.mkdir(mode=0o700)
+    (own_store / "metrics.json").write_text('{"schema": 999}')
+    assert re.fullmatch(r"pyjama: .*upgrade.*\n", pyjama("status", returncode=2).stderr)
+
+
 def test_status_does_not_write(pyjama: Pyjama, own_store: Path) -> None:
     run_agent("crawler")
     flush()
@@ -224,6 +231,13 @@ def test_tail_shows_the_last_events_in_order(pyjama: Pyjama) -> None:
     run_agent("crawler")
     lines = pyjama("tail", "-n", "2").stdout.splitlines()
     assert ["step.ended" in lines[0], "session.ended" in lines[1]] == [True, True]
+
+
+def test_tail_of_fewer_events_than_were_asked_for_shows_them_all(pyjama: Pyjama) -> None:
+    run_agent("crawler")
+    everything = pyjama("tail", "-n", "1000").stdout
+    count = len(everything.splitlines())
+    assert pyjama("tail", "-n", str(count + 1)).stdout == everything
 
 
 def test_tail_as_json_is_one_event_a_line(pyjama: Pyjama) -> None:
@@ -291,15 +305,18 @@ def test_names_that_the_encoding_of_the_output_lacks_are_escaped(pyjama: Pyjama)
     assert "gr\\xf6\\xdfe" in pyjama("status", env=env).stdout
 
 
-def test_a_terminal_gets_colour() -> None:
+def test_a_terminal_gets_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
     run_agent("crawler")
     assert "\x1b[32mcompleted" in on_a_terminal("status")[1]
 
 
-@pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=str)
-def test_a_terminal_that_wants_no_colour_gets_none(env: dict[str, str]) -> None:
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_a_terminal_that_wants_no_colour_gets_none(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
     run_agent("crawler")
-    shown = on_a_terminal("status", **env)[1]
+    shown = on_a_terminal("status")[1]
     assert "completed" in shown
     assert "\x1b" not in shown
 

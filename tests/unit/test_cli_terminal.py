@@ -34,6 +34,10 @@ def test_an_error_without_a_type_is_its_message_alone() -> None:
     assert problem("", "exit code 3") == "exit code 3"
 
 
+def test_the_type_of_an_error_is_shown_without_its_module() -> None:
+    assert problem("json.decoder.JSONDecodeError", "bad") == "JSONDecodeError: bad"
+
+
 def test_columns_are_aligned_by_what_characters_take_on_a_terminal() -> None:
     lines = table(["NAME", "N"], [["日本", "1"], ["e\u0301te", "20"]], right=frozenset({1}))
     assert lines == ["NAME   N", "日本   1", "e\u0301te   20"]

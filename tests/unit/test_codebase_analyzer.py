@@ -5,18 +5,20 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import RunPython
 
 from pyjama_instrument.reader import get_dashboard_data
+from tests.conftest import RunPython
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 ANALYZER = EXAMPLES / "codebase_analyzer.py"
+THREE_TERMINALS = EXAMPLES / "three_terminals.sh"
 
 MANIFESTS: list[tuple[str, str, set[tuple[str, str, str]]]] = [
     (
@@ -367,3 +369,17 @@ def test_the_script_refuses_what_is_not_a_directory(run_python: RunPython, tmp_p
 @pytest.mark.parametrize("example", ["functional_api.py", "threads_and_processes.py"])
 def test_the_other_examples_run_without_a_warning(run_python: RunPython, example: str) -> None:
     assert run_python(EXAMPLES / example).stderr == ""
+
+
+def test_the_three_terminals_script_explains_itself() -> None:
+    done = subprocess.run([THREE_TERMINALS], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert all(f"three_terminals.sh {part}" in done.stderr for part in ("dashboard", "agent", "watch"))
+
+
+def test_the_three_terminals_script_runs_the_agent(project: Path) -> None:
+    env = {**os.environ, "PYTHON": sys.executable, "PAUSE": "0", "PYTHONPATH": str(EXAMPLES.parent)}
+    command = [THREE_TERMINALS, "agent", project]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("# Software versions of shop")

@@ -1,4 +1,4 @@
-"""Only the guard swallows: whoever else catches everything raises on, hands it to the guard, or says whose it is."""
+"""Only the guard swallows: whoever else catches everything passes it on or says in a comment why not."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def _broad_handlers(tree: ast.AST) -> Iterator[ast.ExceptHandler]:
 
 def _passes_it_on(handler: ast.ExceptHandler) -> bool:
     for node in ast.walk(handler):
-        if isinstance(node, ast.Raise):
+        if isinstance(node, ast.Raise) or (isinstance(node, ast.Name) and node.id == handler.name):
             return True
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("swallow"):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".exception", ".swallow")):
             return True
     return False
 

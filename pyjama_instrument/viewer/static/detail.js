@@ -1,7 +1,7 @@
 // The panel about one run: what it was, its workflow, and its spans in order.
 
 import { attr, byId, el, keyed, show, svg, text } from "./dom.js";
-import { badge, call, chip, hashOf, progress } from "./overview.js";
+import { badge, call, hashOf, progress } from "./overview.js";
 import { stamp } from "./time.js";
 
 function fact() {
@@ -46,7 +46,7 @@ function span() {
       attr(node, "data-tone", s.tone);
       attr(node, "data-kind", s.kind);
       label.style.paddingLeft = `${s.depth * 14}px`;
-      fill.style.left = `${s.left * 100}%`;
+      fill.style.left = `min(${s.left * 100}%, 100% - 2px)`;
       fill.style.width = `max(2px, ${s.width * 100}%)`;
       if (s.since) stamp(time, s.since, "for");
       else {
@@ -106,7 +106,7 @@ function build(panel) {
   const related = el("ul", { class: "related" });
   const step = el("bdi", { class: "step" });
   const bar = progress();
-  const chips = el("ul", { class: "chips" });
+  const position = el("span", { class: "position" });
   const drawn = el("div", { class: "scroll" });
   const mermaid = el("pre", { tabindex: "0" });
   const button = el("button", { type: "button" }, "copy");
@@ -115,10 +115,10 @@ function build(panel) {
   const spans = el("ol", { class: "spans" });
   const spansMore = el("p", { class: "none" });
   const doing = section("In flight", calls);
-  const workflow = section("Workflow", el("div", { class: "line" }, step, bar.node), chips, drawn,
+  const workflow = section("Workflow", el("div", { class: "line" }, step, position, bar.node), drawn,
     el("details", {}, el("summary", {}, "Mermaid text"), button, mermaid));
   const list = section("Spans", spans, spansMore);
-  const body = el("div", {}, sub, el("p", {}, time, took), why, doing.node, workflow.node, list.node, related, facts);
+  const body = el("div", {}, sub, el("p", {}, time, took), why, doing.node, related, facts, workflow.node, list.node);
   panel.replaceChildren(el("header", { class: "line" }, mark.node, heading, close), message, body);
   let plan = "";
   return {
@@ -146,8 +146,8 @@ function build(panel) {
       keyed(calls, run.in_flight, call);
       doing.show(run.in_flight.length > 0);
       text(step, run.step);
+      text(position, run.position);
       bar.update(run.fraction, run.step);
-      keyed(chips, run.steps, chip);
       workflow.show(run.steps.length > 0);
       if (plan !== (plan = JSON.stringify(run.drawing))) picture(drawn, run.drawing);
       text(mermaid, run.mermaid);

@@ -17,8 +17,18 @@ export function badge() {
 function tile() {
   const value = el("dd");
   const name = el("dt");
+  const anchor = el("a");
   const node = el("div", { class: "tile" }, name, value);
-  return { node, update: (t) => (text(name, t.label), text(value, t.value), attr(node, "data-tone", t.tone)) };
+  value.append(anchor);
+  return {
+    node,
+    update(t) {
+      text(name, t.label);
+      text(anchor, t.value);
+      attr(anchor, "href", t.target);
+      attr(node, "data-tone", t.tone);
+    },
+  };
 }
 
 function note() {
@@ -36,7 +46,7 @@ export function chip() {
     node,
     update(step) {
       text(mark, MARKS[step.state] || "·");
-      text(name, step.name + (step.times > 1 ? ` ×${step.times}` : ""));
+      text(name, step.brief ? "" : step.name + (step.times > 1 ? ` ×${step.times}` : ""));
       attr(node, "data-state", step.state);
       attr(node, "title", `${step.name}: ${step.state}`);
     },
@@ -77,32 +87,34 @@ function card() {
   const sub = el("bdi", { class: "faint sub" });
   const why = el("bdi", { class: "why" });
   const step = el("bdi", { class: "step" });
+  const position = el("span", { class: "position" });
   const bar = progress();
   const chips = el("ul", { class: "chips" });
   const calls = el("ul", { class: "calls" });
   const more = el("span", { class: "faint" });
   const count = el("span");
   const errors = el("span", { class: "errors" });
-  const time = el("span");
-  const seen = el("span", { class: "faint" });
+  const time = el("div");
+  const took = el("div", { class: "faint" });
   const node = el("article", { class: "row" },
-    el("div", { class: "who" }, el("div", { class: "line" }, mark.node, agent), sub, why),
-    el("div", { class: "steps" }, el("div", { class: "line" }, step, bar.node), chips),
-    el("div", { class: "doing" }, calls, more),
-    el("div", { class: "sums" }, el("div", {}, time, seen), el("div", { class: "faint" }, count, errors)));
+    el("div", { class: "who" }, agent, el("div", { class: "line" }, mark.node, sub)),
+    el("div", { class: "steps" }, el("div", { class: "line" }, step, position, bar.node), chips),
+    el("div", { class: "doing" }, why, calls, more),
+    el("div", { class: "sums" }, time, took, el("div", { class: "faint" }, count, errors)));
   return {
     node,
     update(run) {
       const running = run.status === "running";
       attr(node, "data-tone", run.tone);
       attr(node, "data-agent", run.agent);
-      mark.update(run.status, run.tone);
+      mark.update(running ? "" : run.status, run.tone);
       text(name, run.agent);
       attr(agent, "title", run.agent);
       link(run.session, agent);
       text(sub, subtitle(run));
       text(why, run.reason);
-      text(step, running ? run.step : run.step && `${run.step} steps done`);
+      text(step, run.step);
+      text(position, run.position);
       bar.update(run.fraction, run.step);
       keyed(chips, run.steps, chip);
       keyed(calls, run.in_flight, call);
@@ -111,7 +123,7 @@ function card() {
       text(errors, run.errors ? `${run.errors} error${run.errors === "1" ? "" : "s"}` : "");
       if (running) stamp(time, run.started, "for");
       else stamp(time, run.ended || run.seen, "ago");
-      text(seen, running ? "" : run.took && `after ${run.took}`);
+      text(took, running ? "" : run.took && `after ${run.took}`);
     },
   };
 }
@@ -133,7 +145,7 @@ function pastRow() {
       attr(agent, "title", [run.agent, subtitle(run)].filter(Boolean).join("\n"));
       link(run.session, agent);
       mark.update(run.status, run.tone);
-      text(steps, run.step);
+      text(steps, run.position.replace(" done", ""));
       text(calls, run.calls);
       text(errors, run.errors);
       text(took, run.took);
@@ -201,8 +213,8 @@ export function draw(view) {
   text(byId("past-n"), String(view.past.length + view.past_more));
   text(byId("tools-n"), view.tools.length ? String(view.tools.length + view.tools_more) : "");
   show(byId("active-none"), !view.active.length);
-  show(byId("attention-s"), view.attention.length > 0);
-  show(byId("past-s"), view.past.length > 0);
+  show(byId("wrong"), view.attention.length > 0);
+  show(byId("past-runs"), view.past.length > 0);
   show(byId("log-none"), !view.log.length);
   more("active-more", view.active_more);
   more("past-more", view.past_more);

@@ -6,20 +6,20 @@ export function setServerTime(now) {
   skew = now - Date.now();
 }
 
-function since(ms) {
+function since(ms, exact) {
   const seconds = Math.max(0, Math.floor((Date.now() + skew - ms) / 1000));
   const minutes = Math.floor(seconds / 60);
   const hours = Math.floor(minutes / 60);
   const two = (n) => String(n).padStart(2, "0");
   if (minutes < 1) return `${seconds} s`;
-  if (hours < 1) return minutes < 10 ? `${minutes} min ${two(seconds % 60)} s` : `${minutes} min`;
+  if (hours < 1) return exact && minutes < 10 ? `${minutes} min ${two(seconds % 60)} s` : `${minutes} min`;
   if (hours < 48) return `${hours} h ${two(minutes % 60)} min`;
   return `${Math.floor(hours / 24)} d`;
 }
 
 function draw(node) {
-  const words = since(Number(node.dataset.at));
-  const value = node.dataset.mode === "ago" ? `${words} ago` : words;
+  const ago = node.dataset.mode === "ago";
+  const value = since(Number(node.dataset.at), !ago) + (ago ? " ago" : "");
   if (node.textContent !== value) node.textContent = value;
 }
 

@@ -1,0 +1,1 @@
+"""What recording costs, measured beside its peers. Run ``python -m benchmarks``; see ``benchmarks/README.md``."""

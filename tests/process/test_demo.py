@@ -1,0 +1,169 @@
+"""``pyjama demo`` and ``pyjama dashboard``: what a newcomer sees first, as real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyjama_instrument.reader import get_dashboard_data
+
+PYJAMA = [sys.executable, "-W", "error", "-m", "pyjama_instrument"]
+ROOT = Path(__file__).resolve().parents[2]
+HANG_SECONDS = 100.0
+
+
+@contextlib.contextmanager
+def started(*args: str, **settings: Any) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command, running, and the address that it printed first."""
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | settings
+    with subprocess.Popen([*PYJAMA, *args], **settings) as child:
+        try:
+            assert child.stdout is not None
+            line = child.stdout.readline()
+            address = re.search(r"http://\S+", line)
+            assert address, (line, child.stderr.read() if child.stderr else "")
+            yield child, address[0]
+        finally:
+            child.kill()
+            child.wait()
+
+
+def api_data(address: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{address.rstrip('/')}/api/data", timeout=HANG_SECONDS) as answer:
+        return json.load(answer)  # type: ignore[no-any-return]  # json gives Any
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "pyproject.toml").write_text('[project]\nrequires-python = ">=3.11"\ndependencies = ["pydantic"]\n')
+    (root / "broken.py").write_text("def (")
+    return root
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_the_demo_that_runs_once_shows_every_ending_and_ends_well(project: Path, tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    done = subprocess.run(
+        [*PYJAMA, "demo", str(project), "--once", "--port", "0"],
+        env={**os.environ, "TMPDIR": str(scratch)},
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    data = get_dashboard_data()
+    assert {name: agent.status for name, agent in data.agents.items()} == {
+        "software-versions": "completed",
+        "dependency-audit": "completed",
+        "nightly-report": "failed",
+        "release-notes": "crashed",
+    }
+    assert data.agents["software-versions"].runs.completed == 2
+    (killed,) = (session for session in data.sessions.values() if session.status == "crashed")
+    assert [call.tool for call in killed.interrupted] == ["ask_model"]
+    assert data.metrics.tools["write_file"].error == 1
+    assert re.search(r"^  release-notes +crashed +killed in ask_model$", done.stdout, re.MULTILINE)
+    assert list(scratch.iterdir()) == []
+
+
+def test_the_demo_serves_its_agents_and_goes_with_ctrl_c(project: Path, own_store: Path) -> None:
+    with started("demo", str(project), "--port", "0") as (child, address):
+        assert child.stdout is not None
+        assert any("until Ctrl-C" in line for line in child.stdout)
+        served = {name: agent["status"] for name, agent in api_data(address)["agents"].items()}
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=HANG_SECONDS)
+        assert (child.returncode, errors) == (130, "")
+    assert set(served.values()) == {"completed", "failed", "crashed"}
+
+
+def test_a_demo_that_is_terminated_takes_its_agents_with_it(project: Path) -> None:
+    with started("demo", str(project), "--port", "0") as (child, _):
+        assert child.stdout is not None
+        assert any("completed" in line for line in child.stdout)  # then all agents have begun
+        child.terminate()
+        child.communicate(timeout=HANG_SECONDS)
+        assert child.returncode == 143
+    assert all(session.status != "running" for session in get_dashboard_data().sessions.values())
+
+
+def test_the_demo_refuses_what_is_not_a_directory(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*PYJAMA, "demo", str(tmp_path / "nowhere")], capture_output=True, text=True, timeout=HANG_SECONDS, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"pyjama: .*nowhere is not a directory.*\n", done.stderr)
+
+
+def test_the_demo_refuses_to_run_where_recording_is_switched_off() -> None:
+    env = {**os.environ, "PYJAMA_DISABLED": "1"}
+    done = subprocess.run([*PYJAMA, "demo"], env=env, capture_output=True, text=True, timeout=HANG_SECONDS, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "PYJAMA_DISABLED" in done.stderr
+
+
+def test_the_demo_works_from_an_installed_copy(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    shutil.copytree(
+        ROOT / "pyjama_instrument", site / "pyjama_instrument", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    bundled = site / "pyjama_instrument" / "_examples"
+    bundled.mkdir(exist_ok=True)
+    for name in ("codebase_analyzer.py", "software_manifests.py"):
+        shutil.copy(ROOT / "examples" / name, bundled)
+    done = subprocess.run(
+        [*PYJAMA, "demo", "--once", "--port", "0"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"over {site / 'pyjama_instrument'};" in done.stdout
+
+
+def test_the_dashboard_says_where_it_is_and_serves_the_store_it_was_given(tmp_path: Path) -> None:
+    home = tmp_path / "elsewhere"
+    subprocess.run([*PYJAMA, "run", "--home", str(home), "--agent", "over-there", "--", "true"], check=True)
+    with started("dashboard", "--port", "0", "--home", str(home)) as (_, address):
+        assert set(api_data(address)["agents"]) == {"over-there"}
+
+
+def test_the_dashboard_ends_quietly_with_130_on_ctrl_c() -> None:
+    with started("dashboard", "--port", "0") as (child, _):
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=HANG_SECONDS)
+        assert (child.returncode, errors) == (130, "")
+
+
+@pytest.mark.parametrize("command", ["dashboard", "demo"])
+def test_a_port_that_is_taken_is_one_helpful_line_and_2(taken_port: int, command: str) -> None:
+    done = subprocess.run(
+        [*PYJAMA, command, "--port", str(taken_port)], capture_output=True, text=True, timeout=HANG_SECONDS, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(rf"pyjama: .*{taken_port}.*\n", done.stderr)

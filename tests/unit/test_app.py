@@ -1,0 +1,652 @@
+"""The dashboard's server: what it answers, whom it refuses, and how it starts and stops."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import http.client
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from pyjama_instrument import viewer
+from pyjama_instrument.document import AgentSummary, DashboardData, SessionTree, Span, Workflow
+from pyjama_instrument.errors import ConfigError, ViewerError
+from pyjama_instrument.viewer import Dashboard, start_dashboard
+from pyjama_instrument.viewer.app import create_app, tree_json
+from pyjama_instrument.viewer.live import Live, Source
+from pyjama_instrument.viewer.server import DEFAULT_PORT, serve
+from tests.conftest import RunPython
+from tests.viewer.fakes import HOSTILE, NOW, FakeReader, data_of, run_of, session_id, tree_of
+
+DEADLINE = 20.0  # a hang guard
+PACKAGE = Path(viewer.__file__).parent
+STATIC = PACKAGE / "static"
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.01)
+
+
+class Answer:
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self.body = response.read()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Stream:
+    """An open event stream, read as it comes."""
+
+    def __init__(self, dashboard: Dashboard, **headers: str) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", dashboard.port, timeout=DEADLINE)
+        self._connection.request("GET", "/api/stream", headers=headers)
+        self.response = self._connection.getresponse()
+
+    def view(self) -> dict[str, Any]:
+        """The next view; comments and the like are passed over."""
+        while line := self.response.readline():
+            if line.startswith(b"data: "):
+                view: dict[str, Any] = json.loads(line[6:])
+                return view
+        raise EOFError
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.response.close()
+        self._connection.close()
+
+
+@pytest.fixture
+def reader() -> FakeReader:
+    return FakeReader(data_of(run_of("first", workflow=["a", "b"], done=1)))
+
+
+@pytest.fixture
+def dashboard(reader: FakeReader) -> Iterator[Dashboard]:
+    with serve(create_app(lambda: reader, store="/the/store"), 0) as running:
+        yield running
+    assert running.status == "stopped"
+
+
+def ask(dashboard: Dashboard, path: str, method: str = "GET", **headers: str) -> Answer:
+    connection = http.client.HTTPConnection("127.0.0.1", dashboard.port, timeout=DEADLINE)
+    try:
+        connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        return Answer(connection.getresponse())
+    finally:
+        connection.close()
+
+
+# ── routes ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_page_and_everything_it_asks_for_is_served(dashboard: Dashboard) -> None:
+    page = ask(dashboard, "/")
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    names = {part.split('"')[0] for part in page.body.decode().split("/static/")[1:]}
+    scripts = [b"".join(ask(dashboard, f"/static/{name}").body for name in names)]
+    imported = {line.split('"./')[1].split('"')[0] for line in scripts[0].decode().splitlines() if '"./' in line}
+    for name in names | imported:
+        assert ask(dashboard, f"/static/{name}").status == 200, name
+
+
+def test_every_file_of_the_page_is_in_the_table_and_all_are_small(dashboard: Dashboard) -> None:
+    files = list(STATIC.iterdir())
+    assert all(ask(dashboard, f"/static/{file.name}").body == file.read_bytes() for file in files)
+    assert sum(file.stat().st_size for file in files) <= 60_000
+
+
+def test_scripts_never_parse_markup_and_load_nothing_from_elsewhere() -> None:
+    for file in STATIC.iterdir():
+        text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        for forbidden in (
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacent",
+            "document.write",
+            "eval(",
+            "http:",
+            "https:",
+            "//cdn",
+        ):
+            assert forbidden not in text, f"{forbidden} in {file.name}"
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/static/", "/static/../app.py", "/static/%2e%2e/app.py", "/static/none.js", "/api/data/"]
+)
+def test_unknown_paths_are_404_in_json(dashboard: Dashboard, path: str) -> None:
+    answer = ask(dashboard, path)
+    assert (answer.status, answer.json) == (404, {"error": "Not Found"})
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/", "/api/data", "/api/stream"])
+def test_nothing_can_be_changed(dashboard: Dashboard, method: str, path: str) -> None:
+    answer = ask(dashboard, path, method)
+    assert (answer.status, answer.json) == (405, {"error": "Method Not Allowed"})
+
+
+@pytest.mark.parametrize("path", ["/", "/static/app.js", "/api/data", "/api/view", "/api/stream"])
+def test_head_is_answered_without_a_body(dashboard: Dashboard, path: str) -> None:
+    answer = ask(dashboard, path, "HEAD")
+    assert (answer.status, answer.body) == (200, b"")
+
+
+def test_the_data_are_served_with_kebab_case_keys(dashboard: Dashboard, reader: FakeReader) -> None:
+    assert ask(dashboard, "/api/data").json == reader.data.to_dict()
+    assert "current-step" in ask(dashboard, "/api/data").json["agents"]["first"]
+
+
+def test_the_view_names_the_store(dashboard: Dashboard) -> None:
+    view = ask(dashboard, "/api/view").json
+    assert view["store"] == "/the/store"
+    assert view["now"] == NOW
+    assert [row["agent"] for row in view["active"]] == ["first"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_diagram_of_an_agent_of_any_name_is_found(dashboard: Dashboard, reader: FakeReader, name: str) -> None:
+    reader.data.agents[name] = AgentSummary(workflow=Workflow(total_steps=1, steps=["only"]))
+    answer = ask(dashboard, f"/api/agent/{quote(name, safe='')}/diagram")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    assert b'    s0["only"]:::pending\n' in answer.body
+
+
+def test_the_diagram_of_an_unknown_agent_is_404(dashboard: Dashboard) -> None:
+    assert ask(dashboard, "/api/agent/nobody/diagram").status == 404
+
+
+def test_a_session_is_served_as_a_tree_and_as_a_view(dashboard: Dashboard) -> None:
+    tree = ask(dashboard, f"/api/session/{session_id(0)}").json
+    assert (tree["id"], tree["root"]["name"], tree["root"]["children"]) == (session_id(0), "first", [])
+    assert SessionTree.model_validate(tree).session.agent_id == "first"
+    assert ask(dashboard, f"/api/session/{session_id(0)}/view").json["agent"] == "first"
+
+
+@pytest.mark.parametrize("suffix", ["", "/view"])
+def test_an_unknown_session_is_404(dashboard: Dashboard, suffix: str) -> None:
+    answer = ask(dashboard, f"/api/session/{'f' * 32}{suffix}")
+    assert (answer.status, answer.json) == (404, {"error": "No session of that id is known."})
+
+
+def test_a_tree_is_the_same_json_as_pydantics() -> None:
+    children = [Span(name="a", children=[Span(name="b"), Span(name="c", extra_field=1)]), Span(name="d", result=[1])]
+    tree = tree_of(3, run_of(), *children)
+    assert json.loads(tree_json(tree)) == json.loads(tree.to_json())
+
+
+def test_a_tree_thousands_deep_is_valid_json() -> None:
+    span = Span(name="leaf")
+    for _ in range(3000):
+        span = Span(name="recurse", children=[span])
+    text = tree_json(tree_of(3, run_of(), span))
+    assert text.count(b"{") == text.count(b"}")
+    assert text.count(b'"recurse"') == 3000
+
+
+def test_captured_text_that_is_no_unicode_is_served(dashboard: Dashboard, reader: FakeReader) -> None:
+    reader.data.sessions[session_id(0)].attributes = {"file": "\udcff", "nan": float("nan")}
+    attributes = ask(dashboard, "/api/data").json["sessions"][session_id(0)]["attributes"]
+    assert attributes == {"file": "\udcff", "nan": None}
+    assert ask(dashboard, f"/api/session/{session_id(0)}").status == 200
+    assert ask(dashboard, f"/api/session/{session_id(0)}/view").status == 200
+
+
+# ── the guard ───────────────────────────────────────────────────────────────────────────────────────────
+
+PATHS = ["/", "/static/app.js", "/api/data", "/api/view", "/api/stream", f"/api/session/{session_id(0)}", "/nothing"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:8080",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "10.0.0.1",
+        "[::2]",
+        "",
+        "localhost:x",
+        "@localhost",
+    ],
+)
+def test_a_request_for_another_host_is_refused(dashboard: Dashboard, path: str, host: str) -> None:
+    assert ask(dashboard, path, Host=host).status == 403
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "LOCALHOST:9", "localhost:65535", "[::1]", "[::1]:8080", "127.0.0.1:1"]
+)
+def test_this_machine_is_answered_under_any_port(dashboard: Dashboard, host: str) -> None:
+    assert ask(dashboard, "/api/view", Host=host).status == 200
+
+
+def test_two_host_headers_are_refused(dashboard: Dashboard) -> None:
+    with socket.create_connection(("127.0.0.1", dashboard.port), timeout=DEADLINE) as client:
+        client.sendall(b"GET /api/data HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+        assert client.recv(100).split()[1] in (b"400", b"403")
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://localhost:1", "http://localhost:1"])
+def test_a_request_from_another_origin_is_refused(dashboard: Dashboard, path: str, origin: str) -> None:
+    assert ask(dashboard, path, Host="localhost:2", Origin=origin).status == 403
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "whatever"])
+@pytest.mark.parametrize("path", PATHS)
+def test_a_request_that_another_sites_page_makes_is_refused(dashboard: Dashboard, path: str, site: str) -> None:
+    assert ask(dashboard, path, Sec_Fetch_Site=site, Sec_Fetch_Mode="no-cors", Sec_Fetch_Dest="script").status == 403
+
+
+def test_the_page_itself_may_be_reached_by_a_link_from_elsewhere(dashboard: Dashboard) -> None:
+    link = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
+    assert ask(dashboard, "/", **link).status == 200
+    assert ask(dashboard, "/api/data", **link).status == 403
+
+
+def test_the_pages_own_requests_are_answered(dashboard: Dashboard) -> None:
+    own = f"http://127.0.0.1:{dashboard.port}"
+    assert ask(dashboard, "/api/view", Origin=own, Sec_Fetch_Site="same-origin").status == 200
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("method", ["HEAD", "POST"])
+def test_every_answer_forbids_what_the_page_does_not_need(dashboard: Dashboard, path: str, method: str) -> None:
+    headers = ask(dashboard, path, method).headers
+    policy = headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert not [name for name in headers if name.lower().startswith("access-control") or name.lower() == "server"]
+
+
+def test_a_refusal_carries_the_same_headers(dashboard: Dashboard) -> None:
+    assert "default-src 'none'" in ask(dashboard, "/", Host="evil.example").headers["Content-Security-Policy"]
+
+
+# ── the stream ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_stream_gives_the_view_at_once_and_then_its_changes(dashboard: Dashboard, reader: FakeReader) -> None:
+    with Stream(dashboard) as stream:
+        assert stream.response.headers["Content-Type"].startswith("text/event-stream")
+        assert [row["agent"] for row in stream.view()["active"]] == ["first"]
+        reader.data = data_of(run_of("second"))
+        assert [row["agent"] for row in stream.view()["active"]] == ["second"]
+
+
+def test_the_passing_of_time_alone_is_no_change(dashboard: Dashboard, reader: FakeReader) -> None:
+    with Stream(dashboard) as stream:
+        stream.view()
+        reader.data = data_of(run_of("first", workflow=["a", "b"], done=1))
+        reader.data.timestamp = NOW + 1000
+        polls = reader.polls
+        eventually(lambda: reader.polls > polls + 1)
+        reader.data = data_of(run_of("second"))
+        assert stream.view()["active"][0]["agent"] == "second"
+
+
+def test_the_store_is_read_only_while_somebody_watches(reader: FakeReader) -> None:
+    async def visit(live: Live) -> None:
+        assert not live.polling
+        watcher = live.watch()
+        await _agent(watcher)
+        assert live.polling
+        await watcher.aclose()
+        await _other_tasks_end()
+        assert not live.polling
+
+    _with_live(reader, visit)
+
+
+def test_a_new_watcher_is_not_given_a_state_from_an_earlier_visit(reader: FakeReader) -> None:
+    async def visit_twice(live: Live) -> None:
+        first = live.watch()
+        assert await _agent(first) == "first"
+        await first.aclose()
+        await _other_tasks_end()
+        reader.data = data_of(run_of("second"))
+        second = live.watch()
+        assert await _agent(second) == "second"
+        await second.aclose()
+
+    _with_live(reader, visit_twice)
+
+
+def test_many_streams_share_one_poller(dashboard: Dashboard, reader: FakeReader) -> None:
+    streams = [Stream(dashboard) for _ in range(20)]
+    for stream in streams:
+        stream.view()
+    assert reader.polls < 20
+    reader.data = data_of(run_of("second"))
+    assert {stream.view()["active"][0]["agent"] for stream in streams} == {"second"}
+    for stream in streams:
+        stream.__exit__()
+
+
+def test_a_watcher_that_lags_holds_up_nobody_and_gets_the_latest(reader: FakeReader) -> None:
+    async def watch(live: Live) -> None:
+        slow, quick = live.watch(), live.watch()
+        assert await _agent(slow) == "first"
+        for number in range(5):
+            reader.data = data_of(run_of(f"state {number}"))
+            while await _agent(quick) != f"state {number}":
+                pass
+        assert await _agent(slow) == "state 4"
+        await slow.aclose()
+        await quick.aclose()
+
+    _with_live(reader, watch)
+
+
+def test_a_view_that_cannot_be_drawn_ends_the_streams_and_the_next_one_works(
+    reader: FakeReader, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def watch(live: Live) -> None:
+        watcher = live.watch()
+        await _agent(watcher)
+        reader.data = None  # type: ignore[assignment]  # what no reader returns
+        with pytest.raises(StopAsyncIteration):
+            await _agent(watcher)
+        reader.data = data_of(run_of("second"))
+        again = live.watch()
+        assert await _agent(again) == "second"
+        await again.aclose()
+
+    _with_live(reader, watch)
+    assert "cannot be drawn" in caplog.text
+
+
+def _with_live(reader: FakeReader, use: Callable[[Live], Awaitable[None]]) -> None:
+    async def main() -> None:
+        source = Source(lambda: reader, "test")
+        live = Live(source, None, poll_seconds=0.01)
+        try:
+            await use(live)
+        finally:
+            live.close()
+            source.close()
+
+    asyncio.run(main())
+
+
+async def _other_tasks_end() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.wait_for(asyncio.gather(*others), DEADLINE)
+
+
+async def _agent(frames: AsyncGenerator[bytes, None]) -> str:
+    """The first active agent of the next view."""
+    while not (frame := await anext(frames)).startswith(b"data: "):
+        pass
+    return str(json.loads(frame[6:])["active"][0]["agent"])
+
+
+# ── a store that cannot be read ─────────────────────────────────────────────────────────────────────────
+
+
+def test_a_reader_that_fails_becomes_a_note_beside_the_last_known_state(
+    dashboard: Dashboard, reader: FakeReader
+) -> None:
+    ask(dashboard, "/api/view")
+    reader.error = PermissionError(13, "Permission denied")
+    view = ask(dashboard, "/api/view").json
+    assert [row["agent"] for row in view["active"]] == ["first"]
+    assert "cannot be read" in view["notes"][0]["text"]
+    assert "Permission denied" in ask(dashboard, "/api/data").json["health"]["notes"][0]
+
+
+def test_a_failing_reader_is_logged_once(
+    dashboard: Dashboard, reader: FakeReader, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader.error = RuntimeError("broken")
+    for _ in range(5):
+        ask(dashboard, "/api/view")
+    assert [record.message for record in caplog.records if record.name == "pyjama_instrument.viewer"] == [
+        "the store cannot be read: RuntimeError: broken"
+    ]
+
+
+def test_a_stream_survives_a_reader_that_fails_and_recovers(dashboard: Dashboard, reader: FakeReader) -> None:
+    with Stream(dashboard) as stream:
+        assert stream.view()["notes"] == []
+        reader.error = OSError("gone")
+        assert "gone" in stream.view()["notes"][0]["text"]
+        reader.error = None
+        assert stream.view()["notes"] == []
+
+
+def test_a_reader_that_cannot_be_made_is_made_later(reader: FakeReader) -> None:
+    outcomes = [OSError("no store"), reader]
+
+    def make() -> FakeReader:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, OSError):
+            raise outcome
+        return outcome
+
+    with serve(create_app(make), 0) as dashboard:
+        first, second = ask(dashboard, "/api/view").json, ask(dashboard, "/api/view").json
+    assert (len(first["notes"]), len(second["active"])) == (1, 1)
+
+
+def test_a_session_that_cannot_be_read_is_an_error_in_json(
+    dashboard: Dashboard, reader: FakeReader, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader.error = RuntimeError("secret detail")
+    with caplog.at_level(logging.CRITICAL + 1):
+        answer = ask(dashboard, f"/api/session/{session_id(0)}")
+    assert (answer.status, answer.json) == (500, {"error": "The dashboard could not answer: RuntimeError."})
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+# ── starting and stopping ───────────────────────────────────────────────────────────────────────────────
+
+
+def viewer_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("pyjama-viewer")]
+
+
+def test_it_is_running_until_stopped_and_leaves_no_thread(reader: FakeReader) -> None:
+    dashboard = serve(create_app(lambda: reader), 0)
+    assert (dashboard.status, dashboard.url) == ("running", f"http://127.0.0.1:{dashboard.port}/")
+    ask(dashboard, "/api/view")
+    dashboard.stop()
+    assert (dashboard.status, viewer_threads()) == ("stopped", [])
+    dashboard.stop()
+    assert repr(dashboard) == f"<Dashboard {dashboard.url} stopped>"
+
+
+def test_stopping_ends_open_streams(reader: FakeReader) -> None:
+    dashboard = serve(create_app(lambda: reader), 0)
+    with Stream(dashboard) as stream:
+        stream.view()
+        dashboard.stop()
+        assert dashboard.status == "stopped"
+        with pytest.raises(EOFError):
+            stream.view()
+
+
+def test_stopping_does_not_wait_for_clients_that_say_nothing(reader: FakeReader) -> None:
+    dashboard = serve(create_app(lambda: reader), 0)
+    with socket.create_connection(("127.0.0.1", dashboard.port)) as half:
+        half.sendall(b"GET / HTTP/1.1\r\nHost: loc")
+        ask(dashboard, "/api/view")
+        dashboard.stop()
+        assert (dashboard.status, viewer_threads()) == ("stopped", [])
+
+
+def test_stopping_does_not_wait_for_clients_that_do_not_read(reader: FakeReader) -> None:
+    reader.data = data_of(*(run_of("x" * 190, tags={"t": "y" * 60}) for _ in range(300)))
+    dashboard = serve(create_app(lambda: reader), 0)
+    with socket.create_connection(("127.0.0.1", dashboard.port)) as deaf:
+        deaf.sendall(b"GET /api/view HTTP/1.1\r\nHost: localhost\r\n\r\n" * 60)
+        eventually(lambda: reader.polls > 0)
+        dashboard.stop()
+        assert (dashboard.status, viewer_threads()) == ("stopped", [])
+
+
+def test_waiting_ends_with_the_server_and_with_the_timeout(reader: FakeReader) -> None:
+    dashboard = serve(create_app(lambda: reader), 0)
+    assert dashboard.wait(0.01) is False
+    threading.Timer(0.05, dashboard.stop).start()
+    assert dashboard.wait(DEADLINE) is True
+
+
+def test_a_port_that_is_taken_is_refused_by_its_number(reader: FakeReader) -> None:
+    with serve(create_app(lambda: reader), 0) as first, pytest.raises(ViewerError, match=f"Port {first.port} .* taken"):
+        serve(create_app(lambda: reader), first.port)
+
+
+def test_a_port_can_be_used_again_at_once(reader: FakeReader) -> None:
+    with serve(create_app(lambda: reader), 0) as first:
+        ask(first, "/api/view")
+    with serve(create_app(lambda: reader), first.port) as second:
+        assert ask(second, "/api/view").status == 200
+
+
+def test_without_a_port_the_next_free_one_is_taken() -> None:
+    with start_dashboard() as first, start_dashboard() as second:
+        assert first.port >= DEFAULT_PORT
+        assert second.port > first.port
+        assert ask(second, "/").status == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.1", "example.com", ""])
+def test_it_cannot_be_opened_to_the_network(host: str) -> None:
+    with pytest.raises(ViewerError, match="this machine only"):
+        start_dashboard(0, host=host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2", "::1", "[::1]"])
+def test_it_can_be_bound_to_any_address_of_this_machine(host: str) -> None:
+    try:
+        dashboard = start_dashboard(0, host=host)
+    except ViewerError as error:
+        pytest.skip(f"this machine has no {host}: {error}")
+    with dashboard:
+        assert dashboard.url.startswith("http://[::1]:" if ":" in host else "http://127.0.0.")
+
+
+@pytest.mark.parametrize("port", [-1, 65536, "8080", 1.5, True])
+def test_a_port_that_is_none_is_a_configuration_error(port: Any) -> None:
+    with pytest.raises(ConfigError, match="port must be"):
+        start_dashboard(port)
+
+
+@pytest.mark.parametrize("arguments", [{"home": 7}, {"home": ""}, {"host": 7}])
+def test_arguments_of_a_wrong_type_are_configuration_errors(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        start_dashboard(0, **arguments)
+
+
+def test_a_store_that_does_not_exist_is_watched_and_not_made(tmp_path: Path) -> None:
+    with start_dashboard(0, home=tmp_path / "none") as dashboard:
+        view = ask(dashboard, "/api/view").json
+    assert (view["empty"], view["store"]) == (True, str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_hosts_logging_is_left_alone(reader: FakeReader) -> None:
+    names = ("uvicorn", "uvicorn.error", "uvicorn.access")
+    before = [(logging.getLogger(name).level, logging.getLogger(name).propagate) for name in names]
+    with serve(create_app(lambda: reader), 0) as dashboard:
+        ask(dashboard, "/")
+    assert [(logging.getLogger(name).level, logging.getLogger(name).propagate) for name in names] == before
+
+
+def test_a_program_ends_silently_although_its_dashboard_still_runs(run_python: RunPython) -> None:
+    done = run_python(
+        "import urllib.request\n"
+        "from pyjama_instrument.viewer import start_dashboard\n"
+        "stream = urllib.request.urlopen(start_dashboard(0).url + 'api/stream')\n"
+        "print(stream.readline().decode())\n"  # and leave it open
+    )
+    assert (done.stdout.strip(), done.stderr) == ("retry: 1000", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_does_not_hold_the_port(run_python: RunPython) -> None:
+    done = run_python(
+        "import os, socket, sys, time, warnings\n"
+        "warnings.simplefilter('ignore')\n"  # Python's own about forking beside threads
+        "from pyjama_instrument.viewer import start_dashboard\n"
+        "dashboard = start_dashboard(0)\n"
+        "read, write = os.pipe()\n"
+        "if os.fork() == 0:\n"
+        "    os.close(write)\n"
+        "    ok = dashboard.status == 'stopped' and dashboard.wait(1)\n"
+        "    dashboard.stop()\n"
+        "    os.read(read, 1)\n"  # until the parent lets go of the pipe
+        "    os._exit(0 if ok else 1)\n"
+        "dashboard.stop()\n"
+        "start_dashboard(dashboard.port).stop()\n"
+        "os.close(write)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+    )
+    assert done.stderr == ""
+
+
+# ── the package ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("missing", ["starlette", "uvicorn"])
+def test_without_the_extra_one_sentence_says_what_to_install(run_python: RunPython, missing: str) -> None:
+    done = run_python(
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "import pyjama_instrument.viewer.view\n"  # the pure parts need no extra
+        "from pyjama_instrument.errors import ViewerError\n"
+        "try:\n"
+        "    from pyjama_instrument.viewer import start_dashboard\n"
+        "except ViewerError as error:\n"
+        "    print(error)\n"
+    )
+    assert "pip install 'pyjama_instrument[viewer]'" in done.stdout, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
+    with pytest.raises(ImportError):
+        from pyjama_instrument.viewer import nothing_of_that_name  # type: ignore[attr-defined]  # noqa: F401
+
+
+def test_the_pure_parts_import_nothing_of_the_server() -> None:
+    for name in ("view", "detail", "diagram", "steps", "wording"):
+        tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
+        imported = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        allowed = {"pyjama_instrument.document", "__future__", "json", "math", "re", "unicodedata", "itertools"}
+        allowed |= {f"pyjama_instrument.viewer.{name}" for name in ("diagram", "steps", "view", "wording")}
+        assert imported <= allowed | {"collections", "collections.abc", "dataclasses", "typing"}, name
+
+
+def test_a_dashboard_of_nothing_is_empty() -> None:
+    with serve(create_app(lambda: FakeReader(DashboardData(timestamp=NOW))), 0) as dashboard:
+        assert ask(dashboard, "/api/view").json["empty"] is True
