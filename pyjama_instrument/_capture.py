@@ -13,8 +13,10 @@ import enum
 import math
 import pathlib
 import uuid
+from collections import deque
 from collections.abc import Iterable
 from itertools import islice
+from types import TracebackType
 from typing import Any
 
 from pyjama_instrument.config import clean_text
@@ -25,12 +27,13 @@ _MAX_TEXT = 2_000
 _MAX_ITEMS = 50
 _MAX_DEPTH = 6
 _MAX_NODES = 500
+_MAX_BYTES = 24_000  # as JSON, roughly: arguments and result together stay below what one record may have
 _LARGEST_INT = 2**53  # beyond it JavaScript and jq round
 _MAX_FRAMES = 16
 
 
 def jsonable(value: Any, max_text: int = _MAX_TEXT) -> Any:
-    """``value`` as JSON-safe data: at most about 500 nodes and ``max_text`` characters a string."""
+    """``value`` as JSON-safe data: at most about 500 nodes, 24 kB in all and ``max_text`` characters a string."""
     return _Converter(max_text).convert(value, 0)
 
 
@@ -38,9 +41,16 @@ class _Converter:
     def __init__(self, max_text: int) -> None:
         self.max_text = max_text
         self.nodes = 0
+        self.room = _MAX_BYTES
 
     def convert(self, value: Any, depth: int) -> Any:
         self.nodes += 1
+        try:
+            return self.plain(value, depth)
+        except Exception:  # another thread is changing it, or it is one that looks like data and is not
+            return "<unreadable>"
+
+    def plain(self, value: Any, depth: int) -> Any:
         kind = type(value)
         if value is None or kind is bool:
             return value
@@ -52,7 +62,7 @@ class _Converter:
             return self.text(value)
         if issubclass(kind, bytes | bytearray | memoryview):
             return f"<{kind.__name__} of {memoryview(value).nbytes} bytes>"
-        if depth >= _MAX_DEPTH or self.nodes > _MAX_NODES:
+        if depth >= _MAX_DEPTH or self.nodes > _MAX_NODES or self.room <= 0:
             return "…"
         return self.compound(value, kind, depth)
 
@@ -70,7 +80,7 @@ class _Converter:
             return self.mapping(fields.items(), len(fields), depth)
         if issubclass(kind, int | float):
             return self.convert((int if issubclass(kind, int) else float).__pos__(value), depth + 1)
-        return f"<{kind.__module__}.{kind.__qualname__}>"[: self.max_text]
+        return self.text(f"<{kind.__module__}.{kind.__qualname__}>")
 
     def mapping(self, items: Iterable[tuple[Any, Any]], size: int, depth: int) -> dict[str, Any]:
         result = {}
@@ -90,7 +100,10 @@ class _Converter:
     def text(self, value: str) -> str:
         size = str.__len__(value)
         cut = clean_text(str.__getitem__(value, slice(self.max_text)))
-        return cut if size <= self.max_text else f"{cut}… [{size} characters]"
+        bytes_each = 1 if cut.isascii() else 6  # as JSON writes them
+        cut = cut[: max(0, self.room) // bytes_each]
+        self.room -= len(cut) * bytes_each
+        return cut if size == len(cut) else f"{cut}… [{size} characters]"
 
 
 _PLAIN = {
@@ -110,18 +123,22 @@ def error_info(error: BaseException) -> dict[str, Any]:
         message = jsonable(str(error))
     except Exception:  # __str__ is the host's code
         message = ""
-    return {"type": f"{module}{kind.__qualname__}"[:256], "message": message, "traceback": _frames(error)}
+    return {"type": clean_text(f"{module}{kind.__qualname__}"[:256]), "message": message, "traceback": _frames(error)}
 
 
 def _frames(error: BaseException) -> list[str]:
-    frames = []
+    innermost: deque[TracebackType] = deque(maxlen=_MAX_FRAMES)
     traceback = error.__traceback__
     while traceback is not None:
-        code = traceback.tb_frame.f_code
-        if not code.co_filename.startswith(_OWN_DIRECTORY):
-            frames.append(clean_text(f"{code.co_filename}:{traceback.tb_lineno} in {code.co_name}"))
+        if not traceback.tb_frame.f_code.co_filename.startswith(_OWN_DIRECTORY):
+            innermost.append(traceback)
         traceback = traceback.tb_next
-    return frames[-_MAX_FRAMES:]
+    return [_frame(traceback) for traceback in innermost]
+
+
+def _frame(traceback: TracebackType) -> str:
+    code = traceback.tb_frame.f_code
+    return clean_text(f"{code.co_filename}:{traceback.tb_lineno} in {code.co_name}")
 
 
 _OWN_DIRECTORY = __file__.rpartition("/")[0] + "/"
@@ -137,4 +154,4 @@ def _instance_dict(value: Any) -> dict[str, Any] | None:
 
 def _big(value: int) -> str:
     bits = value.bit_length()
-    return str(value) if bits <= 4096 else f"<int of {bits} bits>"
+    return str(value) if bits <= 2048 else f"<int of {bits} bits>"

@@ -52,7 +52,7 @@ def kind_of(function: Any) -> Kind:
             function = function.__func__
         else:
             break
-    for candidate in (function, getattr(type(function), "__call__", None)):
+    for candidate in (function, getattr(type(function), "__call__", None)):  # noqa: B004  # its code is wanted
         if inspect.isasyncgenfunction(candidate):
             return "async generator"
         if inspect.isgeneratorfunction(candidate):
@@ -93,7 +93,7 @@ def run(begin: Begin, function: Callable[..., T], args: Any, kwargs: Any) -> T:
         raise
     activity.leave(token)
     if type(result) is CoroutineType:
-        return cast("T", resume(activity, result))
+        return cast("T", resume(activity, cast("Coroutine[Any, Any, Any]", result)))
     activity.end(None, result)
     return result
 
@@ -225,9 +225,9 @@ def _renamed(stand_in: Any, original: Any) -> Any:
 class Decorated(wrapt.FunctionWrapper[..., Any]):
     """wrapt's proxy, with what functions can do besides.
 
-    It is bound as a true method, pickled by reference and copied as itself. What stands in for anything else (a partial,
-    a callable object, a function that its module does not have under its name) is pickled and copied as that thing,
-    decorated anew. The class has no annotated attributes: they would hide the function's own annotations.
+    It is bound as a true method, pickled by reference and copied as itself. What stands in for anything else (a
+    partial, a callable object, a function that its module does not have under its name) is pickled and copied as that
+    thing, decorated anew. The class has no annotated attributes: they would hide the function's own annotations.
     """
 
     def __init__(self, function: Any, wrapper: Any, again: tuple[Callable[..., Any], Any]) -> None:

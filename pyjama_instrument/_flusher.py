@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 __all__ = ["Flusher"]
 
+_JOIN_SECONDS = 2.0
 _GONE_SECONDS = 0.05
 
 
@@ -39,10 +40,13 @@ class Flusher:
         return threading.current_thread() is self._thread
 
     def stop(self) -> None:
-        """End the thread and wait until it is gone. Never called from the thread itself."""
+        """End the thread and wait until it is gone. Never called from the thread itself.
+
+        The wait is bounded: what it does last may be waiting for a disk, or for a lock of the caller's.
+        """
         self._stop = True
         self._wake.set()
-        self._thread.join()
+        self._thread.join(_JOIN_SECONDS)
         deadline = time.monotonic() + _GONE_SECONDS
         while _exists(self._thread.native_id) and time.monotonic() < deadline:
             time.sleep(0)

@@ -11,6 +11,8 @@ __all__ = ["build_tree"]
 
 Record = dict[str, Any]
 
+_MAX_DEPTH = 100  # a recursive tool may be deeper than a JSON encoder goes
+
 
 def build_tree(
     session_id: str, summary: Record | None, records: Iterable[tuple[str, Record]], children: list[str], *, limit: int
@@ -75,6 +77,7 @@ class _Builder:
             if span is not root:
                 # A parent that is not here belongs to another session, or was never written: show it at the top.
                 self.spans.get(span.parent or "", root).children.append(span)
+        _bound_depth(root)
         return root
 
     def _open(self, writer: str, record: Record, kind: str) -> None:
@@ -111,3 +114,18 @@ class _Builder:
         span.items = record.get("items")
         if type(first := record.get("first_item_ns")) is int:
             span.first_item_ms = first / 1e6
+
+
+def _bound_depth(root: Span) -> None:
+    """Show what is deeper than the limit side by side at the deepest level."""
+    level = [root]
+    for _ in range(_MAX_DEPTH):
+        level = [child for span in level for child in span.children]
+    for span in level:
+        deeper, span.children = span.children, []
+        while deeper:
+            span.children += deeper
+            below = [child for inner in deeper for child in inner.children]
+            for inner in deeper:
+                inner.children = []
+            deeper = below

@@ -2,7 +2,8 @@
 
 Invariants:
 
-* Folding events in one go or in any number of portions gives the same document.
+* Folding events in one go or in any number of portions gives the same document (but for the order of activity-log
+  lines of one millisecond).
 * A fold only adds to the document it is given: counters grow by what the events say, keys it does not know stay.
 * A damaged event changes nothing but ``health``.
 """
@@ -47,6 +48,8 @@ _SECTIONS: dict[str, type] = {
     "health": dict,
 }
 
+_COUNTS = ("count", "success", "error", "cancelled", "total-duration")
+_RUNS = ("count", "running", "completed", "failed", "cancelled", "crashed")
 _TOOL_STATUS = {"ok": "success", "error": "error"}
 _ENDED = ("completed", "failed", "cancelled")
 
@@ -69,11 +72,23 @@ def repaired(document: Document) -> Document:
         for key, default in _new_session(OTHER, 0).items():
             if (default is not None and type(session.get(key)) is not type(default)) or key not in session:
                 session[key] = default
+    for agent in document["agents"].values():  # either may be missing in an agent that somebody else wrote
+        for part, keys in (("runs", _RUNS), ("calls", _COUNTS)):
+            if part in agent:
+                agent[part] = _repaired_counts(agent[part], keys)
     for counts in (document["global"], *document["tools"].values()):
-        for key in ("count", "success", "error", "cancelled", "total-duration"):
-            if type(counts.get(key)) not in (int, float):
-                counts[key] = 0
+        _repaired_counts(counts, _COUNTS)
+    document["recent-logs"] = [entry for entry in document["recent-logs"] if type(entry) is dict]
+    document["rate"] = {key: count for key, count in document["rate"].items() if key.isdigit() and type(count) is int}
     return document
+
+
+def _repaired_counts(counts: Any, keys: Iterable[str]) -> Record:
+    repaired_counts: Record = counts if type(counts) is dict else {}
+    for key in keys:
+        if type(repaired_counts.get(key)) not in (int, float):
+            repaired_counts[key] = 0
+    return repaired_counts
 
 
 def carry_running(document: Document, onto: Document | None = None) -> Document:
@@ -91,7 +106,7 @@ def carry_running(document: Document, onto: Document | None = None) -> Document:
         if session["status"] == "running":
             agent = session["agent-id"]
             fresh["sessions"][sid] = session | {"calls": 0, "errors": 0, "total-duration": 0.0}
-            _agent_entry(fresh, agent)["runs"]["count"] += 1
+            _agent_entry(fresh, agent)["runs"]["count"] += session["writer"] is not None
             if agent in document["specs"]:
                 fresh["specs"].setdefault(agent, document["specs"][agent])
     _summarise(fresh, {session["agent-id"] for session in fresh["sessions"].values()})
@@ -160,8 +175,8 @@ class Fold:
             merged = sorted([*document["recent-logs"], *logs], key=lambda entry: _number(entry, "timestamp"))
             document["recent-logs"] = merged[-LIMITS["recent-logs"] :]
             self._logs.clear()
+        _summarise(document, self._touched)  # before forgetting: an agent is known by sessions that are not
         _forget_old_sessions(document)
-        _summarise(document, self._touched)
         _forget_old_rates(document)
         self._touched.clear()
 
@@ -172,10 +187,10 @@ class Fold:
         status, duration_ns, ms = _text(event, "status"), _integer(event, "duration_ns"), _ms(event)
         if duration_ns < 0:
             raise ValueError("negative duration")
-        session = self._session(event, ms)
+        duration_ms, second = duration_ns / 1e6, str(ms // 1000)
+        session = self._session(event, ms)  # nothing is changed before this, nothing can fail after it
         agent = _agent_entry(self.document, session["agent-id"])
         tool_entry = self._tool_entry(tool)
-        duration_ms = duration_ns / 1e6
         outcome = _TOOL_STATUS.get(status, "cancelled")
         for counts in (self.document["global"], tool_entry, agent["calls"]):
             counts["count"] = counts.get("count", 0) + 1
@@ -193,7 +208,6 @@ class Fold:
             session["errors"] += 1
             if failure := _failure(event):
                 tool_entry["last-error"] = failure
-        second = str(ms // 1000)
         rate = self.document["rate"]
         rate[second] = rate.get(second, 0) + 1
         self._log(ms, event["agent"], tool, status)
@@ -211,7 +225,7 @@ class Fold:
             if len(tools) >= LIMITS["tools"] and tool != OTHER:
                 self._overflow("tools")
                 return self._tool_entry(OTHER)
-            entry = tools[tool] = {"count": 0, "success": 0, "error": 0, "cancelled": 0, "total-duration": 0.0}
+            entry = tools[tool] = dict.fromkeys(_COUNTS, 0) | {"total-duration": 0.0}
         return entry
 
     # -- sessions
@@ -241,6 +255,8 @@ class Fold:
             runs["count"] += 1
         elif session["status"] == "crashed":  # thought dead because its journal was removed; it is not
             runs["crashed"] -= 1
+            cut_off = session.pop("interrupted", [])
+            session["interrupted"] = [call for call in cut_off if call["writer"] != self._writer]
         elif session["status"] != "running":
             return
         session.pop("seen-from", None)
@@ -307,10 +323,15 @@ class Fold:
         step, span, ms = _text(event, "step"), _text(event, "span"), _ms(event)
         session = self._session(event, ms)
         steps = session["steps"]
-        if any(known.get("span") == span for known in steps):
-            return  # announced again after the store was wiped
-        steps.append({"step-id": step, "span": span, "status": "running", "start-time": ms, "end-time": None})
-        del steps[: -LIMITS["steps"]]
+        started = {"step-id": step, "span": span, "status": "running", "start-time": ms, "end-time": None}
+        known = next((known for known in steps if known.get("span") == span), None)
+        if known is None:
+            steps.append(started)
+            del steps[: -LIMITS["steps"]]
+        elif known["status"] == "crashed":  # thought dead, as the session was
+            known.update(started)
+        else:
+            return  # told again, by a writer that had to begin a new journal
         session["current-step"] = step
 
     def _step_ended(self, event: Record) -> None:
@@ -324,6 +345,7 @@ class Fold:
             start = ms - _integer(event, "duration_ns") // 1_000_000
             ended = {"step-id": step, "span": span, "status": status, "start-time": start, "end-time": ms}
             session["steps"].append(ended)
+            del session["steps"][: -LIMITS["steps"]]
         running = [known["step-id"] for known in session["steps"] if known["status"] == "running"]
         session["current-step"] = running[-1] if running else None
 
@@ -366,9 +388,9 @@ def _agent_entry(document: Document, agent: str) -> Record:
     agents = document["agents"]
     entry: Record = agents.setdefault(agent, {})
     if "runs" not in entry:  # new, or written by somebody else
-        entry["runs"] = dict.fromkeys(("count", "running", "completed", "failed", "cancelled", "crashed"), 0)
+        entry["runs"] = dict.fromkeys(_RUNS, 0)
     if "calls" not in entry:
-        entry["calls"] = {"count": 0, "success": 0, "error": 0, "cancelled": 0, "total-duration": 0.0}
+        entry["calls"] = dict.fromkeys(_COUNTS, 0) | {"total-duration": 0.0}
     return entry
 
 
@@ -391,7 +413,7 @@ def _summarise(document: Document, agents: set[str]) -> None:
 
 def _forget_old_sessions(document: Document) -> None:
     sessions = document["sessions"]
-    ended = [(session["end-time"] or 0, sid) for sid, session in sessions.items() if session["status"] != "running"]
+    ended = [(_number(session, "end-time"), sid) for sid, session in sessions.items() if session["status"] != "running"]
     for _, sid in sorted(ended)[: max(0, len(ended) - LIMITS["ended-sessions"])]:
         del sessions[sid]
 

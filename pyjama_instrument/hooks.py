@@ -2,8 +2,9 @@
 
 A *pre-hook* gets a :class:`ToolCall` before the tool runs. It may return a new ``(args, kwargs)`` pair to replace
 the arguments, or raise to cancel the call: its exception goes to the caller of the tool unchanged, and the call is
-recorded as ``cancelled``. A *post-hook* gets the ToolCall after the tool has run, with ``event``, ``result`` and
-``error`` filled in; whatever it raises is swallowed and reported once on stderr.
+recorded as ``cancelled``. Anything else it returns is reported once on stderr and not used. A *post-hook* gets the
+ToolCall after the tool has run, with ``event``, ``result`` and ``error`` filled in; whatever it raises is swallowed
+and reported once on stderr.
 
 ``"*"`` as tool name matches every tool. Hooks belong to the process they are registered in.
 """
@@ -11,6 +12,7 @@ recorded as ``cancelled``. A *post-hook* gets the ToolCall after the tool has ru
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -76,10 +78,13 @@ class _Registry:
         name = check_name(tool, "tool name")
         if not callable(hook):
             raise ConfigError(f"a hook must be callable, not {type(hook).__name__}")
+        if inspect.iscoroutinefunction(hook) or inspect.isgeneratorfunction(hook) or inspect.isasyncgenfunction(hook):
+            raise ConfigError("a hook must be a plain function: nobody would await or iterate it")
         with self._lock:
             self.by_tool = {**self.by_tool, name: (*self.by_tool.get(name, ()), hook)}
 
     def remove(self, tool: str, hook: Callable[..., Any] | None) -> bool:
+        _check_text(tool)
         with self._lock:
             old = self.by_tool.get(tool, ())
             new = () if hook is None else tuple(other for other in old if other is not hook and other != hook)
@@ -91,9 +96,15 @@ class _Registry:
             self.by_tool = {}
 
     def matching(self, tool: str) -> tuple[Callable[..., Any], ...]:
+        _check_text(tool)
         if not self.by_tool:
             return ()
         return self.by_tool.get(tool, ()) + (self.by_tool.get(EVERY_TOOL, ()) if tool != EVERY_TOOL else ())
+
+
+def _check_text(tool: object) -> None:
+    if not isinstance(tool, str):
+        raise ConfigError(f"tool name must be a string, not {type(tool).__name__}")
 
 
 _pre = _Registry()
@@ -104,7 +115,7 @@ def register_hook(tool: str, hook: PostHook) -> None:
     """Have ``hook`` called after each call of ``tool``, in the order of registration.
 
     Raises:
-        ConfigError: the name is not usable, or ``hook`` is not callable.
+        ConfigError: the name is not usable, or ``hook`` is not a plain callable.
     """
     _post.add(tool, hook)
 
@@ -113,33 +124,53 @@ def register_pre_hook(tool: str, hook: PreHook) -> None:
     """Have ``hook`` called before each call of ``tool``, in the order of registration.
 
     Raises:
-        ConfigError: the name is not usable, or ``hook`` is not callable.
+        ConfigError: the name is not usable, or ``hook`` is not a plain callable.
     """
     _pre.add(tool, hook)
 
 
 def unregister_hook(tool: str, hook: PostHook | None = None) -> bool:
-    """Take back a post-hook of ``tool``, or all of them. Returns whether there was one."""
+    """Take back a post-hook of ``tool``, or all of them. Returns whether there was one.
+
+    Raises:
+        ConfigError: ``tool`` is not a string.
+    """
     return _post.remove(tool, hook)
 
 
 def unregister_pre_hook(tool: str, hook: PreHook | None = None) -> bool:
-    """Take back a pre-hook of ``tool``, or all of them. Returns whether there was one."""
+    """Take back a pre-hook of ``tool``, or all of them. Returns whether there was one.
+
+    Raises:
+        ConfigError: ``tool`` is not a string.
+    """
     return _pre.remove(tool, hook)
 
 
 def get_hooks(tool: str) -> tuple[PostHook, ...]:
-    """The post-hooks that a call of ``tool`` runs: its own, then those of every tool."""
+    """The post-hooks that a call of ``tool`` runs: its own, then those of every tool.
+
+    Raises:
+        ConfigError: ``tool`` is not a string.
+    """
     return _post.matching(tool)
 
 
 def get_pre_hooks(tool: str) -> tuple[PreHook, ...]:
-    """The pre-hooks that a call of ``tool`` runs: its own, then those of every tool."""
+    """The pre-hooks that a call of ``tool`` runs: its own, then those of every tool.
+
+    Raises:
+        ConfigError: ``tool`` is not a string.
+    """
     return _pre.matching(tool)
 
 
 def clear_hooks(tool: str | None = None) -> None:
-    """Take back all hooks, or all hooks of one tool."""
+    """Take back all hooks, or all hooks of one tool.
+
+    Raises:
+        ConfigError: ``tool`` is not a string.
+    """
     for registry in (_pre, _post):
         if tool is None:
             registry.clear()
@@ -161,10 +192,14 @@ def registered() -> dict[str, int]:
 def run_pre_hooks(call: ToolCall) -> Arguments:
     """The arguments to call the tool with. Raises what a pre-hook raises."""
     for hook in get_pre_hooks(call.tool):
-        replaced = hook(call)
-        if replaced is not None:
-            args, kwargs = replaced
-            call = dataclasses.replace(call, args=tuple(args), kwargs=dict(kwargs))
+        match hook(call):
+            case None:
+                pass
+            case (tuple() | list() as args, dict() as kwargs):
+                call = dataclasses.replace(call, args=tuple(args), kwargs=kwargs)
+            case other:
+                fault = ConfigError(f"a pre-hook returns None or (args, kwargs), not {type(other).__name__}")
+                _guard.swallow(fault, f"pre-hook of {call.tool}")
     return call.args, call.kwargs
 
 

@@ -139,11 +139,10 @@ class _Tool:
     def begin(self, scope: Scope, span: str) -> int:
         """A call begins; returns its monotonic start."""
         session, parent = scope
-        start_ns = recorder.mono_ns()
-        recorder.in_flight[span] = (start_ns, session, parent, self.name)
         if self.slow:
             recorder.emit(recorder.tool_started(session, self.name, parent, span, recorder.now_us()))
-            start_ns = recorder.mono_ns()
+        start_ns = recorder.mono_ns()
+        recorder.in_flight[span] = (start_ns, session, parent, self.name)
         return start_ns
 
     def end(self, scope: Scope, span: str, start_ns: int, error: BaseException | None, more: Any = None) -> None:
@@ -196,7 +195,8 @@ class _Tool:
             bound = self.signature.bind(*args, **kwargs).arguments
         except TypeError:  # the call itself will raise it
             return {}
-        return {name: jsonable(value) for name, value in bound.items() if name in self.capture}
+        captured: dict[str, Any] = jsonable({name: value for name, value in bound.items() if name in self.capture})
+        return captured
 
 
 class _Call:

@@ -29,7 +29,7 @@ from pyjama_instrument.errors import ConfigError, SchemaTooNew, SessionNotFound
 from pyjama_instrument.events import AnyEvent, parse_event
 from pyjama_instrument.fold import new_document, repaired
 from pyjama_instrument.storage._layout import HISTORY, JOURNAL, ORIGINAL_LOCK, PREVIOUS, SegmentName, list_segments
-from pyjama_instrument.storage._scan import Position, catch_up, read_segment
+from pyjama_instrument.storage._scan import Position, Sink, catch_up, read_segment
 from pyjama_instrument.storage._snapshot import Snapshot, identity, load
 
 __all__ = ["Reader", "get_dashboard_data", "load_session", "read_metrics", "tail_events"]
@@ -37,6 +37,7 @@ __all__ = ["Reader", "get_dashboard_data", "load_session", "read_metrics", "tail
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _ATTEMPTS = 10
 _MAX_SPANS = 20_000
+_KEPT_RECORDS = 10_000
 _RATE_SECONDS = 10
 _STALE_LOCK_SECONDS = 10.0
 
@@ -154,7 +155,7 @@ class Reader:
         """All records of the history, then of the journals; a segment that moves meanwhile is read once."""
         seen: set[SegmentName] = set()
         for _ in range(2):  # a second look: what was in neither place may have moved between the two listings
-            for place in (JOURNAL, HISTORY):
+            for place in (HISTORY, JOURNAL):
                 for name, records in self._segments_in(place, seen):
                     for record in records:
                         yield name, record
@@ -246,45 +247,49 @@ def tail_events(
 def _tail(
     follower: _Follower, limit: int | None, follow: bool, poll_seconds: float, stop: Callable[[], bool]
 ) -> Iterator[AnyEvent]:
-    past = sorted(follower.news(places=(JOURNAL, HISTORY)), key=_ts)
-    yield from filter(None, map(_typed, past if limit is None else past[len(past) - limit :] if limit else []))
+    yield from filter(None, map(_typed, follower.news(limit)))
     while follow and not stop():
-        news = sorted(follower.news(places=(JOURNAL,)), key=_ts)
+        news = follower.news()
         yield from filter(None, map(_typed, news))
         if not news:
             time.sleep(poll_seconds)
 
 
 class _Follower:
-    """Remembers how far each segment was read."""
+    """Remembers how far each segment was read, wherever it is by now."""
 
     def __init__(self, home: str) -> None:
         self._home = home
         self._positions: dict[SegmentName, Position] = {}
 
-    def news(self, places: tuple[str, ...]) -> list[dict[str, Any]]:
-        """Records not given before. A segment that moves to the history is read to its end there."""
+    def news(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Records not given before, oldest first; with ``limit``, only the last so many of them."""
         records: list[dict[str, Any]] = []
-        listed: set[SegmentName] = set()
-        for place in places:
-            listed |= self._read_place(place, records)
-        moved = [name for name, position in self._positions.items() if name not in listed and not position.sealed]
-        if moved:
-            self._read_place(HISTORY, records, only=set(moved))
-        return [record for record in records if type(record.get("ts")) is int]
 
-    def _read_place(self, place: str, records: list[dict[str, Any]], only: set[SegmentName] | None = None) -> Any:
+        def keep(more: list[dict[str, Any]]) -> None:
+            records.extend(record for record in more if type(record.get("ts")) is int)
+            if limit is not None and len(records) > limit + _KEPT_RECORDS:
+                records[:] = heapq.nlargest(limit, records, key=_ts)
+
+        # The journals first: a segment that moves between the two listings is in both. One that has come and gone
+        # since the last look is in the history.
+        known, self._positions = self._positions, {}
+        for place in (JOURNAL, HISTORY):
+            self._read_place(place, known, keep)
+        records.sort(key=_ts)
+        return records if limit is None else records[len(records) - min(limit, len(records)) :]
+
+    def _read_place(self, place: str, known: dict[SegmentName, Position], keep: Sink) -> None:
         try:
             directory = os.open(os.path.join(self._home, place), _DIRECTORY)
         except OSError:
-            return set()
+            self._positions = known | self._positions  # it may be there again at the next look
+            return
         try:
-            names = [name for name in list_segments(directory) if only is None or name in only]
-            for name in names:
-                position = self._positions.setdefault(name, Position())
+            for name in list_segments(directory):
+                position = self._positions.setdefault(name, known.get(name) or Position())
                 if not position.sealed:
-                    read_segment(directory, name, position, records.extend)
-            return set(names)
+                    read_segment(directory, name, position, keep)
         finally:
             os.close(directory)
 

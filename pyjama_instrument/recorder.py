@@ -27,7 +27,7 @@ from pyjama_instrument._ids import Ids
 from pyjama_instrument.config import disabled_by_environment, resolve_home, set_home
 from pyjama_instrument.errors import ConfigError, PyjamaError
 from pyjama_instrument.storage._codec import encode, tool_prefix
-from pyjama_instrument.storage._layout import SCHEMA, SNAPSHOT, SegmentName
+from pyjama_instrument.storage._layout import PREVIOUS, SCHEMA, SNAPSHOT, SegmentName
 from pyjama_instrument.storage._store import Store
 from pyjama_instrument.storage.journal import SEGMENT_BYTES, Journal
 
@@ -70,6 +70,7 @@ class Recorder:
 
     def _begin(self) -> None:
         """The state of a process that has recorded nothing yet."""
+        self._pid = os.getpid()
         self.fd = -1  # the journal's descriptor while all is well, else -1: then every write takes the slow way
         self.dirty = False
         self.in_flight: dict[str, Call] = {}
@@ -121,6 +122,8 @@ class Recorder:
         return self.wall_ns() // 1000
 
     def _emit_slowly(self, line: bytes, reason: str) -> None:
+        if os.getpid() != self._pid:  # forked before the hook for that was in place, maybe while the lock was held
+            self._after_fork_in_child()
         with self._lock:
             if self._opening:  # a signal handler or a finalizer interrupted the opening, in this very thread
                 self._pending.append(line)
@@ -139,35 +142,45 @@ class Recorder:
             self._write_again(line)
 
     def _write_again(self, line: bytes) -> None:
+        if failure := self._append(line):
+            self._drop(failure)
+        else:
+            self._report_drops()
+
+    def _append(self, line: bytes) -> str | None:
+        """Write to the journal, on a new line if the last may be incomplete; why it failed, or None."""
         assert self._journal is not None
         data = b"\n" + line if self._ragged else line
+        failure = None
         try:
-            written = os.write(self._journal.fd, data)
+            if os.write(self._journal.fd, data) != len(data):
+                failure = "short-write"
         except OSError as error:
-            self._ragged = True
-            self._drop(_reason(error))
-            return
-        if written != len(data):
-            self._ragged = True
-            self._drop("short-write")
-            return
-        self.fd, self._ragged, self.dirty = self._journal.fd, False, True
-        self._report_drops()
+            failure = _reason(error)
+        self._ragged = failure is not None
+        self.fd = -1 if self._ragged else self._journal.fd
+        self.dirty = True
+        return failure
 
     def _drop(self, reason: str) -> None:
-        self._dropped[reason] = self._dropped.get(reason, 0) + 1
+        with self._lock:
+            self._dropped[reason] = self._dropped.get(reason, 0) + 1
         _guard.say_once(f"drop {reason}", f"events are being dropped ({reason}); the program goes on (said once)")
 
     def _report_drops(self) -> None:
-        dropped, self._dropped = self._dropped, {}
-        for reason, count in dropped.items():
-            self.record({"kind": "writer.dropped", "ts": self.now_us(), "count": count, "reason": reason})
+        """Tell the journal what was dropped. What cannot be told now is told later."""
+        for reason, count in list(self._dropped.items()):
+            event = {"kind": "writer.dropped", "ts": self.now_us(), "count": count, "reason": reason}
+            if self._append(encode(event)):
+                return
+            del self._dropped[reason]
 
     # -- opening
 
     def _open(self) -> bool:
         if time.monotonic_ns() < self._reopen_at:
             return False
+        self._hook_into_process()  # before there is anything that a child must not share
         self._opening = True
         try:
             store = Store(resolve_home())
@@ -230,7 +243,6 @@ class Recorder:
     # -- the flusher
 
     def _start_flusher(self) -> None:
-        self._hook_into_process()
         if self._flusher is None:
             with contextlib.suppress(RuntimeError):  # the interpreter is shutting down: no more threads
                 self._flusher = Flusher(self._tick)
@@ -250,13 +262,17 @@ class Recorder:
         with self._lock:
             journal = self._journal
             if journal is None:
-                if self.open_sessions:
+                if self.open_sessions or self._dropped:
                     self._open()
             elif not journal.is_ours():
                 self._close_journal()
                 self._open()
             elif journal.size() > SEGMENT_BYTES:
                 journal.rotate()
+            elif self._dropped:
+                self._report_drops()
+            elif not _has_snapshot(journal.store):  # removed to clear it: what runs has to re-appear
+                self.dirty = True
 
     def _announce_slow_calls(self) -> None:
         horizon = self.mono_ns() - _ANNOUNCE_AFTER_NS
@@ -285,7 +301,7 @@ class Recorder:
         journal, flusher = self._journal, self._flusher
         if journal is None or flusher is None:
             return
-        if _age_seconds(journal.store) < _FOLD_SECONDS * 0.8:
+        if 0 <= _age_seconds(journal.store) < _FOLD_SECONDS * 0.8:
             return  # somebody has just folded: the next turn is soon enough
         self.dirty = False
         outcome = "busy"
@@ -349,25 +365,24 @@ class Recorder:
         while True:
             if (flusher := self._flusher) is not None and not flusher.is_this_thread():
                 flusher.stop()
+            self.settle.acquire()  # in the order in which the recording threads take them
             self._lock.acquire()
-            self.settle.acquire()
             if self._flusher is flusher:
                 self._flusher = None
                 self._had_flusher = flusher is not None
                 return
-            self.settle.release()
             self._lock.release()
+            self.settle.release()
 
     def _after_fork(self) -> None:
         if self._had_flusher:
             self._start_flusher()
-        self.settle.release()
         self._lock.release()
+        self.settle.release()
 
     def _after_fork_in_child(self) -> None:
         if self._journal is not None:
-            with contextlib.suppress(OSError):
-                os.close(self._journal.fd)  # only that: the lock is the parent's
+            self._journal.close()  # closed, not unlocked: the lock is the parent's
             self._journal.store.close()
         self.epoch += 1
         self.ids.reseed()
@@ -432,9 +447,20 @@ def _message(error: BaseException) -> str:
         return ""
 
 
-def _age_seconds(store: Store) -> float:
+def _has_snapshot(store: Store) -> bool:
     try:
-        return time.time() - os.stat(SNAPSHOT, dir_fd=store.fd).st_mtime
+        os.stat(SNAPSHOT, dir_fd=store.fd, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
+def _age_seconds(store: Store) -> float:
+    """Since the last fold; negative if the clock was set back."""
+    try:
+        # A fold gives its predecessor this name, which changes the file's status. The snapshot itself says less:
+        # original agents rewrite it too.
+        return time.time() - os.stat(PREVIOUS, dir_fd=store.fd).st_ctime
     except OSError:
         return float("inf")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 import os
 import re
 import sys
@@ -19,12 +18,10 @@ from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
 from urllib.parse import quote, unquote
 
-import wrapt
-
 from pyjama_instrument import _guard
 from pyjama_instrument._capture import error_info, jsonable
 from pyjama_instrument._context import Scope, SessionState, current
-from pyjama_instrument._drive import kind_of, run, run_async, run_async_generator, run_generator
+from pyjama_instrument._drive import Decorated, drive, kind_of
 from pyjama_instrument.config import MAX_NAME, check_name, clean_text, resolve_home
 from pyjama_instrument.errors import ConfigError
 from pyjama_instrument.recorder import is_worker, recorder
@@ -89,7 +86,7 @@ class Session:
         """
         self._tell("workflow", "workflow.declared", steps=_checked_steps(steps))
 
-    def annotate(self, **attributes: Any) -> None:
+    def annotate(self, /, **attributes: Any) -> None:
         """Set attributes such as ``tokens=1234``; a later value of the same name replaces an earlier one.
 
         Values are made JSON-safe and cut to a bounded size.
@@ -101,11 +98,17 @@ class Session:
             self._state.standing["attributes"]["attributes"] = known | news
 
     def fail(self, error: BaseException | str) -> None:
-        """Have the session end as ``failed`` although no exception leaves the block."""
+        """Have the session end as ``failed`` although no exception leaves the block.
+
+        Raises:
+            ConfigError: neither an exception nor a string.
+        """
         if isinstance(error, BaseException):
             self._ending = ("failed", error_info(error))
+        elif isinstance(error, str):
+            self._ending = ("failed", {"type": "", "message": jsonable(error)})
         else:
-            self._ending = ("failed", {"type": "", "message": jsonable(str(error))})
+            raise ConfigError(f"error must be an exception or a string, not {type(error).__name__}")
 
     def cancel(self) -> None:
         """Have the session end as ``cancelled`` although no exception leaves the block."""
@@ -119,7 +122,12 @@ class Session:
 
         Returns:
             A new dictionary with ``TRACEPARENT`` (W3C Trace Context) and ``PYJAMA_*`` set.
+
+        Raises:
+            ConfigError: ``base`` is not a mapping.
         """
+        if base is not None and not isinstance(base, Mapping):
+            raise ConfigError(f"base must be a mapping, not {type(base).__name__}")
         span = self.span
         return dict(os.environ if base is None else base) | {
             "TRACEPARENT": f"00-{self.id}-{span}-01",
@@ -133,7 +141,12 @@ class Session:
 
         For thread pools and, since the result can be pickled if ``function`` can, for process pools of any start
         method: ``pool.submit(run.bind(work), item)``.
+
+        Raises:
+            ConfigError: not a function.
         """
+        if not callable(function):
+            raise ConfigError(f"bind takes a function, not {type(function).__name__}")
         return _Bound(function, self.agent, self.id, self.span)
 
     def _tell(self, key: str, kind: str, **details: Any) -> None:
@@ -237,7 +250,8 @@ class agent_session:  # noqa: N801  # reads as a verb at the place of use, like 
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         entered = _entered.get()
-        mine = [run_ for run_ in entered if run_.owner is self] or self._under_way  # or entered in another context
+        here = [run_ for run_ in entered if run_.owner is self and run_ in self._under_way]
+        mine = here or self._under_way  # it may have been entered in another context
         if mine:
             run_ = mine[-1]
             self._under_way.remove(run_)
@@ -259,22 +273,21 @@ class agent_session:  # noqa: N801  # reads as a verb at the place of use, like 
         Raises:
             ConfigError: not a function.
         """
+        return self._decorate(function)  # type: ignore[no-any-return]  # behaves as F
+
+    def _decorate(self, function: Any) -> Any:
         if not callable(function) and not isinstance(function, classmethod | staticmethod):
             raise ConfigError(f"agent_session decorates functions, not {type(function).__name__}")
         if isinstance(function, type):
             raise ConfigError("agent_session decorates functions; decorate the class's methods instead")
+        if type(function) in (classmethod, staticmethod):
+            return type(function)(self._decorate(function.__func__))
         kind = kind_of(function)
 
         def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-            if kind == "async":
-                return run_async(self._start, wrapped(*args, **kwargs))
-            if kind == "generator":
-                return run_generator(self._start, wrapped(*args, **kwargs))
-            if kind == "async generator":
-                return run_async_generator(self._start, wrapped(*args, **kwargs))
-            return run(self._start, wrapped, args, kwargs)
+            return drive(kind, self._start, wrapped, args, kwargs)
 
-        return wrapt.FunctionWrapper(function, wrapper)  # type: ignore[return-value]  # behaves as F
+        return Decorated(function, wrapper, (self, ()))
 
     def _begin(self) -> _Run:
         run_ = self._start()
@@ -299,16 +312,13 @@ class agent_session:  # noqa: N801  # reads as a verb at the place of use, like 
         return _Run(self, session)
 
 
-class _Run:
-    """A session under way, as an activity of the drivers."""
+class _Visit:
+    """Being in a session that somebody else ends, as an activity of the drivers."""
 
-    __slots__ = ("owner", "scope", "session", "token")
+    __slots__ = ("scope",)
 
-    def __init__(self, owner: agent_session, session: Session) -> None:
-        self.owner = owner
-        self.session = session
-        self.scope = Scope(session._state, session._state.span)
-        self.token: Token[Scope | None] | None = None
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
 
     def enter(self) -> Token[Scope | None]:
         return current.set(self.scope)
@@ -318,6 +328,21 @@ class _Run:
 
     def item(self) -> None:
         pass
+
+    def end(self, error: BaseException | None, result: Any) -> None:
+        pass
+
+
+class _Run(_Visit):
+    """A session under way."""
+
+    __slots__ = ("owner", "session", "token")
+
+    def __init__(self, owner: agent_session, session: Session) -> None:
+        super().__init__(Scope(session._state, session._state.span))
+        self.owner = owner
+        self.session = session
+        self.token: Token[Scope | None] | None = None
 
     def end(self, error: BaseException | None, result: Any) -> None:
         try:
@@ -335,31 +360,19 @@ class _Bound(Generic[P, R]):
     def __init__(self, function: Callable[P, R], agent: str, session: str, span: str) -> None:
         functools.update_wrapper(self, function)
         self._function = function
+        self._kind = kind_of(function)
         self._to = (agent, session, span)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        if inspect.iscoroutinefunction(self._function):
-            return self._call_async(*args, **kwargs)  # type: ignore[return-value]  # R is the coroutine
-        token = current.set(self._scope())
-        try:
-            return self._function(*args, **kwargs)
-        finally:
-            _leave(token)
-
-    async def _call_async(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        token = current.set(self._scope())
-        try:
-            return await self._function(*args, **kwargs)  # type: ignore[misc]  # it is a coroutine function
-        finally:
-            _leave(token)
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return drive(self._kind, self._begin, self._function, args, kwargs)  # type: ignore[no-any-return]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Bound, (self._function, *self._to)
 
-    def _scope(self) -> Scope:
+    def _begin(self) -> _Visit:
         agent, session, span = self._to
         state = recorder.open_sessions.get(session) or SessionState(id=session, agent=agent, span=span)
-        return Scope(state, span)
+        return _Visit(Scope(state, span))
 
 
 def current_session() -> Session | None:

@@ -108,8 +108,10 @@ def record_tool_execution(*, tool_name: str, agent_id: str, status: str, duratio
     """
     tool, agent = check_name(tool_name, "tool_name"), check_name(agent_id, "agent_id")
     status = _one_of(status, _TOOL_STATUS)
-    if isinstance(duration_ms, bool) or not isinstance(duration_ms, int | float) or not 0 <= duration_ms < 1e12:
-        raise ConfigError(f"duration_ms must be a number of milliseconds, at least 0, not {duration_ms!r:.40}")
+    if isinstance(duration_ms, bool) or not isinstance(duration_ms, int | float):
+        raise ConfigError(f"duration_ms must be a number of milliseconds, not {type(duration_ms).__name__}")
+    if not 0 <= duration_ms < 1e12:
+        raise ConfigError("duration_ms must be at least 0 and less than 1e12")
     state = _session(agent)
     event = _event("tool.ended", state) | {"tool": tool, "parent": state.span, "span": recorder.ids.span()}
     recorder.record(event | {"duration_ns": round(duration_ms * 1e6), "status": status})
@@ -250,6 +252,7 @@ def _event(kind: str, state: SessionState) -> dict[str, Any]:
 
 
 def _one_of(value: object, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise ConfigError(f"status must be one of {', '.join(allowed)}, not {value!r:.40}")
+    if not isinstance(value, str) or value not in allowed:
+        wrong = repr(value[:40]) if isinstance(value, str) else type(value).__name__
+        raise ConfigError(f"status must be one of {', '.join(allowed)}, not {wrong}")
     return str(value)

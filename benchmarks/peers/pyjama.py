@@ -67,14 +67,15 @@ def recorded(directory: Path) -> int:
 
 
 def tool_line(directory: Path) -> bytes:
-    """A line of the journal that a call inside a session leaves: the floor writes the same bytes."""
-    lines = [
-        line
-        for journal in sorted((directory / "store" / "journal").iterdir())
-        for line in journal.read_bytes().splitlines(keepends=True)
-        if b'"tool.ended"' in line
-    ]
-    return lines[-1]
+    """The line that a call inside a session leaves in the journal."""
+    from pyjama_instrument import agent_session, configure, tool
+
+    configure(home=directory / "line")
+    with agent_session("benchmark"):
+        tool(add)(1, 2)
+    configure(home=directory / "store")
+    (journal,) = (directory / "line" / "journal").iterdir()
+    return next(line for line in journal.read_bytes().splitlines(keepends=True) if b'"tool.ended"' in line)
 
 
 class Adder:

@@ -25,8 +25,8 @@ def encode(record: Record) -> bytes:
     that says how large it was.
     """
     line = _dump(record)
-    while len(line) > MAX_RECORD_BYTES:
-        line = _dump(_shortened(record))
+    if len(line) > MAX_RECORD_BYTES:
+        line = _shortened(dict(record))
     return line
 
 
@@ -78,18 +78,19 @@ def _dump(record: Record) -> bytes:
 _FREE_FORM = ("arguments", "result", "attributes", "spec", "tags", "error", "steps", "argv")
 
 
-def _shortened(record: Record) -> Record:
+def _shortened(record: Record) -> bytes:
     sizes = {key: len(_dump({key: record[key]})) for key in _FREE_FORM if record.get(key)}
-    if not sizes:
-        raise ValueError(f"a record of kind {record.get('kind')!r:.40} cannot be brought under the size limit")
-    key = max(sizes, key=lambda name: sizes[name])
-    marker = f"[{sizes[key]} bytes, not recorded]"
+    for key in sorted(sizes, key=lambda name: sizes[name], reverse=True):
+        record[key] = _replacement(key, record[key], f"[{sizes[key]} bytes, not recorded]")
+        line = _dump(record)
+        if len(line) <= MAX_RECORD_BYTES:
+            return line
+    raise ValueError(f"a record of kind {record.get('kind')!r:.40} cannot be brought under the size limit")
+
+
+def _replacement(key: str, value: Any, marker: str) -> Any:
     if key == "error":
-        record[key] = {"type": str(record[key].get("type"))[:256], "message": marker}
-    elif key in ("steps", "argv"):
-        record[key] = []
-    elif key == "result":
-        record[key] = marker
-    else:
-        record[key] = {"…": marker}
-    return record
+        return {"type": str(value.get("type"))[:256], "message": marker}
+    if key in ("steps", "argv"):
+        return []
+    return marker if key == "result" else {"…": marker}

@@ -20,7 +20,7 @@ from pyjama_instrument.storage._layout import SegmentName, list_segments
 from pyjama_instrument.storage._liveness import is_held
 from pyjama_instrument.storage._snapshot import Snapshot
 
-__all__ = ["Position", "catch_up", "read_segment"]
+__all__ = ["Position", "Sink", "catch_up", "read_segment"]
 
 _CHUNK = 64 * 1024  # small, so that the parser never keeps the interpreter lock for long
 _LONGEST_LINE = 4 * MAX_RECORD_BYTES
@@ -109,6 +109,8 @@ class _CatchUp:
         return document, bool(dead) or self.before != self.after
 
     def _add(self, writer: str, records: list[dict[str, Any]]) -> None:
+        if self.should_stop():  # between batches too: a fork or the end of the process waits for us
+            raise InterruptedError("asked to stop")
         if (cleared_us := self.snapshot.cleared_us) is not None:
             self.later.append((writer, [record for record in records if _is_after(record, cleared_us)]))
             records = [record for record in records if not _is_after(record, cleared_us)]
@@ -170,8 +172,10 @@ def read_segment(directory: int, name: SegmentName, position: Position, sink: Si
 
 def _read(fd: int, position: Position, held: bool, sink: Sink) -> None:
     size = os.fstat(fd).st_size
-    if size < position.offset:  # truncated by somebody: what is there now was written after that
-        position.offset, position.skipping = 0, False
+    if size < position.offset:
+        # Under a live writer somebody truncated it: what is there now was written after that. Of a dead one, the end
+        # was lost in a power failure: what is left is counted already.
+        position.offset, position.skipping = (0, False) if held else (size, True)
         position.torn += 1
     elif size == position.offset:
         return
@@ -179,7 +183,8 @@ def _read(fd: int, position: Position, held: bool, sink: Sink) -> None:
         position.skipping = True
         position.torn += 1
     want = _CHUNK
-    while data := os.pread(fd, want, position.offset):
+    # Not beyond the size it had: a busy writer may append as fast as we read.
+    while data := os.pread(fd, min(want, size - position.offset), position.offset):
         taken = _take(data, position, sink)
         if taken:
             want = _CHUNK

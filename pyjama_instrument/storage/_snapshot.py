@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -77,8 +78,12 @@ def _load_file(directory: int, name: str) -> tuple[dict[str, Any] | None, Identi
         return None, None, False
     except OSError:
         return None, None, True
+    found = os.fstat(fd)
+    which = _identity(found)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(fd)
+        return None, which, True
     with open(fd, "rb") as file:
-        which = _identity(os.fstat(fd))
         try:
             document = json.loads(file.read())
         except (ValueError, OSError, RecursionError):

@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import os
 import resource
-import stat
 
 from pyjama_instrument.errors import StoreUnavailable
 from pyjama_instrument.storage._layout import HISTORY, JOURNAL
@@ -36,7 +35,7 @@ class Store:
         self._open: list[tuple[int, tuple[int, int]]] = []
         try:
             os.makedirs(path, mode=0o700, exist_ok=True)
-            self.fd = self._keep(os.open(path, _DIRECTORY))
+            self.fd = self._keep(os.open(path, _DIRECTORY & ~os.O_NOFOLLOW))  # may be a link to a larger disk
             _check_owner(self.fd, path)
             self.journal = self._keep(_subdirectory(self.fd, JOURNAL))
             self.history = self._keep(_subdirectory(self.fd, HISTORY))
@@ -50,10 +49,13 @@ class Store:
             raise
 
     def is_current(self) -> bool:
-        """Whether the path still leads to this very store: it was neither removed nor replaced."""
+        """Whether the path still leads to this very store: neither it nor a part of it was removed or replaced."""
         try:
-            found, journal = os.stat(self.path), os.stat(JOURNAL, dir_fd=self.fd)
-            return os.path.samestat(found, os.fstat(self.fd)) and os.path.samestat(journal, os.fstat(self.journal))
+            return (
+                os.path.samestat(os.stat(self.path), os.fstat(self.fd))
+                and os.path.samestat(os.stat(JOURNAL, dir_fd=self.fd), os.fstat(self.journal))
+                and os.path.samestat(os.stat(HISTORY, dir_fd=self.fd), os.fstat(self.history))
+            )
         except OSError:
             return False
 
@@ -96,8 +98,6 @@ def _subdirectory(parent: int, name: str) -> int:
 
 
 def _check_owner(fd: int, path: str) -> None:
-    found = os.fstat(fd)
-    if found.st_uid != os.geteuid():
+    # The mode of a directory that was there already is its owner's business: it may be his home, or /tmp of root's.
+    if os.fstat(fd).st_uid != os.geteuid():
         raise StoreUnavailable(f"{path} belongs to another user; set PYJAMA_HOME to a directory you own")
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        os.fchmod(fd, 0o700)

@@ -48,7 +48,7 @@ def compact(
         store: the open store.
         wait_seconds: how long to wait for the lock; by default whoever has it does the work.
         original_wait_seconds: how long to wait for an original agent that rewrites the snapshot.
-        should_stop: asked between segments; when true the run is given up and nothing has changed.
+        should_stop: asked often; when true the run is given up and nothing has changed.
 
     Returns:
         ``folded``; ``current`` if there was nothing to fold; ``busy`` if somebody else is at it, the store was
@@ -58,12 +58,12 @@ def compact(
         OSError: the snapshot cannot be written; it is as it was.
         SchemaTooNew: the snapshot was written by a newer version; it is left alone.
     """
-    with _exclusively(store, wait_seconds, original_wait_seconds) as changed_ns:
+    with _exclusively(store, wait_seconds, original_wait_seconds, should_stop) as changed_ns:
         if changed_ns is None:
             return "busy"
         try:
             return _compact(store, changed_ns, should_stop)
-        except InterruptedError:
+        except (InterruptedError, FileNotFoundError):  # the latter: somebody has just removed the snapshot or the store
             return "busy"
 
 
@@ -84,14 +84,16 @@ def clear(store: Store, *, wait_seconds: float = 10.0) -> bool:
 
 
 @contextlib.contextmanager
-def _exclusively(store: Store, wait_seconds: float, original_wait_seconds: float) -> Iterator[int | None]:
+def _exclusively(
+    store: Store, wait_seconds: float, original_wait_seconds: float, should_stop: Callable[[], bool] = lambda: False
+) -> Iterator[int | None]:
     """Hold both locks; yields when the store's directory was last modified by others, None if a lock was missed."""
     with try_lock(store.fd, wait_seconds=wait_seconds) as locked:
         if not locked or not store.is_current():
             yield None
             return
         changed_ns = os.fstat(store.fd).st_mtime_ns  # before our own lock file changes it
-        with rewriting(store.fd, wait_seconds=original_wait_seconds) as got:
+        with rewriting(store.fd, wait_seconds=original_wait_seconds, should_stop=should_stop) as got:
             yield changed_ns if got else None
 
 

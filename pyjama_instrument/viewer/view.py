@@ -7,9 +7,10 @@ Rows carry a ``key`` that stays the same for the same thing, so that the page ca
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from pyjama_instrument.document import (
     AgentSummary,
@@ -44,6 +45,7 @@ MAX_TOOLS = 200
 MAX_LOG = 100
 MAX_CHIPS = 12
 CHIP_LINE = 44
+CHIP_LINE_ENDED = 28
 MAX_CALLS = 4
 MESSAGE_LIMIT = 500
 
@@ -70,59 +72,76 @@ def view_of(data: DashboardData, store: str | None = None) -> dict[str, Any]:
         store: the directory that is watched, shown so that a wrong one is noticed.
     """
     runs = _runs(data)
-    active = _newest([row for row in runs if row["status"] == "running"], "started")
-    attention = _newest([row for row in runs if row["status"] in _ATTENTION], "ended")
-    others = [row for row in runs if row["status"] != "running" and row["status"] not in _ATTENTION]
-    past = _newest(others + attention[MAX_ATTENTION:], "ended")
-    tools = _tools(data.metrics.tools)
+    statuses = Counter(state.status for _, state in runs)
+    several_hosts = len({session.host for session in data.sessions.values() if session.host}) > 1
+    active = _newest([run for run in runs if run[1].status == "running"])
+    attention = _newest([run for run in runs if run[1].status in _ATTENTION])
+    others = [run for run in runs if run[1].status != "running" and run[1].status not in _ATTENTION]
+    past = _newest(others + attention[MAX_ATTENTION:])
+    tools = sorted(data.metrics.tools.items(), key=lambda item: (-_number(item[1].total_duration), item[0]))
     return {
         "now": data.timestamp,
-        "title": _title(len(active), attention),
+        "title": _title(statuses),
         "store": store,
         "notes": _notes(data.health),
         "empty": not (runs or tools or data.recent_logs),
-        "totals": _totals(data, runs),
-        "active": active[:MAX_ACTIVE],
+        "totals": _totals(data, statuses),
+        "active": [_row(run, data, several_hosts) for run in active[:MAX_ACTIVE]],
         "active_more": max(len(active) - MAX_ACTIVE, 0),
-        "attention": attention[:MAX_ATTENTION],
-        "past": past[:MAX_PAST],
+        "attention": [_row(run, data, several_hosts) for run in attention[:MAX_ATTENTION]],
+        "past": [_row(run, data, several_hosts) | {"steps": []} for run in past[:MAX_PAST]],
         "past_more": max(len(past) - MAX_PAST, 0),
-        "tools": tools[:MAX_TOOLS],
+        "tools": [_tool(name, tool, _number(tools[0][1].total_duration)) for name, tool in tools[:MAX_TOOLS]],
         "tools_more": max(len(tools) - MAX_TOOLS, 0),
-        "log": _log(data.recent_logs, data.sessions),
+        "log": _log(data.recent_logs),
     }
 
 
-def _newest(rows: list[dict[str, Any]], by: str) -> list[dict[str, Any]]:
-    return sorted(rows, key=lambda row: (-(row[by] or row["seen"] or 0), row["key"]))
+def _newest(runs: list[_Run]) -> list[_Run]:
+    """Running ones by their start, ended ones by their end: a row keeps its place while its run goes on."""
+    return sorted(runs, key=lambda run: (-(_moment(run[1])), run[0]))
 
 
-def _title(running: int, attention: list[dict[str, Any]]) -> str:
-    statuses = Counter(row["status"] for row in attention)
-    parts = [f"{count(n)} {word}" for word, n in (("running", running), *sorted(statuses.items())) if n]
+def _moment(run: SessionSummary | AgentSummary) -> int:
+    return (run.start_time if run.status == "running" else run.end_time) or run.last_seen or 0
+
+
+def _title(statuses: Counter[str]) -> str:
+    parts = [f"{count(statuses[word])} {word}" for word in ("running", "crashed", "failed") if statuses[word]]
     return " · ".join([*parts, "pyjama"])
 
 
 # ── runs ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _runs(data: DashboardData) -> list[dict[str, Any]]:
-    """Every run we know of. Two sessions of one agent are two rows; an agent without any is one row."""
+_Run: TypeAlias = tuple[str, SessionSummary | AgentSummary]
+"""A session's id and summary; or, for an agent of which no session is kept, its id and summary."""
+
+
+def _runs(data: DashboardData) -> list[_Run]:
+    """Every run we know of. Two sessions of one agent are two runs; an agent without any is one."""
     seen = {session.agent_id for session in data.sessions.values()}
-    rows = [run_row(session_id, session, data.sessions) for session_id, session in data.sessions.items()]
-    return rows + [
-        _agent_row(agent_id, agent, data.metrics) for agent_id, agent in data.agents.items() if agent_id not in seen
-    ]
+    runs: list[_Run] = list(data.sessions.items())
+    return runs + [(agent_id, agent) for agent_id, agent in data.agents.items() if agent_id not in seen]
 
 
-def run_row(session_id: str, run: SessionSummary, sessions: Mapping[str, SessionSummary]) -> dict[str, Any]:
+def _row(run: _Run, data: DashboardData, several_hosts: bool) -> dict[str, Any]:
+    name, state = run
+    if isinstance(state, AgentSummary):
+        return _agent_row(name, state, data.metrics)
+    return run_row(name, state, data.sessions, show_host=several_hosts)
+
+
+def run_row(
+    session_id: str, run: SessionSummary, sessions: Mapping[str, SessionSummary], *, show_host: bool = True
+) -> dict[str, Any]:
     """One run as the overview and the panel show it."""
     parent = sessions.get(run.parent_session or "")
     return {
         "key": session_id,
         "session": session_id,
         "agent": label(run.agent_id),
-        "where": _where(run),
+        "where": _where(run, show_host),
         "part_of": label(parent.agent_id) if parent else None,
         "tags": [f"{label(key)}={text_of(value, 60)}" for key, value in list(run.tags.items())[:6]],
         "reason": reason(run),
@@ -164,25 +183,33 @@ def _state(run: SessionSummary | AgentSummary) -> dict[str, Any]:
         "step": progress.step,
         "position": progress.position,
         "fraction": None if progress.fraction is None else round(progress.fraction, 4),
-        "steps": chips(states),
+        "steps": chips(states, CHIP_LINE if run.status == "running" else CHIP_LINE_ENDED),
         "steps_more": max(len(states) - MAX_CHIPS, 0),
         "started": run.start_time,
         "seen": run.last_seen,
         "ended": ended,
-        "took": duration(took) if took is not None else "",
+        "took": duration(took) if took is not None and run.status != "crashed" else "",
+        "ending": _ending(run.status, took),
     }
 
 
-def chips(states: list[StepState]) -> list[dict[str, Any]]:
+def _ending(status: str, took: int | None) -> str:
+    """What is to be said beside the time of the end. Nobody knows when a killed process died."""
+    if status == "crashed":
+        return "last sign of life"
+    return f"after {duration(took)}" if took is not None else ""
+
+
+def chips(states: list[StepState], line: int) -> list[dict[str, Any]]:
     """At most ``MAX_CHIPS`` steps, those around the last that has begun.
 
-    Where not all names fit in a line, only those of steps under way or gone wrong are printed (``brief`` for
-    the others, which the page shows as a mark).
+    Where not all names fit in ``line`` characters, only those of steps under way or gone wrong are printed;
+    the others are ``brief``: the page shows them as a mark.
     """
     last_begun = max((at for at, step in enumerate(states) if step.times), default=0)
     first = max(0, min(last_begun - MAX_CHIPS // 2, len(states) - MAX_CHIPS))
     shown = states[first : first + MAX_CHIPS]
-    crowded = sum(len(label(step.name)) + 4 for step in shown) > CHIP_LINE
+    crowded = sum(len(label(step.name)) + 4 for step in shown) > line
     return [
         {
             "key": first + at,
@@ -195,8 +222,8 @@ def chips(states: list[StepState]) -> list[dict[str, Any]]:
     ]
 
 
-def _where(run: SessionSummary) -> str:
-    parts = [f"pid {run.pid}" if run.pid else "", f"on {clip(run.host, 40)}" if run.host else ""]
+def _where(run: SessionSummary, show_host: bool) -> str:
+    parts = [f"pid {run.pid}" if run.pid else "", f"on {clip(run.host, 40)}" if run.host and show_host else ""]
     return " ".join(part for part in parts if part)
 
 
@@ -226,11 +253,7 @@ def failure_text(kind: str, message: str) -> str:
 def _crash(run: SessionSummary) -> str:
     calls = _longest_first(run.interrupted)
     if calls:
-        ended = run.end_time or run.last_seen
-        began = calls[0].start_time
-        known = len(calls) == 1 and ended is not None and ended > began > 0
-        after = f", {duration(ended - began)} into the call" if known and ended else ""
-        return f"died in {listing([label(call.tool) for call in calls])}{after}"
+        return f"died in {listing([label(call.tool) for call in calls])}"
     if run.current_step:
         return f"died in step {label(run.current_step)}, between tool calls"
     return "died between tool calls"
@@ -239,8 +262,8 @@ def _crash(run: SessionSummary) -> str:
 # ── totals, tools, log, notes ───────────────────────────────────────────────────────────────────────────
 
 
-def _totals(data: DashboardData, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    overall, statuses = data.metrics.global_, Counter(row["status"] for row in runs)
+def _totals(data: DashboardData, statuses: Counter[str]) -> list[dict[str, Any]]:
+    overall = data.metrics.global_
     finished = sum(agent.runs.completed + agent.runs.cancelled for agent in data.agents.values())
     finished = max(finished, statuses["completed"] + statuses["cancelled"])
     percentiles = " / ".join(duration(ms) for ms in (overall.p50_ms, overall.p95_ms, overall.p99_ms))
@@ -261,11 +284,9 @@ def _tile(name: str, value: str, tone: str = "idle", target: str | None = None) 
     return {"key": name, "label": name, "value": value, "tone": tone, "target": target}
 
 
-def _tools(tools: Mapping[str, ToolMetrics]) -> list[dict[str, Any]]:
-    """The per-tool table, those that took most time first."""
-    longest = max((tool.total_duration for tool in tools.values()), default=0.0)
-    ordered = sorted(tools.items(), key=lambda item: (-item[1].total_duration, item[0]))
-    return [_tool(name, tool, longest) for name, tool in ordered]
+def _number(value: float) -> float:
+    """A figure to sort and divide by."""
+    return value if math.isfinite(value) else 0.0
 
 
 def _tool(name: str, tool: ToolMetrics, longest: float) -> dict[str, Any]:
@@ -280,12 +301,12 @@ def _tool(name: str, tool: ToolMetrics, longest: float) -> dict[str, Any]:
         "p95": duration(tool.p95_ms),
         "p99": duration(tool.p99_ms),
         "total": duration(tool.total_duration),
-        "share": round(tool.total_duration / longest, 3) if longest > 0 else 0.0,
+        "share": round(_number(tool.total_duration) / longest, 3) if longest > 0 else 0.0,
         "last_error": failure_text(last.type, last.message) if last else "",
     }
 
 
-def _log(entries: list[LogEntry], sessions: Mapping[str, SessionSummary]) -> list[dict[str, Any]]:
+def _log(entries: list[LogEntry]) -> list[dict[str, Any]]:
     """The newest entries first, each with a key that it keeps while newer ones arrive."""
     seen: Counter[str] = Counter()
     rows = []

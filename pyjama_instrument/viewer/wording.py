@@ -69,12 +69,14 @@ def per_second(rate: float | None) -> str:
 
 
 def duration(ms: float | None) -> str:
-    """Milliseconds as ``0.42 ms``, ``45 ms``, ``3.2 s``, ``4 min 05 s``, ``2 h 03 min`` or ``3 d 04 h``."""
+    """Milliseconds as ``7 µs``, ``0.42 ms``, ``45 ms``, ``3.2 s``, ``4 min 05 s``, ``2 h 03 min`` or ``3 d 04 h``."""
     if ms is None or not math.isfinite(ms):
         return NONE
     ms = max(ms, 0.0)
+    if 0 < ms < 0.0995:
+        return f"{max(ms * 1000, 1):.0f} µs"
     if ms < 9.95:
-        return f"{ms:.2f} ms" if ms < 0.995 else f"{ms:.1f} ms"
+        return "0 ms" if ms == 0 else f"{ms:.2f} ms" if ms < 0.995 else f"{ms:.1f} ms"
     if ms < 999.5:
         return f"{ms:.0f} ms"
     if ms < 59_950:

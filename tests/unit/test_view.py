@@ -128,9 +128,23 @@ def test_many_calls_in_flight_are_counted_beyond_the_first_few() -> None:
     assert len(row["in_flight"]) + row["in_flight_more"] == 40
 
 
-def test_a_crash_names_the_tool_and_how_long_the_call_had_run() -> None:
-    crashed = run_of(status="crashed", interrupted=[call_of("write_file", NOW - 3010)])
-    assert view_of(data_of(crashed))["attention"][0]["reason"] == "died in write_file, 3.0 s into the call"
+def test_a_crash_names_the_tool() -> None:
+    crashed = run_of(status="crashed", interrupted=[call_of("write_file")])
+    assert view_of(data_of(crashed))["attention"][0]["reason"] == "died in write_file"
+
+
+def test_the_end_of_a_crashed_run_is_its_last_sign_of_life() -> None:
+    runs = run_of("dead", "crashed"), run_of("ended", "failed", start_time=NOW - 2010)
+    rows = {row["agent"]: row for row in view_of(data_of(*runs))["attention"]}
+    assert (rows["dead"]["ending"], rows["dead"]["took"]) == ("last sign of life", "")
+    assert (rows["ended"]["ending"], rows["ended"]["took"]) == ("after 2.0 s", "2.0 s")
+
+
+def test_hosts_are_named_only_where_there_are_several() -> None:
+    one = view_of(data_of(run_of(pid=1, host="here")))["active"]
+    two = view_of(data_of(run_of(pid=1, host="here"), run_of(pid=2, host="there")))["active"]
+    assert [row["where"] for row in one] == ["pid 1"]
+    assert [row["where"] for row in two] == ["pid 1 on here", "pid 2 on there"]
 
 
 def test_a_crash_names_several_tools() -> None:
@@ -373,7 +387,8 @@ def test_the_panel_names_parent_and_children() -> None:
 @pytest.mark.parametrize(
     ("ms", "words"),
     [
-        (None, "–"), (float("nan"), "–"), (-1, "0.00 ms"), (0.423, "0.42 ms"), (0.996, "1.0 ms"), (9.94, "9.9 ms"),
+        (None, "–"), (float("nan"), "–"), (-1, "0 ms"), (1e-9, "1 µs"), (0.0071, "7 µs"), (0.0994, "99 µs"),
+        (0.0996, "0.10 ms"), (0.423, "0.42 ms"), (0.996, "1.0 ms"), (9.94, "9.9 ms"),
         (9.96, "10 ms"), (999.4, "999 ms"), (999.6, "1.0 s"), (59_949, "59.9 s"), (59_951, "1 min 00 s"),
         (245_000, "4 min 05 s"), (7_380_000, "2 h 03 min"), (273_600_000, "3 d 04 h"),
     ],

@@ -63,12 +63,17 @@ def dashboard(own_store: Path) -> Iterator[Dashboard]:
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
+def complaints() -> list[str]:
+    """What the browser complained about; must be empty when the test ends."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, complaints: list[str]) -> Iterator[Page]:
     """An empty page. At the end nothing must have been complained about: no error, no policy violation."""
     context = browser.new_context(viewport={"width": 1400, "height": 900})
     page = context.new_page()
     page.set_default_timeout(20_000)  # a hang guard
-    complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
     page.on(
         "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None

@@ -45,7 +45,7 @@ function span() {
       text(status, s.status === "ok" ? "" : s.status);
       attr(node, "data-tone", s.tone);
       attr(node, "data-kind", s.kind);
-      label.style.paddingLeft = `${s.depth * 14}px`;
+      node.style.setProperty("--depth", s.depth);
       fill.style.left = `min(${s.left * 100}%, 100% - 2px)`;
       fill.style.width = `max(2px, ${s.width * 100}%)`;
       if (s.since) stamp(time, s.since, "for");
@@ -140,7 +140,7 @@ function build(panel) {
       text(sub, [run.where, run.part_of ? `part of ${run.part_of}` : "", `${run.calls} calls`, run.errors && `${run.errors} errors`].filter(Boolean).join(" · "));
       if (running) stamp(time, run.started, "for");
       else stamp(time, run.ended, "ago");
-      text(took, running ? " so far" : run.took && `, after ${run.took}`);
+      text(took, running ? " so far" : run.ending && `, ${run.ending}`);
       text(why, run.reason);
       show(why, Boolean(run.reason));
       keyed(calls, run.in_flight, call);

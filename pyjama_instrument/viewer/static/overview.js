@@ -123,7 +123,7 @@ function card() {
       text(errors, run.errors ? `${run.errors} error${run.errors === "1" ? "" : "s"}` : "");
       if (running) stamp(time, run.started, "for");
       else stamp(time, run.ended || run.seen, "ago");
-      text(took, running ? "" : run.took && `after ${run.took}`);
+      text(took, run.ending);
     },
   };
 }
@@ -135,9 +135,10 @@ function cell(kind = "td", name = "") {
 function pastRow() {
   const agentName = el("bdi");
   const agent = el("a", { class: "name" }, agentName);
+  const parent = el("bdi", { class: "faint sub" });
   const mark = badge();
   const [steps, calls, errors, took, ended] = [cell("td", "num"), cell("td", "num"), cell("td", "num errors"), cell("td", "num"), cell("td", "num faint")];
-  const node = el("tr", {}, el("th", { scope: "row" }, agent), el("td", {}, mark.node), steps, calls, errors, took, ended);
+  const node = el("tr", {}, el("th", { scope: "row" }, agent, parent), el("td", {}, mark.node), steps, calls, errors, took, ended);
   return {
     node,
     update(run) {
@@ -145,6 +146,7 @@ function pastRow() {
       attr(agent, "title", [run.agent, subtitle(run)].filter(Boolean).join("\n"));
       link(run.session, agent);
       mark.update(run.status, run.tone);
+      text(parent, run.part_of ? `part of ${run.part_of}` : "");
       text(steps, run.position.replace(" done", ""));
       text(calls, run.calls);
       text(errors, run.errors);
