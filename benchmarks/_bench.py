@@ -87,9 +87,6 @@ class Bench:
         )
 
     def version(self, peer: str) -> str:
-        """The version of what a peer is, for the report."""
-        package = {
-            "pyjama": "pyjama-instrument", "floor": "wrapt", "disabled": "pyjama-instrument", "prometheus":
-            "prometheus-client", "structlog": "structlog", "logfire": "logfire", "langfuse": "langfuse", "mlflow": "mlflow",
-        }.get(peer.partition("-")[0], "opentelemetry-sdk" if peer.startswith("otel") else "")  # fmt: skip
-        return self.pythons.packages(PEERS[peer].environment).get(package, "") if package else ""
+        """The version of what a peer is, for the report; empty for the standard library."""
+        name = PEERS[peer]
+        return self.pythons.packages(name.environment).get(name.package, "")

@@ -52,7 +52,7 @@ def _cost(bench: Bench, failed: dict[str, str]) -> Samples:
     for generation in range(generations):
         with _all_children(bench, _GROUPS, failed) as children:
             calls = {}
-            for name, child in list(children.items()):
+            for name in list(children):
                 bench.say(f"overhead: process {generation + 1} of {generations}, finding sizes: {name}")
                 calls[name] = _or_drop(children, name, failed, "calibrate", budget_ns=15_000_000, most=4000)
             for turn in range(rounds):
@@ -79,9 +79,16 @@ def _report_cost(bench: Bench, samples: Samples, failed: dict[str, str], result:
         label = PEERS[peer].label + (f": {name}" if name != "sync" or peer in ("pyjama", "disabled") else "")
         noise = spread(sample["row"] - sample["bare"] for sample in samples[row])
         table.rows.append(
-            [label, bench.version(peer), ns(over[row]), f"{noise * 100:.0f} %", times(ratio(over[row], over.get(_FLOOR))),
-             times(ratio(over[row], over.get(_US))), ns(cpu[row])]
-        )  # fmt: skip
+            [
+                label,
+                bench.version(peer),
+                ns(over[row]),
+                f"{noise * 100:.0f} %",
+                times(ratio(over[row], over.get(_FLOOR))),
+                times(ratio(over[row], over.get(_US))),
+                ns(cpu[row]),
+            ]
+        )
     table.rows += [[PEERS[peer].label, "", why, "", "", "", ""] for peer, why in failed.items()]
     result.tables.append(table)
     result.raw["over bare, ns"] = over
@@ -188,7 +195,8 @@ def _all_children(bench: Bench, groups: list[list[str]], failed: dict[str, str])
         yield children
 
 
-def _or_drop(children: dict[str, Child], name: str, failed: dict[str, str], do: str, **arguments: object) -> dict[str, Any]:
+def _or_drop(children: dict[str, Child], name: str, failed: dict[str, str], do: str, **arguments: Any) -> Any:
+    """The answer of a child; one that fails is dropped and answers nothing."""
     try:
         return children[name].ask(do, **arguments)
     except ChildFailed as error:

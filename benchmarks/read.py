@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http.client
-import json
+import re
 import threading
 import time
 from contextlib import ExitStack
@@ -19,6 +19,7 @@ from benchmarks.children._names import MARK
 
 __all__ = ["run"]
 
+_MARKED = re.compile(MARK.encode() + rb"\d+")
 _DOCUMENTS = [(10, 100), (100, 100), (1000, 500), (2000, 100), (1000, 1000)]
 _JOURNALS = [(10, 0), (1000, 0), (1000, 10_000)]
 
@@ -123,8 +124,8 @@ def _report_seen(made: dict[str, int], seen: dict[str, Any], page: dict[str, flo
             table.rows.append([label, "none", "", "", ""])
     if page:
         table.notes.append(
-            f"The dashboard started in {ns(page['start'])}, imports included, and gave its first view {ns(page['first'])} "
-            "after it was asked."
+            f"The dashboard started in {ns(page['start'])}, imports included, and gave its first view "
+            f"{ns(page['first'])} after it was asked."
         )
     result.tables.append(table)
 
@@ -142,12 +143,7 @@ class _Stream:
 
     def seen(self) -> list[tuple[str, int]]:
         """The marked calls that have come, in the order and at the time of their coming."""
-        return [
-            (row["name"], when)
-            for when, data in self._messages
-            for row in json.loads(data)["tools"]
-            if row["name"].startswith(MARK)
-        ]
+        return [(name.decode(), when) for when, data in self._messages for name in _MARKED.findall(data)]
 
     def stop(self) -> None:
         """Hang up."""

@@ -185,9 +185,9 @@ def _report_steady(
     processes, rate, duration = load
     table = Table(f"{processes} processes × {rate:,} calls/s for {duration:.0f} s", ["", "median", "p99", "max"])
     table.notes.append(
-        f"{made:,} calls were made, {counted:,} are counted. The callers were at most {late_ms:.0f} ms behind their own "
-        "schedule. *Behind* is the age of the newest call that is counted, from samples every 20 ms (`metrics.json`) "
-        "and every 250 ms (a reader, as the viewer polls)."
+        f"{made:,} calls were made, {counted:,} are counted. The callers were at most {late_ms:.0f} ms behind their "
+        "own schedule. *Behind* is the age of the newest call that is counted, from samples every 20 ms "
+        "(`metrics.json`) and every 250 ms (a reader, as the viewer polls)."
     )
     for label, values in (
         ("`metrics.json` is behind", fold_lags),
@@ -224,7 +224,7 @@ def lags(made: Timeline, counted: Timeline, until_ns: int) -> list[float]:
 
 
 def _trickle(bench: Bench, result: Result) -> None:
-    processes, rate, duration = bench.size((20, 100, 20.0), (20, 100, 6.0), (2, 50, 1.0))
+    processes, rate, duration, warm_up = bench.size((20, 100, 20.0, 3.0), (20, 100, 6.0, 2.0), (2, 50, 0.5, 0.1))
     found: dict[str, list[dict[str, float]]] = {}
     for name in ("disabled", "pyjama"):
         bench.say(f"throughput: {processes} processes, {rate} calls/s each: {name}")
@@ -233,10 +233,15 @@ def _trickle(bench: Bench, result: Result) -> None:
             start_ns = _soon()
             for at, child in enumerate(children):
                 offset_ns = at * 10**9 // rate // processes
-                child.send("trickle", start_ns=start_ns + offset_ns, seconds=duration, rate=rate)
+                child.send("trickle", start_ns=start_ns + offset_ns, seconds=duration, rate=rate, warm_up=warm_up)
             found[name] = [child.receive(timeout=duration * 3 + 60) for child in children]
-    flusher = sum(answer["flusher"] for answer in found["pyjama"]) / duration
-    recording, control = (sum(answer["process"] for answer in found[name]) / duration for name in ("pyjama", "disabled"))
+    cores = {name: sum(answer["process"] for answer in answers) / duration for name, answers in found.items()}
+    flusher, recording, control = (
+        sum(answer["flusher"] for answer in found["pyjama"]) / duration, cores["pyjama"], cores["disabled"],
+    )  # fmt: skip
+    recording, control = (
+        sum(answer["process"] for answer in found[name]) / duration for name in ("pyjama", "disabled")
+    )
     table = Table(
         f"CPU of {processes} processes with {rate} calls/s each, together",
         ["", "of one core"],

@@ -11,7 +11,7 @@ __all__ = ["build_tree"]
 
 Record = dict[str, Any]
 
-_MAX_DEPTH = 100  # a recursive tool may be deeper than a JSON encoder goes
+_MAX_DEPTH = 80  # a recursive tool may be deeper than JSON parsers go
 
 
 def build_tree(

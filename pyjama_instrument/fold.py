@@ -79,7 +79,7 @@ def repaired(document: Document) -> Document:
     for counts in (document["global"], *document["tools"].values()):
         _repaired_counts(counts, _COUNTS)
     document["recent-logs"] = [entry for entry in document["recent-logs"] if type(entry) is dict]
-    document["rate"] = {key: count for key, count in document["rate"].items() if key.isdigit() and type(count) is int}
+    document["rate"] = {key: count for key, count in document["rate"].items() if key.isdecimal() and type(count) is int}
     return document
 
 
@@ -139,12 +139,12 @@ class Fold:
         """Add events of one writer, in the order they were recorded. Unknown kinds are passed over."""
         self._writer = writer
         for record in records:
-            handler = self._handlers.get(record.get("kind", ""))
-            if handler is not None:
-                try:
+            try:
+                handler = self._handlers.get(record.get("kind", ""))
+                if handler is not None:
                     handler(record)
-                except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-                    self.damaged(1)
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+                self.damaged(1)
 
     def damaged(self, count: int) -> None:
         """Count records that could not be read."""
@@ -307,9 +307,9 @@ class Fold:
         self._touched.add(session["agent-id"])
 
     def _annotated(self, event: Record) -> None:
-        attributes = event["attributes"]
+        attributes = event["attributes"].items()
         known = self._session(event, _ms(event))["attributes"]
-        for name, value in attributes.items():
+        for name, value in attributes:
             if name in known or len(known) < LIMITS["attributes"]:
                 known[name] = value
 
@@ -336,13 +336,13 @@ class Fold:
 
     def _step_ended(self, event: Record) -> None:
         step, span, status, ms = _text(event, "step"), _text(event, "span"), _text(event, "status"), _ms(event)
+        start = ms - _integer(event, "duration_ns") // 1_000_000
         session = self._session(event, ms)
         for known in reversed(session["steps"]):
             if known.get("span") == span:
                 known.update({"status": status, "end-time": ms})
                 break
         else:
-            start = ms - _integer(event, "duration_ns") // 1_000_000
             ended = {"step-id": step, "span": span, "status": status, "start-time": start, "end-time": ms}
             session["steps"].append(ended)
             del session["steps"][: -LIMITS["steps"]]
@@ -421,7 +421,7 @@ def _forget_old_sessions(document: Document) -> None:
 def _forget_old_rates(document: Document) -> None:
     rate = document["rate"]
     if len(rate) > LIMITS["rate-seconds"]:
-        newest = sorted((second for second in rate if second.isdigit()), key=int)[-LIMITS["rate-seconds"] :]
+        newest = sorted(rate, key=int)[-LIMITS["rate-seconds"] :]
         document["rate"] = {second: rate[second] for second in newest}
 
 

@@ -251,12 +251,16 @@ class agent_session:  # noqa: N801  # reads as a verb at the place of use, like 
     ) -> None:
         entered = _entered.get()
         here = [run_ for run_ in entered if run_.owner is self and run_ in self._under_way]
-        mine = here or self._under_way  # it may have been entered in another context
-        if mine:
+        if mine := here or self._under_way:  # it may have been entered in another context
             run_ = mine[-1]
             self._under_way.remove(run_)
+            scope = current.get()
+            if run_ in entered[:-1] and scope is not None and scope.session is not run_.scope.session:
+                # It ends before one that was entered after it: that one leads further back now.
+                entered[entered.index(run_) + 1].token = run_.token
+            else:
+                run_.leave(run_.token)
             _entered.set(tuple(other for other in entered if other is not run_))
-            run_.leave(run_.token)
             run_.end(error, None)
 
     async def __aenter__(self) -> Session:

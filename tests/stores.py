@@ -19,7 +19,9 @@ from pyjama_instrument.storage.journal import Journal
 
 __all__ = [
     "AGENT",
+    "ROOT_SPAN",
     "SESSION",
+    "START_US",
     "Record",
     "Writer",
     "a_call",

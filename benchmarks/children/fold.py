@@ -49,7 +49,9 @@ class _Folds:
         compact(writers.store)
         times = []
         for _ in range(folds):
-            writers.append(writer, [stores.call(agent, session, f"tool-{at % tools}") for at in range(_EVENTS_PER_FOLD)])
+            writers.append(
+                writer, [stores.call(agent, session, f"tool-{at % tools}") for at in range(_EVENTS_PER_FOLD)]
+            )
             times.append(_timed(lambda: compact(writers.store)))
         size = os.stat("metrics.json", dir_fd=writers.store.fd).st_size
         answer = {"ns": times, "bytes": size, "disk_ns": [self._write_alone(size) for _ in range(folds)]}

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 import resource
 import struct
 import sys
@@ -75,15 +74,17 @@ class _Load:
                 _TALLY.pack_into(shared, place * _TALLY.size, done)
         return {"calls": done, "late_ms": late_ns / 1e6, "seconds": (time.monotonic_ns() - start_ns) / 1e9}
 
-    def trickle(self, start_ns: int, seconds: float, rate: float) -> dict[str, float]:
-        """A call now and then; CPU seconds of the process and of its flusher thread meanwhile."""
+    def trickle(self, start_ns: int, seconds: float, rate: float, warm_up: float) -> dict[str, float]:
+        """A call now and then; CPU seconds of the process and of its flusher thread meanwhile.
+
+        What is loaded once, for the first fold, falls into the seconds of the warm-up.
+        """
         function, calls = self._row.function, int(seconds * rate)
         with self._row.around():
-            function(1, 2)
-            _sleep_until(start_ns)
-            before = _cpu_seconds(), _flusher_seconds()
-            for call in range(calls):
-                _sleep_until(start_ns + int(call / rate * 1e9))
+            for call in range(-int(warm_up * rate), calls):
+                _sleep_until(start_ns + int((warm_up + call / rate) * 1e9))
+                if call == 0:
+                    before = _cpu_seconds(), _flusher_seconds()
                 function(1, 2)
             after = _cpu_seconds(), _flusher_seconds()
         return {"calls": calls, "process": after[0] - before[0], "flusher": after[1] - before[1]}

@@ -8,8 +8,8 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.children._serve import serve
 from benchmarks.children._names import MARK
+from benchmarks.children._serve import serve
 
 __all__: list[str] = []
 

@@ -15,12 +15,14 @@ from typing import Any
 
 from benchmarks.children._names import MARK
 from benchmarks.children._serve import serve
+from pyjama_instrument.events import ToolEnded
 from pyjama_instrument.reader import Reader, tail_events
 
 __all__: list[str] = []
 
 _SAMPLE_SECONDS = 0.02
 _PAGE_SECONDS = 0.25
+_POLL_SECONDS = 0.05
 
 
 class _Watch:
@@ -66,18 +68,18 @@ class _Watch:
         self._begin(self._note_events)
 
     def poll(self) -> None:
-        """Begin to note when each marked call is first seen by a reader that is asked without pause."""
+        """Begin to note when each marked call is first seen by a reader that is asked every 50 ms."""
         self._begin(self._note_polls)
 
     def _note_events(self) -> None:
         seen = self._series("follow")
         for event in tail_events(self._home, limit=0, follow=True, stop=self._stop.is_set):
-            if event.kind == "tool.ended" and event.tool.startswith(MARK):
+            if isinstance(event, ToolEnded) and event.tool.startswith(MARK):
                 seen.append((event.tool, time.monotonic_ns()))
 
     def _note_polls(self) -> None:
         seen, reader, known = self._series("poll"), Reader(self._home), set[str]()
-        while not self._stop.wait(0.005):
+        while not self._stop.wait(_POLL_SECONDS):
             new = {tool for tool in reader.dashboard().metrics.tools if tool.startswith(MARK)} - known
             now = time.monotonic_ns()
             seen += [(tool, now) for tool in new]

@@ -17,30 +17,35 @@ __all__ = ["PEERS", "Peer", "PeerName", "Row", "add", "recorded", "start"]
 
 
 class PeerName(NamedTuple):
-    """Where a peer is found: the environment it runs in, its module, and which of the module's ways is meant."""
+    """A peer: the environment it runs in, its module here, which of the module's ways is meant, and its package."""
 
     environment: str
     module: str
     variant: str
     label: str
+    package: str = ""
 
+
+_OURS, _OTEL = "pyjama-instrument", "opentelemetry-sdk"
 
 PEERS: dict[str, PeerName] = {
-    "pyjama": PeerName("pyjama", "pyjama", "", "pyjama_instrument"),
-    "disabled": PeerName("pyjama", "pyjama", "disabled", "pyjama_instrument, PYJAMA_DISABLED=1"),
-    "floor": PeerName("pyjama", "floor", "", "floor: wrapt, ContextVar, two clocks, one write"),
-    "prometheus": PeerName("prometheus", "prometheus", "", "prometheus_client, multiprocess"),
+    "pyjama": PeerName("pyjama", "pyjama", "", "pyjama_instrument", _OURS),
+    "disabled": PeerName("pyjama", "pyjama", "disabled", "pyjama_instrument, PYJAMA_DISABLED=1", _OURS),
+    "floor": PeerName("pyjama", "floor", "", "floor: wrapt, ContextVar, two clocks, one write", "wrapt"),
+    "prometheus": PeerName("prometheus", "prometheus", "", "prometheus_client, multiprocess", "prometheus-client"),
     "logging": PeerName("pyjama", "stdlib_logging", "", "logging to a file"),
-    "structlog": PeerName("structlog", "structlog_file", "", "structlog to a file"),
+    "structlog": PeerName("structlog", "structlog_file", "", "structlog to a file", "structlog"),
     "sqlite": PeerName("pyjama", "sqlite_wal", "", "SQLite insert, WAL"),
-    "otel-noop": PeerName("opentelemetry", "otel", "noop", "OpenTelemetry, batch, no-op exporter"),
-    "otel-batch": PeerName("opentelemetry", "otel", "batch", "OpenTelemetry, batch to a JSON file"),
-    "otel-simple": PeerName("opentelemetry", "otel", "simple", "OpenTelemetry, simple to a JSON file"),
-    "logfire": PeerName("logfire", "logfire_sdk", "noop", "Logfire, nothing sent"),
-    "logfire-file": PeerName("logfire", "logfire_sdk", "batch", "Logfire, batch to a JSON file"),
-    "langfuse": PeerName("langfuse", "langfuse_sdk", "noop", "Langfuse @observe, nothing sent"),
-    "langfuse-file": PeerName("langfuse", "langfuse_sdk", "batch", "Langfuse @observe, batch to a JSON file"),
-    "mlflow": PeerName("mlflow", "mlflow_sdk", "", "MLflow @trace, SQLite store"),
+    "otel-noop": PeerName("opentelemetry", "otel", "noop", "OpenTelemetry, batch, no-op exporter", _OTEL),
+    "otel-batch": PeerName("opentelemetry", "otel", "batch", "OpenTelemetry, batch to a JSON file", _OTEL),
+    "otel-simple": PeerName("opentelemetry", "otel", "simple", "OpenTelemetry, simple to a JSON file", _OTEL),
+    "logfire": PeerName("logfire", "logfire_sdk", "noop", "Logfire, nothing sent", "logfire"),
+    "logfire-file": PeerName("logfire", "logfire_sdk", "batch", "Logfire, batch to a JSON file", "logfire"),
+    "langfuse": PeerName("langfuse", "langfuse_sdk", "noop", "Langfuse @observe, nothing sent", "langfuse"),
+    "langfuse-file": PeerName(
+        "langfuse", "langfuse_sdk", "batch", "Langfuse @observe, batch to a JSON file", "langfuse"
+    ),
+    "mlflow": PeerName("mlflow", "mlflow_sdk", "", "MLflow @trace, SQLite store", "mlflow"),
     "original": PeerName("pyjama", "original", "", "the original's way: lock, parse, dump, replace"),
 }
 

@@ -19,9 +19,7 @@ def start(directory: Path, variant: str) -> Peer:
 
     provider = TracerProvider()
     exporter = Nothing() if variant == "noop" else to_file(directory)
-    provider.add_span_processor(
-        SimpleSpanProcessor(exporter) if variant == "simple" else BatchSpanProcessor(exporter)
-    )
+    provider.add_span_processor(SimpleSpanProcessor(exporter) if variant == "simple" else BatchSpanProcessor(exporter))
     tracer = provider.get_tracer("benchmark")
 
     def traced(a: int, b: int) -> int:

@@ -50,7 +50,7 @@ def start(directory: Path, variant: str) -> Peer:
             Row("async", tool(add_async), add_async, "await", session),
             Row("generator, 3 items", tool(count), count, "iterate", session),
             Row("async generator, 3 items", tool(count_async), count_async, "iterate async", session),
-            Row("method", _method(tool), Adder().add, around=session),
+            Row("method", _method(tool), _method(_as_it_is), around=session),
             Row("sync, capture=", tool(capture=("a", "b", "return"))(add), around=session),
             Row("sync, with a hook", tool(add), around=hooked),
             Row("sync, with tool.started", tool(spin), spin, "slow", session),
@@ -70,31 +70,27 @@ def tool_line(directory: Path) -> bytes:
     """The line that a call inside a session leaves in the journal."""
     from pyjama_instrument import agent_session, configure, tool
 
-    configure(home=directory / "line")
+    home = directory / f"line-{os.getpid()}"
+    configure(home=home)
     with agent_session("benchmark"):
         tool(add)(1, 2)
     configure(home=directory / "store")
-    (journal,) = (directory / "line" / "journal").iterdir()
+    (journal,) = (home / "journal").iterdir()
     return next(line for line in journal.read_bytes().splitlines(keepends=True) if b'"tool.ended"' in line)
 
 
-class Adder:
-    """Has a method."""
-
-    def add(self, a: int, b: int) -> int:
-        """Add."""
-        return a + b
-
-
-def _method(tool: Callable[..., Any]) -> Callable[..., Any]:
-    class Decorated:
-        @tool
+def _method(decorator: Callable[..., Any]) -> Callable[..., Any]:
+    class Adder:
+        @decorator
         def add(self, a: int, b: int) -> int:
             return a + b
 
-    # wrapt binds at each access, as it does in a program
-    instance = Decorated()
-    return lambda a, b: instance.add(a, b)
+    adder = Adder()
+    return lambda a, b: adder.add(a, b)  # noqa: PLW0108  # bound at each call, as in a program
+
+
+def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
 
 
 def _look(call: object) -> None:

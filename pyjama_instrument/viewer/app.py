@@ -83,6 +83,11 @@ class DashboardApp:
         answer = self._routes if refusal is None else _error(403, refusal)
         await answer(scope, receive, _with_headers(send))
 
+    def prepare(self) -> None:
+        """Start the reading threads."""
+        for source in self._sources:
+            source.start()
+
     def close(self) -> None:
         """End the event streams. To be called in the event loop's thread."""
         self._live.close()

@@ -23,8 +23,8 @@ __all__ = ["Live", "ReaderLike", "Source"]
 
 POLL_SECONDS = 0.25
 HEARTBEAT_SECONDS = 15.0
-# A poll that takes long (a huge store, a slow disk) is followed by a rest of four times as long.
-REST_FACTOR = 4.0
+# A poll that takes long (a huge store, a slow disk) is followed by a rest of twice as long.
+REST_FACTOR = 2.0
 _PATIENCE_SECONDS = 0.5
 
 _log = logging.getLogger("pyjama_instrument.viewer")
@@ -55,11 +55,15 @@ class _Worker:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._started = False
 
-    async def run(self, work: Callable[[], _T]) -> _T:
-        """The result of ``work()``, called in the thread."""
+    def start(self) -> None:
+        """Start the thread unless that has been done."""
         if not self._started:
             self._started = True
             self._thread.start()
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """The result of ``work()``, called in the thread."""
+        self.start()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
 
@@ -83,7 +87,7 @@ class _Worker:
     def close(self) -> None:
         """End the thread when it is idle; one that hangs is left behind."""
         self._jobs.put(None)
-        if self._started:
+        if self._thread.is_alive():
             self._thread.join(_PATIENCE_SECONDS)
 
 
@@ -101,6 +105,10 @@ class Source:
         self._last = DashboardData()
         self._complaint = ""
         self._worker = _Worker(f"pyjama-viewer-{name}")
+
+    def start(self) -> None:
+        """Start the thread now rather than at first use, when the program may be ending and allow no new one."""
+        self._worker.start()
 
     async def run(self, work: Callable[[], _T]) -> _T:
         """The result of ``work()``, called in this source's thread."""
@@ -126,7 +134,7 @@ class Source:
         return self._last
 
     def _complain(self, error: Exception) -> None:
-        """Log an error once, not four times a second."""
+        """Log an error once, not at every poll."""
         complaint = _sentence(error)
         if complaint != self._complaint:
             self._complaint = complaint

@@ -62,6 +62,7 @@ def serve(app: DashboardApp, port: int | None = None, *, host: str = "127.0.0.1"
         return Dashboard(listener, app)
     except BaseException:
         listener.close()
+        app.release()
         raise
 
 
@@ -77,6 +78,7 @@ class Dashboard:
         self._server = _Server(app)
         self._thread = threading.Thread(target=self._serve, name="pyjama-viewer", daemon=True)
         _listeners.add(listener)
+        app.prepare()
         self._thread.start()
         self._server.settled.wait(_START_SECONDS)
         if not self._server.started:

@@ -18,7 +18,7 @@ import pytest
 from pyjama_instrument.viewer import Dashboard, start_dashboard
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -71,14 +71,21 @@ def complaints() -> list[str]:
 @pytest.fixture
 def page(browser: Browser, complaints: list[str]) -> Iterator[Page]:
     """An empty page. At the end nothing must have been complained about: no error, no policy violation."""
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            complaints.append(message.text)
+
+    def dismiss(dialog: Dialog) -> None:
+        complaints.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
     context = browser.new_context(viewport={"width": 1400, "height": 900})
     page = context.new_page()
     page.set_default_timeout(20_000)  # a hang guard
     page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-    page.on(
-        "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
-    )
-    page.on("dialog", lambda dialog: (complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("console", hear)
+    page.on("dialog", dismiss)
     yield page
     context.close()
     # A server that was stopped on purpose, or a run that is not there, is said by the browser as well.

@@ -1,0 +1,124 @@
+"""The thread that calls a function now and then, and is gone when told to."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from pyjama_instrument import _flusher
+from pyjama_instrument._flusher import Flusher
+
+HANG_SECONDS = 30.0
+
+
+class Ticks:
+    """Counts its calls; each can be waited for."""
+
+    def __init__(self, pause: float) -> None:
+        self.pause = pause
+        self.happened = threading.Semaphore(0)
+
+    def __call__(self) -> float:
+        self.happened.release()
+        return self.pause
+
+    def wait(self) -> bool:
+        return self.happened.acquire(timeout=HANG_SECONDS)
+
+
+@pytest.fixture
+def stopping() -> Iterator[list[Flusher]]:
+    flushers: list[Flusher] = []
+    yield flushers
+    for flusher in flushers:
+        flusher.stop()
+
+
+def test_the_function_is_called_at_once_and_again_after_the_pause_it_asks_for(stopping: list[Flusher]) -> None:
+    ticks = Ticks(0.001)
+    stopping.append(Flusher(ticks))
+    assert [ticks.wait() for _ in range(3)] == [True] * 3
+
+
+def test_it_is_called_at_once_after_being_woken(stopping: list[Flusher]) -> None:
+    ticks = Ticks(3600.0)
+    flusher = Flusher(ticks)
+    stopping.append(flusher)
+    assert ticks.wait()
+    flusher.wake()
+    assert ticks.wait()
+
+
+def test_the_thread_does_not_keep_the_program(stopping: list[Flusher]) -> None:
+    stopping.append(Flusher(lambda: 3600.0))
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == "pyjama-flusher")
+    assert thread.daemon
+
+
+def test_after_stopping_the_operating_system_s_thread_is_gone() -> None:
+    before = set(os.listdir("/proc/self/task"))
+    for _ in range(50):
+        Flusher(lambda: 3600.0).stop()
+        assert set(os.listdir("/proc/self/task")) <= before
+
+
+def test_it_can_be_stopped_twice() -> None:
+    flusher = Flusher(lambda: 3600.0)
+    flusher.stop()
+    flusher.stop()
+    assert flusher.stopping()
+
+
+def test_the_function_can_ask_whether_it_should_hurry() -> None:
+    made, hurried = threading.Event(), threading.Event()
+
+    def tick() -> float:
+        made.wait(HANG_SECONDS)
+        while not flusher.stopping():
+            pass
+        hurried.set()
+        return 3600.0
+
+    flusher = Flusher(tick)
+    made.set()
+    flusher.stop()
+    assert hurried.is_set()
+
+
+def test_stopping_does_not_wait_for_ever_for_a_function_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_flusher, "_JOIN_SECONDS", 0.01)
+    monkeypatch.setattr(_flusher, "_GONE_SECONDS", 0.01)
+    hanging, free = threading.Event(), threading.Event()
+
+    def tick() -> float:
+        hanging.set()
+        free.wait(HANG_SECONDS)
+        return 3600.0
+
+    flusher = Flusher(tick)
+    assert hanging.wait(HANG_SECONDS)
+    flusher.stop()
+    free.set()
+    monkeypatch.undo()
+    flusher.stop()
+
+
+def test_it_knows_its_own_thread() -> None:
+    seen: list[bool] = []
+    done = threading.Event()
+
+    def tick() -> float:
+        seen.append(flushers[0].is_this_thread() if flushers else False)
+        if flushers:
+            done.set()
+        return 0.001
+
+    flushers: list[Flusher] = []
+    flushers.append(Flusher(tick))
+    assert done.wait(HANG_SECONDS)
+    assert not flushers[0].is_this_thread()
+    flushers[0].stop()
+    assert seen[-1]
