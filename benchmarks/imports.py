@@ -78,10 +78,11 @@ def _report(bench: Bench, took: dict[str, list[float]], failed: dict[str, str]) 
         packages = amount(len(bench.pythons.packages(subject.environment))) if own else ""
         table.rows.append([subject.label, ns(value), f"{spread(took[key]) * 100:.0f} %", packages])
     table.rows += [[_SUBJECTS[key].label, why, "", ""] for key, why in failed.items()]
-    figures = {}
-    if {"ours", "three", "wrapt"} <= middle.keys():
-        figures["import over three, ms"] = (middle["ours"] - middle["three"]) / 1e6
-        figures["import over wrapt, ms"] = (middle["ours"] - middle["wrapt"]) / 1e6
+    figures = {
+        f"import over {base}, ms": median(a - b for a, b in zip(took["ours"], took[base], strict=True)) / 1e6
+        for base in ("three", "wrapt")
+        if {"ours", base} <= took.keys()
+    }
     return Result([table], figures, {"ns": middle})
 
 

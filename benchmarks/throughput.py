@@ -106,8 +106,8 @@ def _beside_threads(bench: Bench, result: Result) -> None:
         f"A thread that calls beside {_BUSY_THREADS} threads that compute, in one process",
         ["", "calls/s", "p50", "p99", "p99.9", "max"],
         notes=[
-            "Whoever makes a system call gives up the interpreter lock, and has to wait for it behind the computing "
-            "threads (5 ms each by Python's default): anything that writes to a file at each call pays that."
+            "Whoever makes a system call gives up the interpreter lock, and may have to wait for it behind the "
+            "computing threads, 5 ms each by Python's default. Anything that writes to a file at each call pays that."
         ],
     )
     for name in bench.size(_BESIDE_THREADS, _BESIDE_THREADS, _BESIDE_THREADS[:1]):

@@ -86,7 +86,8 @@ class _Converter:
         result = {}
         for key, value in islice(items, _MAX_ITEMS):
             name = key if type(key) is str else self.convert(key, _MAX_DEPTH)
-            result[self.text(name if isinstance(name, str) else str(name))] = self.convert(value, depth + 1)
+            shown = self.text(name if isinstance(name, str) else str(name))
+            result[shown] = self.convert(value, depth + 1)
         if size > _MAX_ITEMS:
             result["…"] = f"+{size - _MAX_ITEMS} items"
         return result

@@ -55,8 +55,8 @@ _ENDED = ("completed", "failed", "cancelled")
 
 
 def new_document() -> Document:
-    """A document with every section and nothing in it."""
-    return {name: kind() for name, kind in _SECTIONS.items()}
+    """A document with every section and nothing counted."""
+    return repaired({})
 
 
 def repaired(document: Document) -> Document:

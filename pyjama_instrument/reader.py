@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import heapq
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -241,16 +242,16 @@ def tail_events(
         raise ConfigError(f"limit must be a number of events or None, not {limit!r:.40}")
     if isinstance(poll_seconds, bool) or not isinstance(poll_seconds, int | float) or not poll_seconds >= 0:
         raise ConfigError(f"poll_seconds must be a number of seconds, not {poll_seconds!r:.40}")
-    return _tail(_Follower(resolve_home(home)), limit, follow, poll_seconds, stop or (lambda: False))
+    follower = _Follower(resolve_home(home))
+    past = follower.news(limit)  # now, and not at the first ``next``: what comes after this call is new
+    following = _following(follower, poll_seconds, stop or (lambda: False)) if follow else ()
+    return filter(None, map(_typed, itertools.chain(past, following)))
 
 
-def _tail(
-    follower: _Follower, limit: int | None, follow: bool, poll_seconds: float, stop: Callable[[], bool]
-) -> Iterator[AnyEvent]:
-    yield from filter(None, map(_typed, follower.news(limit)))
-    while follow and not stop():
+def _following(follower: _Follower, poll_seconds: float, stop: Callable[[], bool]) -> Iterator[dict[str, Any]]:
+    while not stop():
         news = follower.news()
-        yield from filter(None, map(_typed, news))
+        yield from news
         if not news:
             time.sleep(poll_seconds)
 

@@ -51,7 +51,13 @@ def start_dashboard(
         ConfigError: an argument has a wrong type or value.
     """
     store = os.fspath(resolve_home(home))
-    return serve(create_app(lambda: Reader(store), store=store), port, host=host)
+    return serve(create_app(lambda: Reader(store), store=_as_people_write_it(store)), port, host=host)
+
+
+def _as_people_write_it(path: str) -> str:
+    """The path with ``~`` for the user's home directory."""
+    home = os.path.expanduser("~").rstrip("/")
+    return f"~{path.removeprefix(home)}" if home and path.startswith(f"{home}/") else path
 
 
 def serve(app: DashboardApp, port: int | None = None, *, host: str = "127.0.0.1") -> Dashboard:
