@@ -14,7 +14,7 @@ import inspect
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from types import CoroutineType, MethodType, coroutine
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
 import wrapt
 
@@ -222,7 +222,13 @@ def _renamed(stand_in: Any, original: Any) -> Any:
     return stand_in
 
 
-class Decorated(wrapt.FunctionWrapper[..., Any]):
+if TYPE_CHECKING:
+    _FunctionWrapper = wrapt.FunctionWrapper[..., Any]
+else:
+    _FunctionWrapper = wrapt.FunctionWrapper  # generic at run time only since wrapt 2.2
+
+
+class Decorated(_FunctionWrapper):
     """wrapt's proxy, with what functions can do besides.
 
     It is bound as a true method, pickled by reference and copied as itself. What stands in for anything else (a

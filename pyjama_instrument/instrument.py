@@ -145,14 +145,20 @@ class _Tool:
         recorder.in_flight[span] = (start_ns, session, parent, self.name)
         return start_ns
 
-    def end(self, scope: Scope, span: str, start_ns: int, error: BaseException | None, more: Any = None) -> None:
-        """A call is over. ``more`` are optional fields of the event."""
+    def end(
+        self, scope: Scope, span: str, start_ns: int, error: BaseException | None, more: Any = None
+    ) -> tuple[int, int] | None:
+        """A call is over. ``more`` are optional fields of the event.
+
+        Returns the event's time and duration, or None if there was no event.
+        """
         try:
             duration_ns = recorder.mono_ns() - start_ns
             self.slow = duration_ns >= _SLOW_NS
             if recorder.in_flight.pop(span, None) is None:
-                return  # begun before a fork, ended in the child: the call is the parent's
-            line = self.line(scope, span, duration_ns, error, more)
+                return None  # begun before a fork, ended in the child: the call is the parent's
+            ts = recorder.now_us()
+            line = self.line(scope, span, ts, duration_ns, error, more)
             if recorder.announced and span in recorder.announced:
                 with recorder.settle:  # the flusher may be writing this call's start just now
                     recorder.announced.discard(span)
@@ -161,27 +167,28 @@ class _Tool:
                 recorder.emit(line)
         except Exception as fault:
             _guard.swallow(fault, "tool.end")
+            return None
+        return ts, duration_ns
 
-    def line(self, scope: Scope, span: str, duration_ns: int, error: BaseException | None, more: Any) -> bytes:
+    def line(self, scope: Scope, span: str, ts: int, duration_ns: int, error: BaseException | None, more: Any) -> bytes:
         """The journal line of ``tool.ended``."""
         session, parent = scope
         prefix = session.prefixes.get(self.name)
         if prefix is None:
             prefix = tool_prefix("tool.ended", session.agent, session.id, self.name)
             session.prefixes[self.name] = prefix
-        ts = recorder.now_us()
         if error is None and not more:
             tail = f'"parent":"{parent}","span":"{span}","ts":{ts},"duration_ns":{duration_ns},"status":"ok"}}\n'
             return (prefix + tail).encode("ascii")
-        return encode(self.fields(scope, span, duration_ns, error, more) | {"ts": ts})
+        return encode(self.fields(scope, span, ts, duration_ns, error, more))
 
-    def fields(self, scope: Scope, span: str, duration_ns: int, error: BaseException | None, more: Any) -> Any:
-        """The event as a dictionary, without its time."""
+    def fields(self, scope: Scope, span: str, ts: int, duration_ns: int, error: BaseException | None, more: Any) -> Any:
+        """The event as a dictionary."""
         status = "ok" if error is None else outcome(error)[0]
         status = "cancelled" if error is not None and status == "ok" else status
         event = {
             "kind": "tool.ended", "agent": scope.session.agent, "session": scope.session.id, "tool": self.name,
-            "parent": scope.span, "span": span, "duration_ns": duration_ns, "status": status,
+            "parent": scope.span, "span": span, "ts": ts, "duration_ns": duration_ns, "status": status,
         }  # fmt: skip
         if error is not None:
             event["error"] = error_info(error)
@@ -247,11 +254,9 @@ class _Call:
             self._note_result(error, result)
         except Exception as fault:
             _guard.swallow(fault, "tool.capture")
-        post = hooks.get_hooks(self.this.name)
-        duration_ns = recorder.mono_ns() - self.start_ns if post else 0
-        self.this.end(self.scope, self.span, self.start_ns, error, self.more)
-        if post:
-            self._run_post_hooks(duration_ns, error, result)
+        times = self.this.end(self.scope, self.span, self.start_ns, error, self.more)
+        if times is not None and hooks.get_hooks(self.this.name):
+            self._run_post_hooks(*times, error, result)
 
     def begin_with_pre_hooks(self) -> _Call:
         """Let pre-hooks replace the arguments. Raises what they raise, once the call is recorded as cancelled."""
@@ -275,12 +280,11 @@ class _Call:
         if error is None and capture is not None and _RESULT in capture:
             self.more["result"] = jsonable(result)
 
-    def _run_post_hooks(self, duration_ns: int, error: BaseException | None, result: Any) -> None:
+    def _run_post_hooks(self, ts: int, duration_ns: int, error: BaseException | None, result: Any) -> None:
         try:
             from pyjama_instrument.events import ToolEnded  # pydantic is needed only for hooks
 
-            fields = self.this.fields(self.scope, self.span, duration_ns, error, self.more)
-            event = ToolEnded.model_validate(fields | {"ts": recorder.now_us()})
+            event = ToolEnded.model_validate(self.this.fields(self.scope, self.span, ts, duration_ns, error, self.more))
             hooks.run_post_hooks(self._as_hooks_see_it(event=event, result=result, error=error))
         except Exception as fault:
             _guard.swallow(fault, "tool.hooks")

@@ -25,7 +25,7 @@ from pyjama_instrument._context import Scope, SessionState
 from pyjama_instrument._flusher import Flusher
 from pyjama_instrument._ids import Ids
 from pyjama_instrument.config import disabled_by_environment, resolve_home, set_home
-from pyjama_instrument.errors import ConfigError, PyjamaError
+from pyjama_instrument.errors import ConfigError, PyjamaError, SchemaTooNew
 from pyjama_instrument.storage._codec import encode, tool_prefix
 from pyjama_instrument.storage._layout import PREVIOUS, SCHEMA, SNAPSHOT, SegmentName
 from pyjama_instrument.storage._store import Store
@@ -212,8 +212,7 @@ class Recorder:
         if self._journal is not None:
             self._segment = self._journal.name.number
             self._journal.close()
-            self._journal.store.close()
-            self._journal = None
+            self._journal = None  # and with it its store, unless another thread is folding it
 
     def _header(self, name: SegmentName) -> bytes:
         return encode(
@@ -254,6 +253,8 @@ class Recorder:
             self._announce_slow_calls()
             if self.dirty and self.mono_ns() >= self._fold_at:
                 self._fold()
+        except SchemaTooNew as error:
+            _say_too_new(error)
         except Exception as error:
             _guard.swallow(error, "recorder.flusher")
         return _BUSY_SECONDS if self.dirty or len(self.in_flight) > len(self.announced) else _IDLE_SECONDS
@@ -334,6 +335,9 @@ class Recorder:
             remaining = max(0.0, deadline - time.monotonic())
             try:
                 outcome = compact(journal.store, wait_seconds=remaining, original_wait_seconds=remaining)
+            except SchemaTooNew as error:
+                _say_too_new(error)
+                return False
             except Exception as error:
                 _guard.swallow(error, "recorder.flush")
                 return False
@@ -401,6 +405,8 @@ class Recorder:
                 compact(self._journal.store, wait_seconds=_EXIT_WAIT_SECONDS, original_wait_seconds=0.0)
             if lost := sum(self._dropped.values()):
                 _guard.say_once("lost", f"{lost} events could not be recorded: {self._dropped}")
+        except SchemaTooNew as error:
+            _say_too_new(error)
         except Exception as error:
             _guard.swallow(error, "recorder.exit")
 
@@ -438,6 +444,10 @@ def is_worker() -> bool:
 
 def _reason(error: OSError) -> str:
     return errno.errorcode.get(error.errno or 0, "OSError")
+
+
+def _say_too_new(error: SchemaTooNew) -> None:
+    _guard.say_once("schema", f"{error}; until then events are kept in the journal and not folded")
 
 
 def _message(error: BaseException) -> str:

@@ -80,6 +80,7 @@ class _Load:
         What is loaded once, for the first fold, falls into the seconds of the warm-up.
         """
         function, calls = self._row.function, int(seconds * rate)
+        before = _cpu_seconds(), _flusher_seconds()
         with self._row.around():
             for call in range(-int(warm_up * rate), calls):
                 _sleep_until(start_ns + int((warm_up + call / rate) * 1e9))

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import resource
+import weakref
 
 from pyjama_instrument.errors import StoreUnavailable
 from pyjama_instrument.storage._layout import HISTORY, JOURNAL
@@ -23,7 +24,11 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Store:
-    """An open store: ``fd`` is its directory, ``journal`` and ``history`` the two below it."""
+    """An open store: ``fd`` is its directory, ``journal`` and ``history`` the two below it.
+
+    The descriptors are closed with the object, and not before while somebody may be using it in another thread: a
+    number that is closed too early may lead to another store by the time it is used.
+    """
 
     def __init__(self, path: str) -> None:
         """Open the store at ``path``, making its directories (0700) where they are missing.
@@ -33,6 +38,7 @@ class Store:
         """
         self.path = path
         self._open: list[tuple[int, tuple[int, int]]] = []
+        weakref.finalize(self, _close, self._open).atexit = False
         try:
             os.makedirs(path, mode=0o700, exist_ok=True)
             self.fd = self._keep(os.open(path, _DIRECTORY & ~os.O_NOFOLLOW))  # may be a link to a larger disk
@@ -60,12 +66,8 @@ class Store:
             return False
 
     def close(self) -> None:
-        """Close the descriptors."""
-        while self._open:
-            fd, ours = self._open.pop()
-            with contextlib.suppress(OSError):
-                if inode(fd) == ours:
-                    os.close(fd)
+        """Close the descriptors at once. Nobody may be using them."""
+        _close(self._open)
 
     def _keep(self, fd: int) -> int:
         fd = move_high(fd)
@@ -89,6 +91,14 @@ def inode(fd: int) -> tuple[int, int]:
     """What file the descriptor leads to."""
     found = os.fstat(fd)
     return found.st_dev, found.st_ino
+
+
+def _close(descriptors: list[tuple[int, tuple[int, int]]]) -> None:
+    while descriptors:
+        fd, ours = descriptors.pop()
+        with contextlib.suppress(OSError):
+            if inode(fd) == ours:
+                os.close(fd)
 
 
 def _subdirectory(parent: int, name: str) -> int:

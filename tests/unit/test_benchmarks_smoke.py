@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.__main__ import SCENARIOS
 from benchmarks._bench import Bench
 from benchmarks._environments import NotInstalled
 from benchmarks._figures import median, ns, percentile
 from benchmarks._report import markdown
 from benchmarks._results import Result, Table
 from benchmarks._targets import TARGETS, table
-from benchmarks.__main__ import SCENARIOS
 from benchmarks.throughput import lags
 
 
