@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Mapping
@@ -97,6 +98,13 @@ class Child:
         """Send and receive."""
         self.send(do, **arguments)
         return self.receive(timeout)
+
+    def ask_alone(self, do: str, timeout: float = _ANSWER_SECONDS, **arguments: Any) -> Any:
+        """As :meth:`ask`, after which the child is halted, background threads included, until it is asked again."""
+        self._process.send_signal(signal.SIGCONT)
+        answer = self.ask(do, timeout, **arguments)
+        self._process.send_signal(signal.SIGSTOP)
+        return answer
 
     def wait(self, timeout: float = _ANSWER_SECONDS) -> int:
         """The exit code, once it has ended by itself; negative for a signal.

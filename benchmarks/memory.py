@@ -65,7 +65,7 @@ def _everybody(bench: Bench, result: Result) -> None:
                 rest = child.ask("resident", calls=100)
                 calls = bench.size(100_000, 20_000, 100)
                 each_ns = max(1.0, rest["ns"] / 100)
-                calls = int(max(100, min(calls, bench.size(4e9, 2e9, 1e8) / each_ns)))
+                calls = int(max(100, min(calls, bench.size(1e10, 2e9, 1e8) / each_ns)))
                 more = child.ask("resident", calls=calls)
         except (NotInstalled, ChildFailed) as error:
             table.rows.append([PEERS[peer].label, str(error), "", ""])

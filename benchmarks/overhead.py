@@ -1,7 +1,7 @@
 """Overhead: what a call costs beyond the bare function, and how bad the worst calls are.
 
-All peers' processes take turns on one CPU, a few milliseconds each, and measure their bare function in every turn,
-so that whatever else the machine does hits all rows alike. Figures are medians over the turns.
+All peers' processes take turns on one CPU, a few milliseconds each, halted in between, and measure their bare
+function in every turn, so that whatever else the machine does hits all rows alike. Figures are medians over the turns.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def _all_children(bench: Bench, groups: list[list[str]], failed: dict[str, str])
                 directory = stack.enter_context(bench.directory())
                 child = bench.child(PEERS[name].environment, "rows", directory, *group, pinned=True)
                 children[name] = stack.enter_context(child)
-                child.ask("rows")
+                child.ask_alone("rows")
             except (NotInstalled, ChildFailed) as error:
                 failed[name] = str(error)
                 children.pop(name, None)
@@ -198,7 +198,7 @@ def _all_children(bench: Bench, groups: list[list[str]], failed: dict[str, str])
 def _or_drop(children: dict[str, Child], name: str, failed: dict[str, str], do: str, **arguments: Any) -> Any:
     """The answer of a child; one that fails is dropped and answers nothing."""
     try:
-        return children[name].ask(do, **arguments)
+        return children[name].ask_alone(do, **arguments)
     except ChildFailed as error:
         failed[name] = str(error)
         children.pop(name).kill()

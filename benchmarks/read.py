@@ -102,9 +102,9 @@ def _seen(bench: Bench, result: Result) -> None:
             stack.callback(stream.stop)
         except NotInstalled:
             bench.say("read: the viewer could not be installed")
-        time.sleep(0.5)  # everybody looks already
+        time.sleep(bench.size(0.5, 0.5, 0.1))  # everybody looks already
         made = dict(mark.ask("marks", calls=calls, timeout=calls + 60.0))
-        time.sleep(1.5)  # the last call is seen
+        time.sleep(bench.size(1.5, 1.5, 0.6))  # the last call is seen
         seen = watch.ask("stop") | ({"stream": stream.seen()} if stream else {})
     _report_seen(made, seen, page, result)
 
@@ -162,7 +162,7 @@ class _Stream:
             for line in self._response:
                 if line.startswith(b"data: "):
                     self._messages.append((time.monotonic_ns(), line[6:]))
-        except (OSError, ValueError, AttributeError, http.client.HTTPException):
+        except (OSError, ValueError, http.client.HTTPException):
             pass  # hung up
 
 

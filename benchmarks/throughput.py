@@ -44,8 +44,8 @@ def run(bench: Bench) -> Result:
 
 
 def _scaling(bench: Bench, result: Result) -> None:
-    sizes = bench.size((1, 2, 4, 8, 64), (1, 2, 4, 8), (1, 2))
-    rounds, duration = bench.size((3, 2.0), (1, 1.0), (1, 0.2))
+    sizes = bench.size((1, 2, 4, 8, 64), (1, 2, 4, 8), (2,))
+    rounds, duration = bench.size((3, 2.0), (1, 1.0), (1, 0.1))
     rates: dict[int, list[float]] = defaultdict(list)
     calls: dict[int, array[int]] = {size: array("q") for size in sizes}
     for turn in range(rounds):
@@ -71,7 +71,7 @@ def _scaling(bench: Bench, result: Result) -> None:
 
 def _peers(bench: Bench, result: Result) -> None:
     rounds, duration, names = bench.size(
-        (3, 2.0, _PEERS_AT_ONCE), (1, 1.0, _PEERS_AT_ONCE), (1, 0.2, ["prometheus", "logging"])
+        (3, 2.0, _PEERS_AT_ONCE), (1, 1.0, _PEERS_AT_ONCE), (1, 0.1, ["prometheus", "logging"])
     )
     rates: dict[str, list[float]] = defaultdict(list)
     calls: dict[str, array[int]] = {name: array("q") for name in names}
@@ -101,7 +101,7 @@ def _peers(bench: Bench, result: Result) -> None:
 
 
 def _beside_threads(bench: Bench, result: Result) -> None:
-    duration = bench.size(5.0, 2.0, 0.2)
+    duration = bench.size(5.0, 2.0, 0.1)
     table = Table(
         f"A thread that calls beside {_BUSY_THREADS} threads that compute, in one process",
         ["", "calls/s", "p50", "p99", "p99.9", "max"],
@@ -141,7 +141,7 @@ def _together(bench: Bench, peer: str, size: int, duration: float, **more: Any) 
 
 
 def _steady(bench: Bench, result: Result) -> None:
-    processes, rate, duration = bench.size((4, 10_000, 60.0), (4, 10_000, 8.0), (2, 1000, 1.0))
+    processes, rate, duration = bench.size((4, 10_000, 60.0), (4, 10_000, 8.0), (2, 1000, 0.4))
     bench.say(f"throughput: {processes} processes, {rate:,} calls/s each, for {duration:.0f} s")
     with bench.directory() as directory, ExitStack() as stack:
         tally = directory / "tally"
@@ -224,7 +224,7 @@ def lags(made: Timeline, counted: Timeline, until_ns: int) -> list[float]:
 
 
 def _trickle(bench: Bench, result: Result) -> None:
-    processes, rate, duration, warm_up = bench.size((20, 100, 20.0, 3.0), (20, 100, 6.0, 2.0), (2, 50, 0.5, 0.1))
+    processes, rate, duration, warm_up = bench.size((20, 100, 20.0, 3.0), (20, 100, 6.0, 2.0), (2, 50, 0.1, 0.1))
     found: dict[str, list[dict[str, float]]] = {}
     for name in ("disabled", "pyjama"):
         bench.say(f"throughput: {processes} processes, {rate} calls/s each: {name}")

@@ -7,7 +7,7 @@ modules above decide what to record about it.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 __all__ = ["Scope", "SessionState", "current"]
 
@@ -31,11 +31,7 @@ class SessionState:
         self.standing: dict[str, dict[str, Any]] = {}
 
 
-class Scope(NamedTuple):
-    """The session and the innermost open span of the running code."""
-
-    session: SessionState
-    span: str
-
+Scope: TypeAlias = tuple[SessionState, str]
+"""The session and the innermost open span of the running code."""
 
 current: ContextVar[Scope | None] = ContextVar("pyjama_scope", default=None)

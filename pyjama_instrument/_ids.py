@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import os
-import random
+from collections.abc import Iterator
 
 __all__ = ["Ids"]
 
+_BATCH = 64
+_DIGITS = 16
+
 
 class Ids:
-    """Makes ids from a private generator, so that the program's own ``random.seed()`` has no say in them."""
+    """Makes ids from the system's entropy, so that the program's own ``random.seed()`` has no say in them.
+
+    Attributes:
+        spans: span ids made in advance. ``next(ids.spans, None) or ids.more_spans()`` is the quickest way to one.
+    """
+
+    spans: Iterator[str]
 
     def __init__(self) -> None:
         self.reseed()
 
     def reseed(self) -> None:
-        """Start afresh from the system's entropy: a forked child must not repeat its parent's ids."""
-        self._bits = random.Random(os.urandom(16)).getrandbits
+        """Forget ids made in advance: a forked child must not use the same as its parent."""
+        self.spans = iter(())
+
+    def more_spans(self) -> str:
+        """Make span ids in advance, and give one."""
+        digits = os.urandom(_BATCH * _DIGITS // 2).hex()
+        spans = iter([digits[start : start + _DIGITS] for start in range(0, len(digits), _DIGITS)])
+        span = next(spans)
+        self.spans = spans
+        return span
 
     def span(self) -> str:
         """16 hexadecimal digits."""
-        return f"{self._bits(64) or 1:016x}"
+        return next(self.spans, None) or self.more_spans()
 
     def trace(self) -> str:
         """32 hexadecimal digits."""
-        return f"{self._bits(128) or 1:032x}"
+        return os.urandom(16).hex()

@@ -29,7 +29,6 @@ __all__ = [
     "PostHook",
     "PreHook",
     "ToolCall",
-    "any_registered",
     "clear_hooks",
     "get_hooks",
     "get_pre_hooks",
@@ -107,8 +106,8 @@ def _check_text(tool: object) -> None:
         raise ConfigError(f"tool name must be a string, not {type(tool).__name__}")
 
 
-_pre = _Registry()
-_post = _Registry()
+pre_registry = _Registry()
+post_registry = _Registry()
 
 
 def register_hook(tool: str, hook: PostHook) -> None:
@@ -117,7 +116,7 @@ def register_hook(tool: str, hook: PostHook) -> None:
     Raises:
         ConfigError: the name is not usable, or ``hook`` is not a plain callable.
     """
-    _post.add(tool, hook)
+    post_registry.add(tool, hook)
 
 
 def register_pre_hook(tool: str, hook: PreHook) -> None:
@@ -126,7 +125,7 @@ def register_pre_hook(tool: str, hook: PreHook) -> None:
     Raises:
         ConfigError: the name is not usable, or ``hook`` is not a plain callable.
     """
-    _pre.add(tool, hook)
+    pre_registry.add(tool, hook)
 
 
 def unregister_hook(tool: str, hook: PostHook | None = None) -> bool:
@@ -135,7 +134,7 @@ def unregister_hook(tool: str, hook: PostHook | None = None) -> bool:
     Raises:
         ConfigError: ``tool`` is not a string.
     """
-    return _post.remove(tool, hook)
+    return post_registry.remove(tool, hook)
 
 
 def unregister_pre_hook(tool: str, hook: PreHook | None = None) -> bool:
@@ -144,7 +143,7 @@ def unregister_pre_hook(tool: str, hook: PreHook | None = None) -> bool:
     Raises:
         ConfigError: ``tool`` is not a string.
     """
-    return _pre.remove(tool, hook)
+    return pre_registry.remove(tool, hook)
 
 
 def get_hooks(tool: str) -> tuple[PostHook, ...]:
@@ -153,7 +152,7 @@ def get_hooks(tool: str) -> tuple[PostHook, ...]:
     Raises:
         ConfigError: ``tool`` is not a string.
     """
-    return _post.matching(tool)
+    return post_registry.matching(tool)
 
 
 def get_pre_hooks(tool: str) -> tuple[PreHook, ...]:
@@ -162,7 +161,7 @@ def get_pre_hooks(tool: str) -> tuple[PreHook, ...]:
     Raises:
         ConfigError: ``tool`` is not a string.
     """
-    return _pre.matching(tool)
+    return pre_registry.matching(tool)
 
 
 def clear_hooks(tool: str | None = None) -> None:
@@ -171,22 +170,17 @@ def clear_hooks(tool: str | None = None) -> None:
     Raises:
         ConfigError: ``tool`` is not a string.
     """
-    for registry in (_pre, _post):
+    for registry in (pre_registry, post_registry):
         if tool is None:
             registry.clear()
         else:
             registry.remove(tool, None)
 
 
-def any_registered() -> bool:
-    """Whether there is any hook at all."""
-    return bool(_pre.by_tool or _post.by_tool)
-
-
 def registered() -> dict[str, int]:
     """How many hooks each tool name has in this process."""
-    names = {**_pre.by_tool, **_post.by_tool}
-    return {name: len(_pre.by_tool.get(name, ())) + len(_post.by_tool.get(name, ())) for name in names}
+    names = {**pre_registry.by_tool, **post_registry.by_tool}
+    return {name: len(pre_registry.by_tool.get(name, ())) + len(post_registry.by_tool.get(name, ())) for name in names}
 
 
 def run_pre_hooks(call: ToolCall) -> Arguments:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from types import CoroutineType
 from typing import Any, TypeVar, overload
@@ -18,7 +19,8 @@ from pyjama_instrument._context import Scope, current
 from pyjama_instrument._drive import Decorated, Kind, drive, drive_later, kind_of, resume, run
 from pyjama_instrument.config import check_name
 from pyjama_instrument.errors import ConfigError
-from pyjama_instrument.recorder import recorder
+from pyjama_instrument.hooks import post_registry, pre_registry
+from pyjama_instrument.recorder import reason_of, recorder
 from pyjama_instrument.session import ambient, outcome
 from pyjama_instrument.storage._codec import encode, tool_prefix
 
@@ -82,67 +84,127 @@ def _decorate(function: Any, name: str | None, capture: Sequence[str] | bool) ->
 
 def _decorated(function: Any, this: _Tool, again: Any) -> Decorated:
     kind = kind_of(function)
-    call_plainly = kind == "sync" and this.capture is None
-
-    def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        if not recorder.enabled:
-            return wrapped(*args, **kwargs)
-        if call_plainly and not hooks.any_registered():
-            return this.call(wrapped, args, kwargs)
-        return _call(this, kind, wrapped, args, kwargs)
-
+    wrapper = _short_way(this) if kind == "sync" and this.capture is None else _long_way(this, kind)
     decorated = Decorated(function, wrapper, again)
     decorated._self_tool = this.name  # type: ignore[attr-defined]  # wrapt keeps attributes of this prefix
     return decorated
 
 
-class _Tool:
-    """A decorated function: its name, what to capture, and whether its last call was slow.
+def _long_way(this: _Tool, kind: Kind) -> Callable[..., Any]:
+    """How a call of any kind of function is recorded, with capture and hooks."""
 
-    A tool whose last call was slow, or that was never called, announces its calls at once; others are announced by
-    the flusher if they last.
+    def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        if not recorder.enabled:
+            return wrapped(*args, **kwargs)
+        return _call(this, kind, wrapped, args, kwargs)
+
+    return wrapper
+
+
+def _short_way(this: _Tool) -> Callable[..., Any]:
+    """How a call of a plain function is recorded, without capture or hooks.
+
+    Every step is written out here, because function calls would cost more than what they do. It amounts to
+    ``this.begin``, the call, and ``this.end``.
     """
+    name = this.name
+    get_scope, set_scope, reset_scope = current.get, current.set, current.reset
 
-    __slots__ = ("capture", "name", "signature", "slow")
-
-    def __init__(self, function: Any, name: str, capture: Sequence[str] | bool) -> None:
-        self.name = name
-        self.slow = True
-        self.capture: frozenset[str] | None = None
-        self.signature: inspect.Signature | None = None
-        if capture:
-            self.signature = _signature(function)
-            self.capture = _resolved(capture, self.signature)
-
-    def call(self, wrapped: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """The short way, for a plain function with neither capture nor hooks."""
+    def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        if not recorder.enabled:
+            return wrapped(*args, **kwargs)
+        if pre_registry.by_tool or post_registry.by_tool:
+            return _call(this, "sync", wrapped, args, kwargs)
         try:
-            scope = current.get() or ambient()
-            span = recorder.ids.span()
-            start_ns = self.begin(scope, span)
-            token = current.set(Scope(scope.session, span))
+            scope = get_scope() or ambient()
+            session, parent = scope
+            span = next(recorder.ids.spans, None) or recorder.ids.more_spans()
+            if this.slow:
+                this.announce(scope, span)
+            token = set_scope((session, span))
+            start_ns = recorder.mono_ns()
+            recorder.in_flight[span] = (start_ns, session, parent, name)
         except Exception as fault:
             _guard.swallow(fault, "tool.begin")
             return wrapped(*args, **kwargs)
         try:
             result = wrapped(*args, **kwargs)
         except BaseException as error:
-            current.reset(token)
-            self.end(scope, span, start_ns, error)
+            reset_scope(token)
+            this.end(scope, span, start_ns, error)
             raise
-        current.reset(token)
+        duration_ns = recorder.mono_ns() - start_ns
+        reset_scope(token)
         if type(result) is CoroutineType:  # a plain function that hands out a coroutine: the call is its life
-            return _resume(self, scope, span, start_ns, result)
-        self.end(scope, span, start_ns, None)
+            return _resume(this, scope, span, start_ns, result)
+        try:
+            this.slow = duration_ns >= _SLOW_NS
+            if recorder.in_flight.pop(span, None) is None:
+                return result
+            ts = recorder.wall_ns() // 1000
+            known, head = this.head
+            if known is not scope:
+                head = this.head_for(scope)
+            line = f'{head}{span}","ts":{ts},"duration_ns":{duration_ns},"status":"ok"}}\n'.encode()
+            if recorder.announced:
+                this.write(span, line)
+                return result
+            try:
+                written = os.write(recorder.fd, line)
+            except OSError as error:
+                recorder.not_written(line, reason_of(error))
+                return result
+            if written == len(line):
+                recorder.dirty = True
+            else:
+                recorder.not_written(line, "short-write")
+        except Exception as fault:
+            _guard.swallow(fault, "tool.end")
         return result
+
+    return wrapper
+
+
+class _Tool:
+    """A decorated function: its name, what to capture, and whether its last call was slow.
+
+    A tool whose last call was slow, or that was never called, announces its calls at once; others are announced by
+    the flusher if they last. ``head`` is the constant first part of the journal line in the scope that was seen last.
+    """
+
+    __slots__ = ("capture", "head", "name", "signature", "slow")
+
+    def __init__(self, function: Any, name: str, capture: Sequence[str] | bool) -> None:
+        self.name = name
+        self.slow = True
+        self.head: tuple[Scope | None, str] = (None, "")
+        self.capture: frozenset[str] | None = None
+        self.signature: inspect.Signature | None = None
+        if capture:
+            self.signature = _signature(function)
+            self.capture = _resolved(capture, self.signature)
+
+    def announce(self, scope: Scope, span: str) -> None:
+        """Record at once that a call begins."""
+        session, parent = scope
+        recorder.emit(recorder.tool_started(session, self.name, parent, span, recorder.now_us()))
+
+    def head_for(self, scope: Scope) -> str:
+        """The line of a call in that scope, up to where the span's id goes."""
+        session, parent = scope
+        prefix = session.prefixes.get(self.name)
+        if prefix is None:
+            prefix = session.prefixes[self.name] = tool_prefix("tool.ended", session.agent, session.id, self.name)
+        head = f'{prefix}"parent":"{parent}","span":"'
+        self.head = scope, head
+        return head
 
     def begin(self, scope: Scope, span: str) -> int:
         """A call begins; returns its monotonic start."""
-        session, parent = scope
         if self.slow:
-            recorder.emit(recorder.tool_started(session, self.name, parent, span, recorder.now_us()))
+            self.announce(scope, span)
         start_ns = recorder.mono_ns()
-        recorder.in_flight[span] = (start_ns, session, parent, self.name)
+        recorder.in_flight[span] = (start_ns, *scope, self.name)
         return start_ns
 
     def end(
@@ -158,37 +220,35 @@ class _Tool:
             if recorder.in_flight.pop(span, None) is None:
                 return None  # begun before a fork, ended in the child: the call is the parent's
             ts = recorder.now_us()
-            line = self.line(scope, span, ts, duration_ns, error, more)
-            if recorder.announced and span in recorder.announced:
-                with recorder.settle:  # the flusher may be writing this call's start just now
-                    recorder.announced.discard(span)
-                    recorder.emit(line)
-            else:
-                recorder.emit(line)
+            self.write(span, self.line(scope, span, ts, duration_ns, error, more))
         except Exception as fault:
             _guard.swallow(fault, "tool.end")
             return None
         return ts, duration_ns
 
+    def write(self, span: str, line: bytes) -> None:
+        """Record the end of a call that is no longer in flight."""
+        if span in recorder.announced:
+            with recorder.settle:  # the flusher may be writing this call's start just now
+                recorder.announced.discard(span)
+                recorder.emit(line)
+        else:
+            recorder.emit(line)
+
     def line(self, scope: Scope, span: str, ts: int, duration_ns: int, error: BaseException | None, more: Any) -> bytes:
         """The journal line of ``tool.ended``."""
-        session, parent = scope
-        prefix = session.prefixes.get(self.name)
-        if prefix is None:
-            prefix = tool_prefix("tool.ended", session.agent, session.id, self.name)
-            session.prefixes[self.name] = prefix
-        if error is None and not more:
-            tail = f'"parent":"{parent}","span":"{span}","ts":{ts},"duration_ns":{duration_ns},"status":"ok"}}\n'
-            return (prefix + tail).encode("ascii")
-        return encode(self.fields(scope, span, ts, duration_ns, error, more))
+        if error is not None or more:
+            return encode(self.fields(scope, span, ts, duration_ns, error, more))
+        return f'{self.head_for(scope)}{span}","ts":{ts},"duration_ns":{duration_ns},"status":"ok"}}\n'.encode("ascii")
 
     def fields(self, scope: Scope, span: str, ts: int, duration_ns: int, error: BaseException | None, more: Any) -> Any:
         """The event as a dictionary."""
         status = "ok" if error is None else outcome(error)[0]
         status = "cancelled" if error is not None and status == "ok" else status
+        session, parent = scope
         event = {
-            "kind": "tool.ended", "agent": scope.session.agent, "session": scope.session.id, "tool": self.name,
-            "parent": scope.span, "span": span, "ts": ts, "duration_ns": duration_ns, "status": status,
+            "kind": "tool.ended", "agent": session.agent, "session": session.id, "tool": self.name,
+            "parent": parent, "span": span, "ts": ts, "duration_ns": duration_ns, "status": status,
         }  # fmt: skip
         if error is not None:
             event["error"] = error_info(error)
@@ -232,7 +292,7 @@ class _Call:
         return self
 
     def enter(self) -> Any:
-        return current.set(Scope(self.scope.session, self.span)) if self.span else None
+        return current.set((self.scope[0], self.span)) if self.span else None
 
     def leave(self, token: Any) -> None:
         try:
@@ -277,7 +337,7 @@ class _Call:
         if self.items is not None:
             self.more |= {"items": self.items, "first_item_ns": self.first_item_ns}
         capture = self.this.capture
-        if error is None and capture is not None and _RESULT in capture:
+        if error is None and result is not None and capture is not None and _RESULT in capture:
             self.more["result"] = jsonable(result)
 
     def _run_post_hooks(self, ts: int, duration_ns: int, error: BaseException | None, result: Any) -> None:
@@ -290,7 +350,7 @@ class _Call:
             _guard.swallow(fault, "tool.hooks")
 
     def _as_hooks_see_it(self, **more: Any) -> hooks.ToolCall:
-        session = self.scope.session
+        session, _ = self.scope
         return hooks.ToolCall(self.this.name, session.agent, session.id, tuple(self.args), dict(self.kwargs), **more)
 
 

@@ -31,7 +31,7 @@ from pyjama_instrument.storage._layout import PREVIOUS, SCHEMA, SNAPSHOT, Segmen
 from pyjama_instrument.storage._store import Store
 from pyjama_instrument.storage.journal import SEGMENT_BYTES, Journal
 
-__all__ = ["Call", "Recorder", "configure", "flush", "is_worker", "recorder", "reset_for_testing"]
+__all__ = ["Call", "Recorder", "configure", "flush", "is_worker", "reason_of", "recorder", "reset_for_testing"]
 
 Call = tuple[int, SessionState, str, str]
 """A call under way: monotonic start in ns, session, parent span, tool."""
@@ -93,12 +93,17 @@ class Recorder:
     def emit(self, line: bytes) -> None:
         """Append one encoded event to the journal. Never raises; drops the event and counts it if it must."""
         try:
-            if os.write(self.fd, line) == len(line):
-                self.dirty = True
-                return
-            reason = "short-write"
+            written = os.write(self.fd, line)
         except OSError as error:
-            reason = _reason(error)
+            self.not_written(line, reason_of(error))
+            return
+        if written == len(line):
+            self.dirty = True
+        else:
+            self.not_written(line, "short-write")
+
+    def not_written(self, line: bytes, reason: str) -> None:
+        """An event could not be written the quick way: open the journal, or mend it, or drop the event."""
         try:
             self._emit_slowly(line, reason)
         except Exception as error:
@@ -156,7 +161,7 @@ class Recorder:
             if os.write(self._journal.fd, data) != len(data):
                 failure = "short-write"
         except OSError as error:
-            failure = _reason(error)
+            failure = reason_of(error)
         self._ragged = failure is not None
         self.fd = -1 if self._ragged else self._journal.fd
         self.dirty = True
@@ -442,7 +447,8 @@ def is_worker() -> bool:
     return process is not None and process.parent_process() is not None
 
 
-def _reason(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
+    """Why an event is dropped: the name of the error number."""
     return errno.errorcode.get(error.errno or 0, "OSError")
 
 

@@ -59,7 +59,7 @@ class Session:
     def span(self) -> str:
         """The innermost open span of the running code in this session; its root span elsewhere."""
         scope = current.get()
-        return scope.span if scope is not None and scope.session.id == self.id else self._state.span
+        return scope[1] if scope is not None and scope[0].id == self.id else self._state.span
 
     def __repr__(self) -> str:
         return f"<Session {self.agent!r} {self.id}>"
@@ -183,7 +183,7 @@ class Step:
         self._parent = self._session.span
         self._span = recorder.ids.span()
         self._started_ns = recorder.mono_ns()
-        self._token = current.set(Scope(state, self._span))
+        self._token = current.set((state, self._span))
         self._session._tell(self._span, "step.started", step=self._name, parent=self._parent, span=self._span)
         return self._session
 
@@ -255,7 +255,7 @@ class agent_session:  # noqa: N801  # reads as a verb at the place of use, like 
             run_ = mine[-1]
             self._under_way.remove(run_)
             scope = current.get()
-            if run_ in entered[:-1] and scope is not None and scope.session is not run_.scope.session:
+            if run_ in entered[:-1] and scope is not None and scope[0] is not run_.scope[0]:
                 # It ends before one that was entered after it: that one leads further back now.
                 entered[entered.index(run_) + 1].token = run_.token
             else:
@@ -302,13 +302,13 @@ class agent_session:  # noqa: N801  # reads as a verb at the place of use, like 
 
     def _start(self) -> _Run:
         outer = current.get() or recorder.ambient or _inherited()
-        if outer is not None and outer is recorder.ambient and outer.session.standing:
+        if outer is not None and outer is recorder.ambient and outer[0].standing:
             outer = None  # the implicit session is for calls that have no other: it is nobody's parent
         ids = recorder.ids
         state = SessionState(id=ids.trace(), agent=self._name, span=ids.span(), started_ns=recorder.mono_ns())
         details = dict(self._details)
         if outer is not None:
-            details |= {"parent_session": outer.session.id, "parent": outer.span}
+            details |= {"parent_session": outer[0].id, "parent": outer[1]}
         recorder.start_session(state, **details)
         session = Session(state)
         if self._workflow is not None:
@@ -343,7 +343,7 @@ class _Run(_Visit):
     __slots__ = ("owner", "session", "token")
 
     def __init__(self, owner: agent_session, session: Session) -> None:
-        super().__init__(Scope(session._state, session._state.span))
+        super().__init__((session._state, session._state.span))
         self.owner = owner
         self.session = session
         self.token: Token[Scope | None] | None = None
@@ -376,7 +376,7 @@ class _Bound(Generic[P, R]):
     def _begin(self) -> _Visit:
         agent, session, span = self._to
         state = recorder.open_sessions.get(session) or SessionState(id=session, agent=agent, span=span)
-        return _Visit(Scope(state, span))
+        return _Visit((state, span))
 
 
 def current_session() -> Session | None:
@@ -386,9 +386,9 @@ def current_session() -> Session | None:
     another.
     """
     scope = current.get() or recorder.ambient or _inherited()
-    if scope is None or (scope is recorder.ambient and scope.session.standing):
+    if scope is None or (scope is recorder.ambient and scope[0].standing):
         return None
-    return Session(scope.session)
+    return Session(scope[0])
 
 
 def ambient() -> Scope:
@@ -423,14 +423,14 @@ def _inherited() -> Scope | None:
     agent = clean_text(unquote(os.environ.get("PYJAMA_AGENT", "")))[:MAX_NAME]
     if match is None or not agent.strip():
         return None
-    return Scope(SessionState(id=match[1], agent=agent, span=match[2]), match[2])
+    return SessionState(id=match[1], agent=agent, span=match[2]), match[2]
 
 
 def _implicit() -> Scope:
     ids = recorder.ids
     state = SessionState(id=ids.trace(), agent=_program(), span=ids.span(), started_ns=recorder.mono_ns())
     recorder.start_session(state, implicit=True, **({"worker": True} if is_worker() else {}))
-    return Scope(state, state.span)
+    return state, state.span
 
 
 def _program() -> str:

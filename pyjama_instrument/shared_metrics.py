@@ -211,9 +211,9 @@ def shared_metrics_hook(call: Any) -> None:
     """A hook that records the tool call it is told of.
 
     Takes a mapping ``{"tool_name": …, "ctx": {"id": agent}, "result": {"status": …}, "duration_ms": …}``, which
-    describes a call made by code of your own. It may also be registered as a post-hook,
-    ``register_hook("*", shared_metrics_hook)``: calls of decorated tools are recorded already and count once, so
-    it adds nothing to a :class:`pyjama_instrument.hooks.ToolCall`.
+    describes a call made by code of your own; ``tool-name`` and ``duration-ms`` are understood as well. It may also be
+    registered as a post-hook, ``register_hook("*", shared_metrics_hook)``: calls of decorated tools are recorded
+    already and count once, so it adds nothing to a :class:`pyjama_instrument.hooks.ToolCall`.
 
     Raises:
         ConfigError: neither of these.
@@ -225,10 +225,10 @@ def shared_metrics_hook(call: Any) -> None:
     context, result = call.get("ctx"), call.get("result")
     status = result.get("status", "ok") if isinstance(result, Mapping) else "ok"
     record_tool_execution(
-        tool_name=call.get("tool_name", ""),
+        tool_name=call.get("tool_name", call.get("tool-name", "")),
         agent_id=context.get("id", "") if isinstance(context, Mapping) else "",
         status=str(status).removeprefix(":"),
-        duration_ms=call.get("duration_ms", 0.0),
+        duration_ms=call.get("duration_ms", call.get("duration-ms", 0.0)),
     )
 
 

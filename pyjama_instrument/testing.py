@@ -49,17 +49,14 @@ class FakeClock:
 class SequentialIds(Ids):
     """Ids that count up from 1, the same in each run."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._next = itertools.count(1)
-
-    def span(self) -> str:
-        """16 hexadecimal digits."""
-        return f"{next(self._next):016x}"
+    def reseed(self) -> None:
+        """Begin at 1."""
+        self._numbers = itertools.count(1)
+        self.spans = map("{:016x}".format, self._numbers)
 
     def trace(self) -> str:
         """32 hexadecimal digits."""
-        return f"{next(self._next):032x}"
+        return f"{next(self._numbers):032x}"
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import Any
 
-__all__ = ["only_loopback", "serve"]
+__all__ = ["only_loopback", "serve", "stay_on_cpu"]
+
+_PR_SET_PDEATHSIG = 1
 
 
 def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
     """Answer until there are no more questions. What the measured code prints goes to stderr instead."""
+    _die_with_parent()
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     for line in sys.stdin.buffer:
@@ -25,6 +30,11 @@ def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
             text = " ".join(str(error).split())
             answer = {"raised": f"{type(error).__name__}: {text}"[:200]}
         answers.write(json.dumps(answer).encode() + b"\n")
+
+
+def _die_with_parent() -> None:
+    """A halted child could not notice otherwise that nobody will ever ask it again."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def stay_on_cpu() -> None:

@@ -96,13 +96,20 @@ class _Rows:
         return recorded(self._names[0], self._directory)
 
     def resident(self, calls: int) -> dict[str, float]:
-        """Make so many calls of the first row; bytes of memory at the start, before and after, and the time."""
+        """Make so many calls of the first row.
+
+        Returns:
+            bytes of memory at the start, before and after, and the time until everything is where it belongs.
+        """
         peer = self._peers[self._names[0]]
         row = peer.rows[0]
         before = self._settled(peer)
+        began = time.perf_counter_ns()
         with row.around():
-            took = LOOPS[row.style](row.function, calls)
-        return {"start": self._resident_at_start, "before": before, "after": self._settled(peer), "ns": took}
+            LOOPS[row.style](row.function, calls)
+        after = self._settled(peer)
+        took = time.perf_counter_ns() - began
+        return {"start": self._resident_at_start, "before": before, "after": after, "ns": took}
 
     def _settled(self, peer: Peer) -> int:
         peer.drain()

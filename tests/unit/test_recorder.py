@@ -1,0 +1,443 @@
+"""The recorder: it never raises, loses nothing that could be written, and counts what could not."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyjama_instrument import _guard, agent_session, configure, flush, tool
+from pyjama_instrument import recorder as recorder_module
+from pyjama_instrument.errors import ConfigError
+from pyjama_instrument.reader import get_dashboard_data, tail_events
+from pyjama_instrument.recorder import recorder
+from pyjama_instrument.storage import compaction
+from pyjama_instrument.testing import FakeClock
+from tests.stores import fold, snapshot
+
+HANG_SECONDS = 30.0
+
+
+@tool
+def work(value: int = 1) -> int:
+    return value
+
+
+def until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + HANG_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "this did not happen"
+        time.sleep(0.005)
+
+
+def counted() -> int:
+    return get_dashboard_data().metrics.global_.count
+
+
+def segments(home: Path) -> list[str]:
+    return sorted(os.listdir(home / "journal"))
+
+
+@pytest.fixture
+def failing_writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[int, bytes], int]], None]]:
+    """Have every write to the journal done by a function of the test's; None gives the real one back."""
+    plain_write = os.write
+
+    def replace(function: Callable[[int, bytes], int] | None) -> None:
+        def write(fd: int, data: bytes) -> int:
+            journal = recorder._journal
+            ours = function is not None and journal is not None and fd == journal.fd
+            return function(fd, data) if ours and function else plain_write(fd, data)
+
+        monkeypatch.setattr(os, "write", write)
+
+    yield replace  # type: ignore[misc]  # None is allowed too
+    monkeypatch.undo()
+
+
+def no_space(fd: int, data: bytes) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+# -- recording
+
+
+def test_nothing_is_opened_before_the_first_event(own_store: Path) -> None:
+    assert recorder.fd == -1
+    assert not own_store.exists()
+
+
+def test_an_event_is_in_the_file_when_the_call_returns(own_store: Path) -> None:
+    for expected in range(1, 4):
+        work()
+        (segment,) = segments(own_store)
+        assert (own_store / "journal" / segment).read_text().count('"tool.ended"') == expected
+
+
+def test_a_process_has_one_journal_however_many_threads_begin_at_once(own_store: Path) -> None:
+    gate = threading.Barrier(8)
+
+    def begin() -> None:
+        gate.wait(HANG_SECONDS)
+        work()
+
+    threads = [threading.Thread(target=begin) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(segments(own_store)) == 1
+    assert counted() == 8
+    assert len(get_dashboard_data().sessions) == 1
+
+
+def test_an_event_recorded_while_the_journal_is_being_opened_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A signal handler or a finalizer may call a tool at any point, in the very thread that is opening.
+    hostname = socket.gethostname
+
+    def interrupted() -> str:
+        monkeypatch.setattr(socket, "gethostname", hostname)
+        work()
+        return hostname()
+
+    monkeypatch.setattr(socket, "gethostname", interrupted)
+    with agent_session("a"):
+        work()
+    assert counted() == 2
+
+
+def test_nothing_is_recorded_while_switched_off(own_store: Path) -> None:
+    configure(enabled=False)
+    with agent_session("a"):
+        assert work(5) == 5
+    assert not own_store.exists()
+
+
+def test_a_journal_that_has_grown_large_is_continued_in_another(
+    own_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "SEGMENT_BYTES", 2000)
+    for _ in range(5):
+        for _ in range(20):
+            work()
+        recorder._tick()
+    assert len(segments(own_store)) + len(os.listdir(own_store / "history")) >= 5
+    assert counted() == 100
+    assert [session.status for session in get_dashboard_data().sessions.values()] == ["running"]
+
+
+def test_the_command_line_is_kept_without_its_secrets(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = ["agent.py", "--api-key=hunter2", "--token", "hunter2", "--password", "--verbose", "plain", "x" * 1000]
+    monkeypatch.setattr("sys.argv", secrets)
+    work()
+    (opened,) = (event for event in tail_events() if event.kind == "writer.opened")
+    assert opened.argv == ("agent.py", "--api-key=…", "--token", "…", "--password", "--verbose", "plain", "x" * 256)
+
+
+# -- what cannot be written
+
+
+@pytest.fixture
+def bad_place(own_store: Path) -> Path:
+    own_store.write_text("a file where the directory should be")
+    return own_store
+
+
+def test_in_a_bad_place_the_tool_works_and_one_line_says_what_is_wrong(
+    bad_place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [work(n) for n in range(100)] == list(range(100))
+    said = capsys.readouterr().err
+    assert said.count("nothing is recorded") == 1
+    assert str(bad_place) in said
+    assert "PYJAMA_HOME" in said
+
+
+def test_recording_resumes_by_itself_and_says_how_much_was_dropped(bad_place: Path) -> None:
+    with agent_session("a"):
+        for _ in range(10):
+            work()
+        bad_place.unlink()
+        until(lambda: work() and bad_place.exists())
+        data = get_dashboard_data()
+        assert data.metrics.global_.count == 1
+        assert data.health.dropped["unavailable"] >= 10
+        assert data.agents["a"].status == "running"
+        assert flush()
+
+
+def test_a_full_disk_drops_and_counts_and_then_goes_on(
+    failing_writes: Callable[[Any], None], own_store: Path
+) -> None:
+    work()
+    failing_writes(no_space)
+    assert [work(n) for n in range(5)] == list(range(5))
+    assert not flush(timeout=0)
+    failing_writes(None)
+    work()
+    data = get_dashboard_data()
+    assert data.metrics.global_.count == 2
+    assert data.health.dropped == {"ENOSPC": 5}
+    assert data.health.torn == 0
+
+
+def test_a_record_that_was_half_written_takes_no_other_with_it(failing_writes: Callable[[Any], None]) -> None:
+    plain_write = os.write
+    work()
+    failing_writes(lambda fd, data: plain_write(fd, data[: len(data) // 2]))
+    work()
+    failing_writes(None)
+    work()
+    data = get_dashboard_data()
+    assert data.metrics.global_.count == 2
+    assert (data.health.torn, data.health.dropped) == (1, {"short-write": 1})
+
+
+def test_drops_are_told_when_the_place_recovers_although_nothing_more_is_recorded(
+    failing_writes: Callable[[Any], None],
+) -> None:
+    work()
+    failing_writes(no_space)
+    work()
+    recorder._tick()  # and the report of it fails too
+    failing_writes(None)
+    recorder._tick()
+    recorder._tick()
+    assert get_dashboard_data().health.dropped == {"ENOSPC": 1}
+
+
+@pytest.mark.swallows
+def test_what_cannot_be_encoded_is_dropped_and_counted() -> None:
+    work()
+    recorder.record({"kind": "activity", "status": float("nan")})
+    recorder.record({"kind": "activity", "status": "x" * 1_000_000})
+    recorder._tick()
+    assert get_dashboard_data().health.dropped == {"unencodable": 2}
+
+
+@pytest.mark.swallows
+def test_a_fault_of_ours_on_the_way_is_swallowed_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder, "_open", broken)
+        assert work(7) == 7
+    assert _guard.counts["recorder.emit"] >= 1
+    work()
+    assert counted() == 1
+
+
+def test_an_interruption_of_the_program_is_never_swallowed(failing_writes: Callable[[Any], None]) -> None:
+    def interrupt(fd: int, data: bytes) -> int:
+        raise KeyboardInterrupt
+
+    work()
+    failing_writes(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        work()
+
+
+# -- what the program does to us
+
+
+def test_a_program_that_closes_our_descriptor_loses_no_event(own_store: Path) -> None:
+    with agent_session("a"):
+        work()
+        os.close(recorder.fd)
+        work()
+        assert counted() == 2
+        assert len(segments(own_store)) == 2
+        assert get_dashboard_data().agents["a"].status == "running"
+    assert get_dashboard_data().agents["a"].runs.completed == 1
+
+
+def test_a_removed_store_is_begun_anew_with_what_is_under_way(own_store: Path) -> None:
+    with agent_session("a", workflow=["fetch"]) as run, run.step("fetch"):
+        run.annotate(tokens=3)
+        work()
+        shutil.rmtree(own_store)
+        until(lambda: "a" in get_dashboard_data().agents)
+        work()
+        until(lambda: counted() == 1)
+        (session,) = get_dashboard_data().sessions.values()
+        assert (session.status, session.current_step) == ("running", "fetch")
+        assert session.workflow is not None
+        assert session.workflow.steps == ["fetch"]
+        assert session.attributes == {"tokens": 3}
+    assert get_dashboard_data().agents["a"].runs.completed == 1
+
+
+def test_a_call_under_way_when_the_store_is_removed_is_shown_in_the_new_one(own_store: Path) -> None:
+    begun, free = threading.Event(), threading.Event()
+
+    @tool("download")
+    def download() -> None:
+        begun.set()
+        free.wait(HANG_SECONDS)
+
+    thread = threading.Thread(target=download)
+    thread.start()
+    begun.wait(HANG_SECONDS)
+    shutil.rmtree(own_store)
+
+    def in_flight() -> list[str]:
+        return [call.tool for session in get_dashboard_data().sessions.values() for call in session.in_flight]
+
+    until(lambda: in_flight() == ["download"])
+    free.set()
+    thread.join()
+    until(lambda: in_flight() == [])
+    assert get_dashboard_data().metrics.tools["download"].count == 1
+
+
+def test_a_snapshot_that_is_removed_comes_back_although_nothing_is_recorded(own_store: Path) -> None:
+    with agent_session("a"):
+        work()
+        assert flush()
+        (own_store / "metrics.json").unlink()
+        until(lambda: (own_store / "metrics.json").exists())
+        assert snapshot(own_store)["agents"]["a"]["status"] == "running"
+        assert snapshot(own_store)["global"]["count"] == 0
+
+
+def test_going_to_another_store_leaves_what_was_recorded_and_takes_along_what_runs(
+    own_store: Path, tmp_path: Path
+) -> None:
+    with agent_session("a"):
+        work()
+        configure(home=tmp_path / "other")
+        work()
+    assert get_dashboard_data(own_store).metrics.global_.count == 1
+    there = get_dashboard_data(tmp_path / "other")
+    assert (there.metrics.global_.count, there.agents["a"].status) == (1, "completed")
+
+
+def test_a_fold_under_way_while_the_program_goes_to_another_store_does_not_write_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work()
+    catch_up = compaction.catch_up
+
+    def move_first(*args: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        configure(home=tmp_path / "other")
+        return catch_up(*args, **options)
+
+    monkeypatch.setattr(compaction, "catch_up", move_first)
+    monkeypatch.setattr(recorder, "wake", lambda: None)
+    flush()
+    assert get_dashboard_data(tmp_path / "other").metrics.global_.count == 0
+    assert not (tmp_path / "other" / "metrics.json").exists() or snapshot(tmp_path / "other")["global"]["count"] == 0
+
+
+# -- calls that last
+
+
+def test_a_call_that_lasts_is_announced_although_the_tool_was_quick_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock()
+    monkeypatch.setattr(recorder, "mono_ns", clock)
+    work()
+    seen: list[list[str]] = []
+
+    def in_flight() -> list[str]:
+        return [call.tool for session in get_dashboard_data().sessions.values() for call in session.in_flight]
+
+    @tool("lasting")
+    def lasting(seconds: float) -> None:
+        clock.advance(seconds)
+        recorder._tick()
+        seen.append(in_flight())
+
+    for seconds in (0.0, 0.2, 0.3):
+        lasting(0.0)  # quick: the next call is not announced at its start
+        lasting(seconds)
+    assert seen[1::2] == [[], [], ["lasting"]]
+    assert in_flight() == []
+    assert get_dashboard_data().metrics.tools["lasting"].count == 6
+
+
+# -- folding
+
+
+def test_flushing_brings_the_snapshot_up_to_date(own_store: Path) -> None:
+    work()
+    assert flush()
+    assert snapshot(own_store)["global"]["count"] == 1
+
+
+def test_flushing_before_anything_was_recorded_is_done_at_once(own_store: Path) -> None:
+    assert flush()
+    assert not own_store.exists()
+
+
+def test_flushing_gives_up_when_somebody_keeps_the_lock(own_store: Path) -> None:
+    work()
+    assert recorder._journal is not None
+    with compaction.try_lock(recorder._journal.store.fd, wait_seconds=HANG_SECONDS):
+        assert not flush(timeout=0.02)
+
+
+@pytest.mark.parametrize("timeout", [-1, "1", None, True, float("nan")])
+def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
+    with pytest.raises(ConfigError):
+        flush(timeout)
+
+
+def test_what_is_recorded_is_folded_without_being_asked_for(own_store: Path) -> None:
+    work()
+    until(lambda: (own_store / "metrics.json").exists() and snapshot(own_store)["global"]["count"] == 1)
+
+
+def foreign_rewrite(home: Path) -> None:
+    (home / "metrics.json").write_bytes((home / "metrics.json").read_bytes())
+
+
+@pytest.mark.parametrize("disturbance", ["an original rewrites the snapshot all the time", "the clock is set back"])
+def test_folding_goes_on(own_store: Path, monkeypatch: pytest.MonkeyPatch, disturbance: str) -> None:
+    work()
+    assert flush()
+    work()
+    if disturbance.startswith("the clock"):
+        monkeypatch.setattr(time, "time", lambda: 0.0)
+
+    def folded() -> bool:
+        foreign_rewrite(own_store)
+        recorder._tick()
+        return bool(snapshot(own_store)["global"]["count"] == 2)
+
+    until(folded)
+
+
+def test_somebody_else_s_fold_will_do(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work()
+    fold(own_store)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    folds: list[object] = []
+    monkeypatch.setattr(compaction, "compact", lambda *args, **options: folds.append(args) or "current")
+    recorder._fold()
+    assert folds == []
+    monkeypatch.setattr(time, "time", lambda: now + 0.5)
+    recorder._fold()
+    assert len(folds) >= 1
+
+
+@pytest.mark.swallows
+def test_a_store_of_a_newer_version_is_left_alone_and_journaling_goes_on(own_store: Path) -> None:
+    work()
+    flush()
+    (own_store / "metrics.json").write_text('{"schema": 99, "journals": {}}')
+    work()
+    assert not flush(timeout=0)
+    assert (own_store / "metrics.json").read_text() == '{"schema": 99, "journals": {}}'
+    (segment,) = segments(own_store)
+    assert (own_store / "journal" / segment).read_text().count('"tool.ended"') == 2
