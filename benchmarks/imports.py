@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections import defaultdict
@@ -13,6 +14,11 @@ from benchmarks._figures import amount, median, ns, spread
 from benchmarks._results import Result, Table
 
 __all__ = ["run"]
+
+
+class _Cost(NamedTuple):
+    wall: float
+    cpu: float
 
 
 class _Subject(NamedTuple):
@@ -48,7 +54,7 @@ def run(bench: Bench) -> Result:
     """Turns of everybody, each beside an interpreter that imports nothing."""
     turns = bench.size(11, 3, 1)
     keys = bench.size(list(_SUBJECTS), list(_SUBJECTS), ["ours", "wrapt", "three", "mlflow"])
-    took: dict[str, list[float]] = defaultdict(list)
+    took: dict[str, list[_Cost]] = defaultdict(list)
     failed: dict[str, str] = {}
     for turn in range(-1, turns):  # the first one warms the caches and does not count
         for key in (key for key in keys if key not in failed):
@@ -59,34 +65,40 @@ def run(bench: Bench) -> Result:
             except NotInstalled as error:
                 failed[key] = str(error)
                 continue
-            nothing, something = _run(python, "pass"), _run(python, subject.statement)
+            nothing, something = _start(python, "pass"), _start(python, subject.statement)
             if turn >= 0:
-                took[key].append(something - nothing)
+                took[key].append(_Cost(something.wall - nothing.wall, something.cpu - nothing.cpu))
     return _report(bench, dict(took), failed)
 
 
-def _report(bench: Bench, took: dict[str, list[float]], failed: dict[str, str]) -> Result:
+def _report(bench: Bench, took: dict[str, list[_Cost]], failed: dict[str, str]) -> Result:
     table = Table(
         "Import, the interpreter's start subtracted",
-        ["", "median", "± half the quartiles", "distributions in its environment"],
-        notes=["The distributions are those of the environment that is named in the row, pip not counted."],
+        ["", "median", "± half the quartiles", "CPU, median", "distributions in its environment"],
+        notes=["The distributions are those of the environment that the import runs in, pip not counted."],
     )
-    middle = {key: median(found) for key, found in took.items()}
-    for key, value in middle.items():
+    for key, costs in took.items():
         subject = _SUBJECTS[key]
         own = key not in ("wrapt", "three", "folding", "reader", "logging")
         packages = amount(len(bench.pythons.packages(subject.environment))) if own else ""
-        table.rows.append([subject.label, ns(value), f"{spread(took[key]) * 100:.0f} %", packages])
-    table.rows += [[_SUBJECTS[key].label, why, "", ""] for key, why in failed.items()]
+        wall = [cost.wall for cost in costs]
+        middle = [ns(median(wall)), f"{spread(wall) * 100:.0f} %", ns(median(cost.cpu for cost in costs))]
+        table.rows.append([subject.label, *middle, packages])
+    table.rows += [[_SUBJECTS[key].label, why, "", "", ""] for key, why in failed.items()]
     figures = {
-        f"import over {base}, ms": median(a - b for a, b in zip(took["ours"], took[base], strict=True)) / 1e6
+        f"import over {base}, ms": median(a.wall - b.wall for a, b in zip(took["ours"], took[base], strict=True)) / 1e6
         for base in ("three", "wrapt")
         if {"ours", base} <= took.keys()
     }
-    return Result([table], figures, {"ns": middle})
+    return Result([table], figures, {"ns": {key: median(cost.wall for cost in costs) for key, costs in took.items()}})
 
 
-def _run(python: str, statement: str) -> float:
+def _start(python: str, statement: str) -> _Cost:
     began = time.perf_counter_ns()
-    subprocess.run([python, "-c", statement], check=True, capture_output=True, env={"HOME": "/nonexistent"})
-    return time.perf_counter_ns() - began
+    child = subprocess.Popen([python, "-c", statement], stdout=subprocess.DEVNULL, env={"HOME": "/nonexistent"})
+    _, status, usage = os.wait4(child.pid, 0)
+    wall = time.perf_counter_ns() - began
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise subprocess.CalledProcessError(child.returncode, statement)
+    return _Cost(wall, (usage.ru_utime + usage.ru_stime) * 1e9)

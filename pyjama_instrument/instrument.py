@@ -188,6 +188,7 @@ class _Tool:
         """Record at once that a call begins."""
         session, parent = scope
         recorder.emit(recorder.tool_started(session, self.name, parent, span, recorder.now_us()))
+        recorder.announced.add(span)
 
     def head_for(self, scope: Scope) -> str:
         """The line of a call in that scope, up to where the span's id goes."""

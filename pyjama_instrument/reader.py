@@ -84,9 +84,12 @@ class Reader:
         """The tree of spans of one session, from the history and the journals.
 
         Raises:
+            ConfigError: a session id is a string.
             SessionNotFound: no such session is known.
             SchemaTooNew: the store was written by a newer version of this package.
         """
+        if not isinstance(session_id, str):
+            raise ConfigError(f"a session id is a string, not {type(session_id).__name__}")
         document = self._document()
         records = [(name.writer, record) for name, record in self._records() if record.get("session") == session_id]
         summary = document["sessions"].get(session_id)
@@ -97,7 +100,12 @@ class Reader:
         return build_tree(session_id, shown, records, children, limit=_MAX_SPANS)
 
     def tail(self, limit: int = 100) -> list[AnyEvent]:
-        """The last ``limit`` events of all journals, oldest first."""
+        """The last ``limit`` events of all journals, oldest first.
+
+        Raises:
+            ConfigError: ``limit`` is not a number of events.
+        """
+        _check_limit(limit)
         return [event for event in map(_typed, self._latest(limit)) if event is not None]
 
     # -- the document
@@ -212,8 +220,6 @@ def load_session(session_id: str, home: str | os.PathLike[str] | None = None) ->
         SchemaTooNew: the store was written by a newer version of this package.
         StoreUnavailable: nothing says where the store is.
     """
-    if not isinstance(session_id, str):
-        raise ConfigError(f"a session id is a string, not {type(session_id).__name__}")
     return Reader(home).session(session_id)
 
 
@@ -238,10 +244,10 @@ def tail_events(
         ConfigError: an argument has the wrong type.
         StoreUnavailable: nothing says where the store is.
     """
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
-        raise ConfigError(f"limit must be a number of events or None, not {limit!r:.40}")
-    if isinstance(poll_seconds, bool) or not isinstance(poll_seconds, int | float) or not poll_seconds >= 0:
-        raise ConfigError(f"poll_seconds must be a number of seconds, not {poll_seconds!r:.40}")
+    if limit is not None:
+        _check_limit(limit)
+    if isinstance(poll_seconds, bool) or not isinstance(poll_seconds, int | float) or not 0 <= poll_seconds <= 1e9:
+        raise ConfigError("poll_seconds must be a number of seconds, at least 0")
     follower = _Follower(resolve_home(home))
     past = follower.news(limit)  # now, and not at the first ``next``: what comes after this call is new
     following = _following(follower, poll_seconds, stop or (lambda: False)) if follow else ()

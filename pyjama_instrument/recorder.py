@@ -53,7 +53,7 @@ class Recorder:
         enabled: False makes every decorated function behave as undecorated, at once.
         epoch: generation of the process; one more in each forked child.
         in_flight: calls under way, by span.
-        announced: spans in ``in_flight`` whose ``tool.started`` the flusher wrote late; see :meth:`settle`.
+        announced: spans in ``in_flight`` whose ``tool.started`` is written; the flusher does it under ``settle``.
         open_sessions: sessions that this process has started and not ended.
     """
 
@@ -531,8 +531,8 @@ def flush(timeout: float = 5.0) -> bool:
     Raises:
         ConfigError: ``timeout`` is not a number of seconds.
     """
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
-        raise ConfigError(f"timeout must be a number of seconds, not {timeout!r:.40}")
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout <= 1e9:
+        raise ConfigError("timeout must be a number of seconds, at least 0")
     return recorder.flush(timeout)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import pyjama_instrument.storage.compaction  # noqa: F401  # not first in the flusher, under pytest's import hook
 from pyjama_instrument import _guard, hooks, recorder
 
 RunPython = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -78,10 +78,17 @@ def header(name: SegmentName) -> bytes:
     """The first line of a segment."""
     return encode(
         {
-            "kind": "writer.opened", "ts": START_US, "schema_version": SCHEMA, "writer": name.writer,
-            "segment": name.number, "pid": 4242, "host": "testhost", "python": "3.11.0", "argv": ["agent.py"],
+            "kind": "writer.opened",
+            "ts": START_US,
+            "schema_version": SCHEMA,
+            "writer": name.writer,
+            "segment": name.number,
+            "pid": 4242,
+            "host": "testhost",
+            "python": "3.11.0",
+            "argv": ["agent.py"],
             "started": START_US,
-        }  # fmt: skip
+        }
     )
 
 

@@ -52,7 +52,10 @@ class _Rows:
         return calls
 
     def cost(self, calls: dict[str, int]) -> dict[str, dict[str, float]]:
-        """One round: ns a call of each row, of its bare function, and of CPU until all is where it belongs."""
+        """One round: ns a call of each row and of its bare function, and of CPU until all is where it belongs.
+
+        The first two are to be subtracted from each other; the bare function's own CPU has been subtracted already.
+        """
         return {name: self._cost(name, count) for name, count in calls.items()}
 
     def _cost(self, name: str, calls: int) -> dict[str, float]:
@@ -60,12 +63,14 @@ class _Rows:
         loop = LOOPS[row.style]
         bare_calls = calls if row.style == "slow" else max(calls, _BARE_CALLS)
         gc.collect()
+        cpu = time.process_time_ns()
         bare = loop(row.bare, bare_calls) / bare_calls
+        bare_cpu = (time.process_time_ns() - cpu) / bare_calls
         with row.around():
             cpu = time.process_time_ns()
             total = loop(row.function, calls) / calls
         peer.drain()
-        return {"bare": bare, "row": total, "cpu": (time.process_time_ns() - cpu) / calls}
+        return {"bare": bare, "row": total, "cpu": (time.process_time_ns() - cpu) / calls - bare_cpu}
 
     def bare(self, calls: int, path: str) -> None:
         """Time single calls of the bare function: what the machine and the clock add by themselves."""

@@ -67,14 +67,15 @@ def recorded(directory: Path) -> int:
 
 
 def tool_line(directory: Path) -> bytes:
-    """The line that a call inside a session leaves in the journal."""
-    from pyjama_instrument import agent_session, configure, tool
+    """The line that a call inside a session leaves in the journal. No recorder is at work afterwards."""
+    from pyjama_instrument import agent_session, tool
+    from pyjama_instrument.recorder import reset_for_testing
 
     home = directory / f"line-{os.getpid()}"
-    configure(home=home)
+    reset_for_testing(home)
     with agent_session("benchmark"):
         tool(add)(1, 2)
-    configure(home=directory / "store")
+    reset_for_testing()
     (journal,) = (home / "journal").iterdir()
     return next(line for line in journal.read_bytes().splitlines(keepends=True) if b'"tool.ended"' in line)
 
@@ -86,7 +87,7 @@ def _method(decorator: Callable[..., Any]) -> Callable[..., Any]:
             return a + b
 
     adder = Adder()
-    return lambda a, b: adder.add(a, b)  # noqa: PLW0108  # bound at each call, as in a program
+    return lambda a, b: adder.add(a, b)  # bound at each call, as in a program
 
 
 def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,6 +7,9 @@ import os
 
 __all__ = ["replace_keeping_previous", "write_file"]
 
+_TEMPORARY = "metrics.json.tmp"  # the same for all: the caller holds the lock, and the next one clears up
+_TEMPORARY_OLD = "metrics.json.tmp.old"
+
 
 def write_file(directory: int, name: str, data: bytes) -> None:
     """Put ``data`` under ``name`` durably, by way of a temporary file and a rename.
@@ -14,8 +17,8 @@ def write_file(directory: int, name: str, data: bytes) -> None:
     Raises:
         OSError: nothing under ``name`` has changed then.
     """
-    temporary = _write_temporary(directory, name, data)
-    _rename(directory, temporary, name)
+    _write_temporary(directory, data)
+    _rename(directory, _TEMPORARY, name)
     os.fsync(directory)
 
 
@@ -27,33 +30,31 @@ def replace_keeping_previous(directory: int, name: str, previous: str, data: byt
     Raises:
         OSError: ``name`` has not changed then.
     """
-    temporary = _write_temporary(directory, name, data)
+    _write_temporary(directory, data)
     try:
-        _unlink(directory, temporary + ".old")
-        os.link(name, temporary + ".old", src_dir_fd=directory, dst_dir_fd=directory)
-        _rename(directory, temporary + ".old", previous)
+        _unlink(directory, _TEMPORARY_OLD)
+        os.link(name, _TEMPORARY_OLD, src_dir_fd=directory, dst_dir_fd=directory)
+        _rename(directory, _TEMPORARY_OLD, previous)
     except BaseException:
-        _unlink(directory, temporary)
+        _unlink(directory, _TEMPORARY)
         raise
-    _rename(directory, temporary, name)
+    _rename(directory, _TEMPORARY, name)
     os.fsync(directory)
 
 
-def _write_temporary(directory: int, name: str, data: bytes) -> str:
-    temporary = f"{name}.tmp"
-    _unlink(directory, temporary)  # left by a writer that was killed; the caller holds the lock
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+def _write_temporary(directory: int, data: bytes) -> None:
+    _unlink(directory, _TEMPORARY)  # left by a writer that was killed
+    fd = os.open(_TEMPORARY, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
     try:
         remaining = memoryview(data)
         while remaining:
             remaining = remaining[os.write(fd, remaining) :]
         os.fsync(fd)
     except BaseException:
-        _unlink(directory, temporary)
+        _unlink(directory, _TEMPORARY)
         raise
     finally:
         os.close(fd)
-    return temporary
 
 
 def _rename(directory: int, source: str, target: str) -> None:

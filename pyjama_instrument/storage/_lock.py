@@ -72,19 +72,16 @@ def _acquire(directory: int) -> int | None:
 
 
 def _mark(directory: int) -> bool:
+    _remove_ours(directory)  # one that a kill left behind: the kernel lock is with us, so it is nobody's
     try:
         os.utime(LOCK, dir_fd=directory)  # the age of the mark is how long somebody has been at it
         os.link(LOCK, ORIGINAL_LOCK, src_dir_fd=directory, dst_dir_fd=directory)
-    except FileExistsError:
-        _remove_ours(directory)
-        return False
-    except FileNotFoundError:  # the store was removed
+    except (FileExistsError, FileNotFoundError):  # an original has it, or the store was removed
         return False
     return True
 
 
 def _remove_ours(directory: int) -> None:
-    """Remove the mark if it is ours. If we did not make it, a kill left it behind: the kernel lock is with us."""
     with contextlib.suppress(FileNotFoundError):
         if _same_file(os.stat(LOCK, dir_fd=directory, follow_symlinks=False), directory, ORIGINAL_LOCK):
             os.unlink(ORIGINAL_LOCK, dir_fd=directory)

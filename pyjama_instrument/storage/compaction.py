@@ -32,6 +32,7 @@ _HISTORY_BYTES = 256 * 1024 * 1024
 _HISTORY_SECONDS = 7 * 24 * 3600
 _HISTORY_FILES = 4096
 _KEPT_CORRUPT = 3
+_HALF_WRITTEN_SECONDS = 0.02
 _TIDY_EVERY = 16  # generations
 
 
@@ -99,6 +100,9 @@ def _exclusively(
 
 def _compact(store: Store, changed_ns: int, should_stop: Callable[[], bool]) -> Outcome:
     snapshot = load(store.fd, changed_ns)
+    if snapshot.state == "corrupt":  # or somebody who knows none of the locks is writing it just now
+        time.sleep(_HALF_WRITTEN_SECONDS)
+        snapshot = load(store.fd, changed_ns)
     covered = _sealed(snapshot.document) if snapshot.state == "whole" else []
     document, changed = catch_up(snapshot, store.journal, should_stop=should_stop)
     if snapshot.state != "whole":

@@ -14,7 +14,7 @@ from typing import Any
 from pyjama_instrument.document import DashboardData, SessionSummary
 from pyjama_instrument.reader import get_dashboard_data
 
-__all__ = ["HANG_SECONDS", "the_session", "ended", "killed", "line_from", "started", "tell", "until"]
+__all__ = ["HANG_SECONDS", "ended", "killed", "line_from", "started", "tell", "the_session", "until"]
 
 HANG_SECONDS = 60.0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyjama_instrument import agent_session, testing, tool
@@ -99,6 +99,7 @@ def _of_kind(lines: list[bytes], kind: str) -> list[bytes]:
     return [line for line in lines if line.startswith(b'{"kind":"%s"' % kind.encode())]
 
 
+@settings(max_examples=50)  # each makes a store
 @given(agent=_names, name=_names, durations_us=st.lists(st.integers(0, 10**9), min_size=1, max_size=4))
 def test_the_hand_written_lines_of_a_call_are_the_models_own_json(
     agent: str, name: str, durations_us: list[int]
@@ -127,6 +128,7 @@ def test_the_hand_written_lines_of_a_call_are_the_models_own_json(
         assert (event.agent, event.tool) == (agent, name)
 
 
+@settings(max_examples=50)  # each makes a store
 @given(agent=_names, name=_names, message=st.text(st.characters(), max_size=50), argument=_python, fails=st.booleans())
 def test_every_line_of_a_call_is_the_models_own_json(
     agent: str, name: str, message: str, argument: Any, fails: bool
@@ -198,6 +200,7 @@ def test_any_python_value_becomes_bounded_strict_json(value: Any) -> None:
     assert jsonable(shown) == shown or "…" in json.dumps(shown, ensure_ascii=False)
 
 
+@settings(max_examples=50)
 @given(arguments=st.dictionaries(_names, _python, max_size=5), result=_python)
 def test_a_call_with_any_values_stays_under_the_limit(arguments: dict[str, Any], result: Any) -> None:
     lines = _recorded("a" * 256, lambda _: tool("t" * 256, capture=True)(lambda **_: result)(**arguments))

@@ -69,7 +69,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.processes: list[Process] = []
         self.reader = Reader(self.home)
         self.clear_pending_ns: int | None = None
-        self.uncertain: set[str] = set()  # runs that died while a clear was pending: shown or forgotten, either is right
+        # Runs that died while a clear was pending: shown or forgotten, either is right.
+        self.uncertain: set[str] = set()
 
     def teardown(self) -> None:
         while self.fold_once() != "current":

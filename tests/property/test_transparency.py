@@ -156,7 +156,7 @@ def _same(function: Any) -> Any:
     return function
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(decorator=DECORATED, program=PROGRAMS)
 def test_plain_functions(decorator: str, program: tuple[Op, ...]) -> None:
     assert _observed(DECORATORS[decorator], program) == _observed(_same, program)
@@ -232,7 +232,7 @@ def _exhaust(log: Log, close: Callable[[], Any]) -> None:
             return
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(decorator=DECORATED, program=PROGRAMS, actions=ACTIONS)
 def test_generators(decorator: str, program: tuple[Op, ...], actions: list[tuple[str, Any]]) -> None:
     observed = _driven_generator(DECORATORS[decorator], program, actions)
@@ -304,7 +304,7 @@ def _obeys_close(program: tuple[Op, ...]) -> bool:
     return all(not (op.does == "swallow" and op.error is GeneratorExit) and _obeys_close(op.inside) for op in program)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(decorator=DECORATED, program=PROGRAMS.filter(_obeys_close), actions=ACTIONS)
 def test_coroutines(decorator: str, program: tuple[Op, ...], actions: list[tuple[str, Any]]) -> None:
     observed = _driven_coroutine(DECORATORS[decorator], program, actions)
@@ -390,7 +390,7 @@ def _exhaust_async(log: Log, generator: AsyncGenerator[Any, Any]) -> None:
             return
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(decorator=DECORATED, program=PROGRAMS, actions=ACTIONS)
 def test_async_generators(decorator: str, program: tuple[Op, ...], actions: list[tuple[str, Any]]) -> None:
     observed = _driven_async_generator(DECORATORS[decorator], program, actions)
@@ -401,7 +401,7 @@ def test_async_generators(decorator: str, program: tuple[Op, ...], actions: list
 # -- arguments
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(
     decorator=DECORATED,
     args=st.lists(st.integers(), max_size=4),

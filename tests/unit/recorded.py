@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ __all__ = [
     "calls",
     "drained",
     "journal_lines",
+    "remove_tree",
     "session",
     "session_end",
     "session_ends",
@@ -74,6 +76,13 @@ def journal_lines() -> list[bytes]:
     """The raw lines of all journals, each without its newline."""
     files = sorted(Path(resolve_home(), "journal").glob("*.jsonl"))
     return [line for file in files for line in file.read_bytes().splitlines()]
+
+
+def remove_tree(directory: Path) -> None:
+    """``rm -rf`` for a directory that is in use: the process may be making a file in it just now."""
+    aside = directory.with_name(f"{directory.name} removed")
+    directory.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def drained(result: Any) -> Any:

@@ -53,7 +53,7 @@ def test_the_predecessor_is_kept_under_its_own_name(directory: int, place: Path)
     assert ((place / "a").read_bytes(), (place / "a.prev").read_bytes()) == (b"3", b"2")
 
 
-@pytest.mark.parametrize("leftover", ["a.tmp", "a.tmp.old"])
+@pytest.mark.parametrize("leftover", ["metrics.json.tmp", "metrics.json.tmp.old"])
 def test_what_a_kill_left_behind_is_no_obstacle(directory: int, place: Path, leftover: str) -> None:
     write_file(directory, "a", b"1")
     (place / leftover).write_bytes(b"half of som")

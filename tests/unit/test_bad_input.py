@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from pyjama_instrument.config import resolve_home
 from pyjama_instrument.errors import ConfigError, SessionNotFound, StoreUnavailable
 from pyjama_instrument.recorder import recorder, reset_for_testing
 from tests.conftest import RunPython
-from tests.unit.recorded import calls, drained, session_end, sessions
+from tests.unit.recorded import calls, drained, remove_tree, session_end, sessions
 
 
 class _Unshowable:
@@ -267,6 +266,10 @@ def _table() -> Iterator[tuple[str, Callable[[], Any]]]:
     yield from each("load_session", BAD_NAMES, reader.load_session)
     bad_limits: dict[str, Any] = {"negative": -1, "text": "5", "float": 1.5}
     yield from each("tail_events(limit=)", bad_limits, lambda limit: list(reader.tail_events(limit=limit)))
+    yield from each("Reader.tail", bad_limits, lambda limit: reader.Reader().tail(limit))
+    yield from each("Reader.session", BAD_NAMES, lambda session: reader.Reader().session(session))
+    bad_seconds: dict[str, Any] = {"negative": -1, "text": "5", "not a number": float("nan"), "huge": 10**5000}
+    yield from each("tail_events(poll_seconds=)", bad_seconds, lambda poll: reader.tail_events(poll_seconds=poll))
 
 
 TABLE = list(_table())
@@ -518,7 +521,7 @@ def test_recording_begins_when_the_place_recovers(tmp_path: Path) -> None:
 
 def test_a_store_that_is_removed_while_in_use_disturbs_nobody(own_store: Path, every_kind: Any) -> None:
     _works(every_kind)
-    shutil.rmtree(own_store)
+    remove_tree(own_store)
     _works(every_kind)
     flush(0.1)
 

@@ -41,8 +41,7 @@ def test_many_lines_are_decoded_as_one_by_one(some: list[Any]) -> None:
 
 @given(NAMES, NAMES, st.integers(0, 2**53))
 def test_a_call_encoded_by_hand_equals_the_model_s_own_json(agent: str, tool: str, ts: int) -> None:
-    ids = {"session": "a" * 32, "parent": "b" * 16, "span": "c" * 16}
-    model = ToolStarted(agent=agent, tool=tool, ts=ts, **ids)
+    model = ToolStarted(agent=agent, session="a" * 32, tool=tool, ts=ts, parent="b" * 16, span="c" * 16)
     assert json.loads(_started_line(recorder, agent, tool, ts)) == json.loads(to_json(model))
 
 

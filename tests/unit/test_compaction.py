@@ -8,12 +8,17 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pyjama_instrument.errors import SchemaTooNew
 from pyjama_instrument.reader import read_metrics
 from pyjama_instrument.storage import compaction
+from pyjama_instrument.storage._atomic import replace_keeping_previous
+from pyjama_instrument.storage._liveness import hold
+from pyjama_instrument.storage._lock import try_lock
+from pyjama_instrument.storage._scan import catch_up
 from pyjama_instrument.storage._store import Store
 from pyjama_instrument.storage.compaction import clear, compact
 from tests.stores import Writer, a_call, dead_journal, fold, open_store, session_begins, session_ends, snapshot
@@ -78,7 +83,7 @@ def test_a_live_writer_s_journal_stays(own_store: Path) -> None:
 
 
 def test_all_processes_but_one_leave_the_work_to_it(own_store: Path) -> None:
-    with open_store(own_store) as store, compaction.try_lock(store.fd):
+    with open_store(own_store) as store, try_lock(store.fd):
         assert fold(own_store) == "busy"
 
 
@@ -190,7 +195,7 @@ def test_clearing_a_corrupt_store_makes_it_sound(own_store: Path) -> None:
 
 
 def test_clearing_waits_for_nobody_for_ever(own_store: Path) -> None:
-    with open_store(own_store) as store, compaction.try_lock(store.fd):
+    with open_store(own_store) as store, try_lock(store.fd):
         assert not clear(store, wait_seconds=0.02)
 
 
@@ -287,7 +292,7 @@ def test_a_snapshot_removed_during_a_fold_stays_removed(own_store: Path, monkeyp
     writer.write(session_begins(), a_call())
     fold(own_store)
     writer.write(a_call())
-    whole = compaction.replace_keeping_previous
+    whole = replace_keeping_previous
 
     def remove_first(directory: int, name: str, previous: str, data: bytes) -> None:
         (own_store / "metrics.json").unlink()
@@ -316,11 +321,11 @@ def test_a_store_removed_before_a_fold_is_not_written_to(own_store: Path, anew: 
 def test_a_store_removed_during_a_fold_is_not_made_anew(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = Writer(own_store)
     writer.write(a_call())
-    whole = compaction.catch_up
+    whole: Any = catch_up
 
     def remove_first(*args: object, **options: object) -> object:
         shutil.rmtree(own_store)
-        return whole(*args, **options)  # type: ignore[arg-type]  # whatever it takes
+        return whole(*args, **options)
 
     monkeypatch.setattr(compaction, "catch_up", remove_first)
     assert compact(writer.store) == "busy"
@@ -373,8 +378,6 @@ def test_history_beyond_its_age_goes(own_store: Path, monkeypatch: pytest.Monkey
 def test_a_segment_that_was_never_published_is_removed_unless_somebody_is_at_it(
     own_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pyjama_instrument.storage._liveness import hold
-
     monkeypatch.setattr(compaction, "_TIDY_EVERY", 1)
     writer = Writer(own_store)
     (own_store / "journal" / ".00ff00ff00ff00ff-1.jsonl.tmp").write_text("half a header")
@@ -386,4 +389,20 @@ def test_a_segment_that_was_never_published_is_removed_unless_somebody_is_at_it(
         fold(own_store)
     assert names(own_store, "journal") == [at_work.name, writer.journal.name.filename]
     os.close(fd)
+    writer.die()
+
+
+def test_a_snapshot_that_somebody_is_just_writing_is_read_again(
+    own_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer(own_store)
+    writer.write(a_call())
+    fold(own_store)
+    whole = (own_store / "metrics.json").read_bytes()
+    (own_store / "metrics.json").write_bytes(whole[:50])
+    monkeypatch.setattr(time, "sleep", lambda _: (own_store / "metrics.json").write_bytes(whole))
+    writer.write(a_call())
+    fold(own_store)
+    assert snapshot(own_store)["global"]["count"] == 2
+    assert not list(own_store.glob("metrics.json.corrupt-*"))
     writer.die()

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import gc
 import inspect
+import time
 import typing
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -538,3 +539,14 @@ def test_the_environment_switches_recording_off(run_python: RunPython, own_store
 def test_a_class_is_refused_with_a_hint() -> None:
     with pytest.raises(ConfigError, match="decorate the methods of Toolbox"):
         tool(sample_tools.Toolbox)
+
+
+def test_a_long_call_of_a_slow_tool_is_announced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    @tool("long")
+    def long() -> None:
+        monkeypatch.setattr(recorder, "mono_ns", lambda: time.perf_counter_ns() + 10**9)
+        recorder._announce_slow_calls()
+
+    long()
+    kinds = [event.kind for event in all_events() if getattr(event, "tool", "") == "long"]
+    assert kinds == ["tool.started", "tool.ended"]

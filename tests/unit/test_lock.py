@@ -94,9 +94,7 @@ def test_an_original_s_lock_is_never_broken_however_old_it_is(directory: int, pl
     assert (place / THEIRS).exists()
 
 
-def test_an_original_s_lock_is_waited_for(
-    directory: int, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_original_s_lock_is_waited_for(directory: int, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / THEIRS).touch()
     monkeypatch.setattr(time, "sleep", lambda seconds: (place / THEIRS).unlink())  # its holder is done meanwhile
     with try_lock(directory), rewriting(directory, wait_seconds=60) as got:

@@ -15,6 +15,7 @@ import pytest
 from pyjama_instrument.errors import ConfigError, SchemaTooNew, SessionNotFound
 from pyjama_instrument.reader import Reader, get_dashboard_data, load_session, read_metrics, tail_events
 from pyjama_instrument.storage import _scan
+from pyjama_instrument.storage._layout import list_segments
 from tests.stores import (
     AGENT,
     SESSION,
@@ -149,11 +150,10 @@ def test_a_death_is_seen_at_the_next_look_although_nobody_folds(own_store: Path)
 
 def interfering(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None], times: int = 1) -> None:
     """Have something done between the listing of the journals and their reading."""
-    listing = _scan.list_segments
     left = iter(range(times))
 
     def list_then_act(directory: str | int) -> Any:
-        found = listing(directory)
+        found = list_segments(directory)
         if next(left, None) is not None:
             action()
         return found

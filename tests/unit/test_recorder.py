@@ -17,9 +17,12 @@ import pytest
 from pyjama_instrument import _guard, agent_session, configure, flush, tool
 from pyjama_instrument import recorder as recorder_module
 from pyjama_instrument.errors import ConfigError
+from pyjama_instrument.events import WriterOpened
 from pyjama_instrument.reader import get_dashboard_data, tail_events
 from pyjama_instrument.recorder import recorder
 from pyjama_instrument.storage import compaction
+from pyjama_instrument.storage._lock import try_lock
+from pyjama_instrument.storage._scan import catch_up
 from pyjama_instrument.testing import FakeClock
 from tests.stores import fold, snapshot
 
@@ -46,8 +49,11 @@ def segments(home: Path) -> list[str]:
     return sorted(os.listdir(home / "journal"))
 
 
+Replace = Callable[[Callable[[int, bytes], int] | None], None]
+
+
 @pytest.fixture
-def failing_writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[int, bytes], int]], None]]:
+def failing_writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Replace]:
     """Have every write to the journal done by a function of the test's; None gives the real one back."""
     plain_write = os.write
 
@@ -59,7 +65,7 @@ def failing_writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callab
 
         monkeypatch.setattr(os, "write", write)
 
-    yield replace  # type: ignore[misc]  # None is allowed too
+    yield replace
     monkeypatch.undo()
 
 
@@ -138,7 +144,7 @@ def test_the_command_line_is_kept_without_its_secrets(own_store: Path, monkeypat
     secrets = ["agent.py", "--api-key=hunter2", "--token", "hunter2", "--password", "--verbose", "plain", "x" * 1000]
     monkeypatch.setattr("sys.argv", secrets)
     work()
-    (opened,) = (event for event in tail_events() if event.kind == "writer.opened")
+    (opened,) = (event for event in tail_events() if isinstance(event, WriterOpened))
     assert opened.argv == ("agent.py", "--api-key=…", "--token", "…", "--password", "--verbose", "plain", "x" * 256)
 
 
@@ -174,9 +180,7 @@ def test_recording_resumes_by_itself_and_says_how_much_was_dropped(bad_place: Pa
         assert flush()
 
 
-def test_a_full_disk_drops_and_counts_and_then_goes_on(
-    failing_writes: Callable[[Any], None], own_store: Path
-) -> None:
+def test_a_full_disk_drops_and_counts_and_then_goes_on(failing_writes: Replace, own_store: Path) -> None:
     work()
     failing_writes(no_space)
     assert [work(n) for n in range(5)] == list(range(5))
@@ -189,7 +193,7 @@ def test_a_full_disk_drops_and_counts_and_then_goes_on(
     assert data.health.torn == 0
 
 
-def test_a_record_that_was_half_written_takes_no_other_with_it(failing_writes: Callable[[Any], None]) -> None:
+def test_a_record_that_was_half_written_takes_no_other_with_it(failing_writes: Replace) -> None:
     plain_write = os.write
     work()
     failing_writes(lambda fd, data: plain_write(fd, data[: len(data) // 2]))
@@ -202,7 +206,7 @@ def test_a_record_that_was_half_written_takes_no_other_with_it(failing_writes: C
 
 
 def test_drops_are_told_when_the_place_recovers_although_nothing_more_is_recorded(
-    failing_writes: Callable[[Any], None],
+    failing_writes: Replace,
 ) -> None:
     work()
     failing_writes(no_space)
@@ -236,7 +240,7 @@ def test_a_fault_of_ours_on_the_way_is_swallowed_and_counted(monkeypatch: pytest
     assert counted() == 1
 
 
-def test_an_interruption_of_the_program_is_never_swallowed(failing_writes: Callable[[Any], None]) -> None:
+def test_an_interruption_of_the_program_is_never_swallowed(failing_writes: Replace) -> None:
     def interrupt(fd: int, data: bytes) -> int:
         raise KeyboardInterrupt
 
@@ -304,7 +308,7 @@ def test_a_snapshot_that_is_removed_comes_back_although_nothing_is_recorded(own_
         work()
         assert flush()
         (own_store / "metrics.json").unlink()
-        until(lambda: (own_store / "metrics.json").exists())
+        until((own_store / "metrics.json").exists)
         assert snapshot(own_store)["agents"]["a"]["status"] == "running"
         assert snapshot(own_store)["global"]["count"] == 0
 
@@ -325,7 +329,6 @@ def test_a_fold_under_way_while_the_program_goes_to_another_store_does_not_write
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work()
-    catch_up = compaction.catch_up
 
     def move_first(*args: Any, **options: Any) -> Any:
         monkeypatch.undo()
@@ -382,7 +385,7 @@ def test_flushing_before_anything_was_recorded_is_done_at_once(own_store: Path) 
 def test_flushing_gives_up_when_somebody_keeps_the_lock(own_store: Path) -> None:
     work()
     assert recorder._journal is not None
-    with compaction.try_lock(recorder._journal.store.fd, wait_seconds=HANG_SECONDS):
+    with try_lock(recorder._journal.store.fd, wait_seconds=HANG_SECONDS):
         assert not flush(timeout=0.02)
 
 
@@ -423,7 +426,12 @@ def test_somebody_else_s_fold_will_do(own_store: Path, monkeypatch: pytest.Monke
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now)
     folds: list[object] = []
-    monkeypatch.setattr(compaction, "compact", lambda *args, **options: folds.append(args) or "current")
+
+    def compact(*args: object, **_: object) -> str:
+        folds.append(args)
+        return "current"
+
+    monkeypatch.setattr(compaction, "compact", compact)
     recorder._fold()
     assert folds == []
     monkeypatch.setattr(time, "time", lambda: now + 0.5)

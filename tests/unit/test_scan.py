@@ -11,8 +11,9 @@ from typing import NamedTuple
 import pytest
 
 from pyjama_instrument.fold import new_document
+from pyjama_instrument.storage import _scan
 from pyjama_instrument.storage._codec import MAX_RECORD_BYTES, encode
-from pyjama_instrument.storage._layout import SegmentName
+from pyjama_instrument.storage._layout import SegmentName, list_segments
 from pyjama_instrument.storage._liveness import hold
 from pyjama_instrument.storage._scan import Position, catch_up, read_segment
 from pyjama_instrument.storage._snapshot import Snapshot
@@ -203,7 +204,7 @@ def test_want_of_descriptors_is_no_proof_of_death(
 
     directory.put(A)
     monkeypatch.setattr(os, "open", fail)
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(OSError, match=r"."):
         directory.read()
 
 
@@ -284,9 +285,6 @@ def test_a_writer_that_rotates_while_we_look_is_not_taken_for_dead(
             writer.write(a_call())
         return found
 
-    from pyjama_instrument.storage import _scan
-
-    list_segments = _scan.list_segments
     monkeypatch.setattr(_scan, "list_segments", rotate_after_listing)
     document = caught_up(writer, new_document())
     assert document["global"]["count"] == 3

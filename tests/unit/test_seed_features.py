@@ -1,4 +1,7 @@
-"""What the original shared metrics could do, row by row, works here."""
+"""What the original shared metrics could do, row by row, works here.
+
+The row about its test script, which is now ``pyjama demo``, is in tests/process/test_demo.py.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import contextlib
 import http.client
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +24,9 @@ from pyjama_instrument import flush, hooks, tool
 from pyjama_instrument import shared_metrics as shared
 from pyjama_instrument.recorder import reset_for_testing
 from pyjama_instrument.viewer import Dashboard, start_dashboard
+from pyjama_instrument.viewer.server import DEFAULT_PORT
 from tests.conftest import RunPython
+from tests.unit.recorded import remove_tree
 
 HANG_SECONDS = 30.0
 
@@ -146,10 +150,8 @@ def test_record_step_start_step_complete_and_workflow_info() -> None:
     agent = shared.get_dashboard_data()["agents"]["a"]
     assert agent["workflow"] == {"total-steps": 2, "steps": ["discover", "analyze"]}
     assert agent["current-step"] == "analyze"
-    assert [(step["step-id"], step["status"]) for step in agent["steps"]] == [
-        ("discover", "ok"),
-        ("analyze", "running"),
-    ]
+    steps = [(step["step-id"], step["status"]) for step in agent["steps"]]
+    assert steps == [("discover", "ok"), ("analyze", "running")]
 
 
 def test_get_dashboard_data_read_metrics_and_clear_metrics() -> None:
@@ -196,6 +198,10 @@ def test_start_dashboard_serves_the_page_and_the_data(dashboard: Dashboard) -> N
     served, data = json.loads(_get(dashboard, "/api/data")), shared.get_dashboard_data()
     assert served["metrics"]["tools"]["write-file"]["count"] == 1
     assert set(served) >= set(data)
+
+
+def test_the_dashboards_own_port_is_the_originals() -> None:
+    assert DEFAULT_PORT == 8080
 
 
 def test_the_command_starts_the_dashboard_on_a_port() -> None:
@@ -291,7 +297,8 @@ def test_metrics_json_is_always_valid_and_follows_a_running_agent(own_store: Pat
     source = (
         "from pyjama_instrument import shared_metrics as shared\n"
         "shared.record_agent_start('agent')\n"
-        "for _ in range(25): shared.record_tool_execution(tool_name='t', agent_id='agent', status='ok', duration_ms=1)\n"
+        "for _ in range(25):\n"
+        "    shared.record_tool_execution(tool_name='t', agent_id='agent', status='ok', duration_ms=1)\n"
         "print('ready', flush=True)\n"
         "input()\n"
     )
@@ -336,7 +343,7 @@ def test_removing_the_store_clears_also_while_agents_run(own_store: Path) -> Non
     shared.record_agent_start("a")
     _execute(5)
     assert flush()
-    shutil.rmtree(own_store)
+    remove_tree(own_store)
 
     def told_again() -> bool:
         return shared.get_dashboard_data()["agents"].get("a", {}).get("status") == "running"
@@ -350,9 +357,10 @@ def test_removing_the_store_clears_also_while_agents_run(own_store: Path) -> Non
 def test_a_process_killed_while_it_held_the_lock_blocks_nobody(own_store: Path) -> None:
     _execute()
     source = (
-        "import os\nfrom pyjama_instrument.storage._lock import rewriting\n"
+        "import os\nfrom pyjama_instrument.storage._lock import rewriting, try_lock\n"
         "fd = os.open(os.environ['PYJAMA_HOME'], os.O_RDONLY)\n"
-        "with rewriting(fd, wait_seconds=5.0, original_wait_seconds=5.0):\n"
+        "with try_lock(fd, wait_seconds=20.0) as got, rewriting(fd, wait_seconds=20.0) as marked:\n"
+        "    assert got and marked\n"
         "    print('locked', flush=True)\n"
         "    input()\n"
     )

@@ -1,0 +1,256 @@
+"""A storm: many processes and threads record while SIGKILLs hit them, and every single call is accounted for.
+
+Each call carries a number of its own, which its event captures. A thread acknowledges a call in a file of its own once
+the call has returned. In the end the events are matched with the acknowledgements one to one: every acknowledged call
+must be recorded, no call may be recorded twice, and a call that is recorded without having been acknowledged must be
+the one that the kill of its thread cut off between the two.
+
+``python -m tests.process.storm --full`` runs it at full size and prints the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a recording process does not pay for the reader
+    from pyjama_instrument.reader import Reader
+
+__all__ = ["Figures", "Size", "storm"]
+
+_NUMBER = struct.Struct(">BBHI")  # slot, thread, incarnation, call: 8 bytes, so that no write spans two pages
+_FLUSH_EVERY = 100
+_HANG_SECONDS = 900.0
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many processes at a time, threads in each, calls each thread has to make, and kills."""
+
+    processes: int
+    threads: int
+    calls: int
+    kills: int
+
+
+@dataclass
+class Figures:
+    """What a storm came to."""
+
+    acknowledged: int = 0
+    recorded: int = 0
+    counted: int = 0
+    snapshot: int = 0
+    unacknowledged: int = 0
+    twice: int = 0
+    missing: int = 0
+    unexplained: int = 0
+    kills: int = 0
+    torn: int = 0
+    crashed: int = 0
+    completed: int = 0
+    looks: int = 0
+    seconds: float = 0.0
+
+
+# -- a recording process
+
+
+def work_off(acks: Path, slot: int, incarnation: int, size: Size) -> None:
+    """What a recording process does: the calls that its predecessors in the slot have not made."""
+    from pyjama_instrument import agent_session, flush, tool
+
+    @tool("numbered", capture=("number",))
+    def numbered(number: int) -> int:
+        return number
+
+    def thread(index: int) -> None:
+        left = size.calls - sum(path.stat().st_size // 8 for path in acks.glob(f"{slot}-{index}-*"))
+        fd = os.open(acks / f"{slot}-{index}-{incarnation}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for call in range(left):
+            number = _NUMBER.pack(slot, index, incarnation, call)
+            numbered(int.from_bytes(number))
+            assert os.write(fd, number) == 8
+            if index == 0 and call % _FLUSH_EVERY == 0:
+                flush()  # so that kills hit folds as well
+
+    with agent_session(f"slot-{slot}") as run:
+        threads = [threading.Thread(target=run.bind(thread), args=(index,)) for index in range(size.threads)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+
+
+# -- the storm around it
+
+
+class _Storm:
+    def __init__(self, home: Path, size: Size, seed: int) -> None:
+        self.home, self.size = home, size
+        self.acks = home.parent / "acks"
+        self.acks.mkdir()
+        self.random = random.Random(seed)
+        self.environment = os.environ | {"PYJAMA_HOME": str(home)}
+        self.incarnations = [0] * size.processes
+        self.workers: dict[int, subprocess.Popen[bytes]] = {slot: self.start(slot) for slot in range(size.processes)}
+        self.killed: set[tuple[int, int]] = set()
+        self.figures = Figures()
+
+    def start(self, slot: int) -> subprocess.Popen[bytes]:
+        size, incarnation = self.size, self.incarnations[slot]
+        numbers = map(str, (slot, incarnation, size.processes, size.threads, size.calls, size.kills))
+        command = [sys.executable, "-W", "error", __file__, "--worker", str(self.acks), *numbers]
+        return subprocess.Popen(command, env=self.environment)
+
+    def run(self) -> Figures:
+        """Kill evenly over the whole of the work, replace what was killed, and look on meanwhile."""
+        from pyjama_instrument.reader import Reader
+
+        began, reader, seen, look_at = time.monotonic(), Reader(self.home), 0, 0.0
+        step = self.size.processes * self.size.threads * self.size.calls / (self.size.kills + 1)
+        try:
+            while self.workers:
+                assert time.monotonic() < began + _HANG_SECONDS, "the storm does not end"
+                self.reap()
+                if len(self.killed) < self.size.kills and self.progress() >= step * (len(self.killed) + 1):
+                    self.kill_one()
+                if time.monotonic() >= look_at:
+                    seen = self.look(reader, seen)
+                    look_at = time.monotonic() + 0.2
+                time.sleep(0.001)
+        finally:
+            for worker in self.workers.values():
+                worker.kill()
+                worker.wait()
+        self.figures.seconds = time.monotonic() - began
+        return self.reckon(reader)
+
+    def acked(self, slot: int) -> bool:
+        """Whether the slot's present process has come to its calls."""
+        return any(path.stat().st_size for path in self.acks.glob(f"{slot}-*-{self.incarnations[slot]}"))
+
+    def progress(self) -> int:
+        return sum(entry.stat().st_size for entry in os.scandir(self.acks)) // 8
+
+    def reap(self) -> None:
+        for slot, worker in list(self.workers.items()):
+            if worker.poll() is not None:
+                assert worker.returncode == 0, f"a worker failed: {worker.returncode}"
+                del self.workers[slot]
+
+    def kill_one(self) -> None:
+        candidates = [slot for slot in self.workers if self.acked(slot)]
+        if not candidates:
+            return
+        slot = self.random.choice(candidates)
+        self.workers[slot].kill()
+        if self.workers[slot].wait() == 0:  # it was through before the signal came
+            del self.workers[slot]
+            return
+        self.killed.add((slot, self.incarnations[slot]))
+        self.incarnations[slot] += 1
+        self.workers[slot] = self.start(slot)
+
+    def look(self, reader: Reader, seen: int) -> int:
+        """The count never goes back, and ``metrics.json`` is whole."""
+        count = reader.dashboard().metrics.global_.count
+        assert count >= seen, f"the count went back from {seen} to {count}"
+        if (self.home / "metrics.json").exists():
+            json.loads((self.home / "metrics.json").read_bytes())
+        self.figures.looks += 1
+        return count
+
+    # -- the reckoning
+
+    def reckon(self, reader: Reader) -> Figures:
+        from pyjama_instrument.reader import Reader
+        from tests.stores import fold, snapshot
+
+        figures = self.figures
+        acknowledged = self.all_acks()
+        recorded = self.all_recorded()
+        figures.kills = len(self.killed)
+        figures.acknowledged, figures.recorded = len(acknowledged), len(recorded)
+        once = set(recorded)
+        figures.twice = len(recorded) - len(once)
+        figures.missing = len(acknowledged - once)
+        extra = once - acknowledged
+        figures.unacknowledged = len(extra)
+        figures.unexplained = sum(not self.cut_off(number, acknowledged) for number in extra)
+        data = Reader(self.home).dashboard()
+        assert data == reader.dashboard().model_copy(update={"timestamp": data.timestamp})
+        figures.counted, figures.torn = data.metrics.global_.count, data.health.torn
+        while fold(self.home) != "current":
+            pass
+        figures.snapshot = snapshot(self.home)["global"]["count"]
+        statuses = [session.status for session in Reader(self.home).dashboard().sessions.values()]
+        figures.crashed, figures.completed = statuses.count("crashed"), statuses.count("completed")
+        return figures
+
+    def all_acks(self) -> set[int]:
+        acks: set[int] = set()
+        for path in self.acks.iterdir():
+            data = path.read_bytes()
+            numbers = [int.from_bytes(data[at : at + 8]) for at in range(0, len(data), 8)]
+            assert len(data) % 8 == 0
+            assert acks.isdisjoint(numbers)
+            acks.update(numbers)
+        return acks
+
+    def all_recorded(self) -> list[int]:
+        numbers = []
+        for path in [*self.home.glob("journal/*.jsonl"), *self.home.glob("history/*.jsonl")]:
+            for line in path.read_bytes().split(b"\n"):
+                if line.startswith(b'{"kind":"tool.ended"'):
+                    with contextlib.suppress(ValueError):  # torn
+                        numbers.append(int(json.loads(line)["arguments"]["number"]))
+        return numbers
+
+    def cut_off(self, number: int, acknowledged: set[int]) -> bool:
+        """Whether the call is the one that a kill of its thread left between recording and acknowledgement."""
+        slot, _, incarnation, call = _NUMBER.unpack(number.to_bytes(8))
+        after_the_last = call == 0 or number - 1 in acknowledged
+        return (slot, incarnation) in self.killed and after_the_last and number + 1 not in acknowledged
+
+
+def storm(home: Path, size: Size, *, seed: int = 0) -> Figures:
+    """Run a storm on an empty store at ``home``; its figures."""
+    return _Storm(home, size, seed).run()
+
+
+_FULL = Size(processes=8, threads=4, calls=2000, kills=100)
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description="record in many processes, kill them, account for every call")
+    parser.add_argument("--full", action="store_true", help="8 processes, 4 threads, 2,000 calls each, 100 kills")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--worker", nargs=7, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        acks, slot, incarnation, *size = options.worker
+        work_off(Path(acks), int(slot), int(incarnation), Size(*map(int, size)))
+        return
+    size = _FULL if options.full else Size(processes=4, threads=3, calls=200, kills=12)
+    with tempfile.TemporaryDirectory() as directory:
+        figures = storm(Path(directory, "store"), size, seed=options.seed)
+    print(size)
+    for name, figure in vars(figures).items():
+        print(f"{name:>16}  {figure}")
+
+
+if __name__ == "__main__":
+    _main()

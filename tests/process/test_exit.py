@@ -1,0 +1,168 @@
+"""Bad places and the end of a program: the tool returns its value, and what was dropped is counted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pyjama_instrument.reader import get_dashboard_data
+from tests.process.children import PREAMBLE, ended, line_from, started, tell, the_session, until
+from tests.stores import snapshot
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system to fill")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+@contextlib.contextmanager
+def unwritable(place: Path) -> Iterator[None]:
+    """Nobody can write there, not even root."""
+    place.mkdir(exist_ok=True)
+    if os.geteuid() != 0:
+        place.chmod(0o500)
+        yield
+        place.chmod(0o700)
+        return
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "ro,size=64k", "tmpfs", place], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"a read-only file system cannot be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+ON_A_FULL_DISK = """
+store = os.environ["PYJAMA_HOME"]
+with agent_session("agent"):
+    work()
+    filler = os.open(os.path.join(os.path.dirname(store), "filler"), os.O_WRONLY | os.O_CREAT)
+    try:
+        while True:
+            os.write(filler, bytes(4096))
+    except OSError:
+        pass
+    assert [work(n) for n in range(5000)] == list(range(5000))
+    say("full")
+    wait()
+    os.ftruncate(filler, 0)
+    assert [work(n) for n in range(10)] == list(range(10))
+"""
+
+
+def test_on_a_full_disk_tools_work_drops_are_counted_and_recording_resumes(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = small_disk / "store"
+    monkeypatch.setenv("PYJAMA_HOME", str(store))
+    with started(ON_A_FULL_DISK) as child:
+        assert line_from(child) == "full"
+        assert the_session().status == "running"
+        tell(child)
+        _, said = child.communicate(timeout=60)
+        assert child.returncode == 0
+    assert said.count("(ENOSPC)") == 1
+    assert said.count("\n") <= 2  # a record that was cut short is another reason
+    data = get_dashboard_data()
+    calls, dropped = data.metrics.global_.count, sum(data.health.dropped.values())
+    assert calls >= 1 + 10
+    assert 5011 <= calls + dropped <= 5011 + data.health.torn  # a record that was cut short is dropped *and* torn
+    assert the_session(data).status == "completed"
+    assert snapshot(store)["global"]["count"] == calls
+    assert not (store / "metrics.lock").exists()
+
+
+def test_where_nothing_can_be_written_tools_work_and_one_line_says_so(tmp_path: Path) -> None:
+    home = tmp_path / "readonly"
+    with unwritable(home), started(
+        "assert [work(n) for n in range(1000)] == list(range(1000))", env=os.environ | {"PYJAMA_HOME": str(home)}
+    ) as child:  # fmt: skip
+        _, said = child.communicate(timeout=60)
+        assert child.returncode == 0
+        assert os.listdir(home) == []
+    assert said.count("nothing is recorded") == 1
+    assert str(home) in said
+    assert "1003 events could not be recorded" in said  # the calls, the first one's start, the session's two ends
+
+
+@pytest.mark.parametrize("home", ["", "/nonexistent"])
+def test_a_home_that_does_not_exist_does_not_hurt(home: str, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYJAMA_")}
+    blocked = tmp_path / "file"
+    blocked.write_text("no directory can be made below a file")
+    with started("assert work(5) == 5", env=environment | {"HOME": str(blocked / home.strip("/"))}) as child:
+        _, said = child.communicate(timeout=60)
+        assert child.returncode == 0
+    assert "nothing is recorded" in said
+
+
+def test_a_place_that_becomes_writable_is_taken_into_use(tmp_path: Path) -> None:
+    home = tmp_path / "later"
+    home.write_text("in the way")
+    source = """
+with agent_session("agent"):
+    work()
+    say("go")
+    wait()
+"""
+    with started(source, env=os.environ | {"PYJAMA_HOME": str(home)}) as child:
+        line_from(child)
+        home.unlink()
+        tell(child)
+        child.communicate(timeout=60)
+        assert child.returncode == 0
+
+
+def test_the_end_of_a_program_needs_no_store(own_store: Path) -> None:
+    with started("work()\nsay('ready')\nwait()") as child:
+        line_from(child)
+        shutil.rmtree(own_store)
+        tell(child)
+        ended(child)
+
+
+def test_the_end_waits_for_no_reader_and_no_other_agent(own_store: Path) -> None:
+    with started('with agent_session("long"):\n    say("ready")\n    wait()') as long:
+        line_from(long)
+        with started("[work() for _ in range(100)]") as child:
+            ended(child)
+        until(lambda: get_dashboard_data().metrics.global_.count == 100)
+        tell(long)
+        ended(long)
+
+
+def test_standard_error_that_is_closed_does_not_hurt(tmp_path: Path) -> None:
+    source = "os.close(2)\nsys.stderr = None\nassert work(7) == 7\nsay('fine')"
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    with started(source, env=os.environ | {"PYJAMA_HOME": str(blocked)}) as child:
+        assert line_from(child) == "fine"
+        child.communicate(timeout=60)
+        assert child.returncode == 0
+
+
+def test_the_preamble_of_these_tests_records_nothing_by_itself(own_store: Path) -> None:
+    assert "work" in PREAMBLE
+    with started("") as child:
+        ended(child)
+    assert not own_store.exists()
