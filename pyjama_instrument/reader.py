@@ -262,6 +262,11 @@ def _following(follower: _Follower, poll_seconds: float, stop: Callable[[], bool
             time.sleep(poll_seconds)
 
 
+def _check_limit(limit: object) -> None:
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise ConfigError("limit must be a number of events, at least 0")
+
+
 class _Follower:
     """Remembers how far each segment was read, wherever it is by now."""
 
