@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,9 @@ import pyjama_instrument.storage.compaction  # noqa: F401  # not first in the fl
 from pyjama_instrument import _guard, hooks, recorder
 
 RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
+
+# A background job of a shell ignores Ctrl-C, and so would every child that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Test machines are shared and slow at times: a deadline per example would measure the neighbours.
 settings.register_profile("pyjama", deadline=None, print_blob=True)
