@@ -14,7 +14,7 @@ MATRIX := 3.11 3.12 3.13
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1 # its look for a newer version needs the network
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt cover matrix browser clean
+.PHONY: help demo test lint fmt cover matrix bench browser clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -40,6 +40,9 @@ cover: $(VENV)/.dev ## branch coverage, dying children included
 	@$(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report
 
+bench: ## what recording costs, measured beside its peers: about 20 minutes (ARGS="overhead --quick" for less)
+	@$(PYTHON) -m benchmarks $(ARGS)
+
 # Each version in its own environment; versions that are not on this machine are named and left out.
 matrix: ## the tests under each Python of 3.11, 3.12 and 3.13 that is here, warnings as errors
 	@set -e; for v in $(MATRIX); do \
@@ -62,7 +65,7 @@ browser:
 	echo "no Chromium here and none could be installed: the browser tests will be skipped"
 
 clean: ## remove environments, caches and build products
-	@rm -rf .venv .venv-* .coverage .grimp_cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	@rm -rf .venv .venv-* .bench .coverage .grimp_cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: the package is installed in place, so only a change of pyproject.toml asks for a new installation.

@@ -70,6 +70,8 @@ def _run(names: list[str], bench: Bench) -> tuple[dict[str, Result], dict[str, s
         try:
             bench.pythons.python(name)
         except NotInstalled as error:
+            if name == "pyjama":
+                raise SystemExit(f"{name} {error}: {_CACHE}/venvs/{name}.log says why") from None
             bench.say(f"{name} {error}")
     noise = _machine.Noise()
     results = {name: importlib.import_module(f"benchmarks.{SCENARIOS[name]}").run(bench) for name in names}

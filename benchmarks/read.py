@@ -104,7 +104,7 @@ def _seen(bench: Bench, result: Result) -> None:
             bench.say("read: the viewer could not be installed")
         time.sleep(bench.size(0.5, 0.5, 0.1))  # everybody looks already
         made = dict(mark.ask("marks", calls=calls, timeout=calls + 60.0))
-        time.sleep(bench.size(1.5, 1.5, 0.6))  # the last call is seen
+        time.sleep(bench.size(1.5, 1.5, 0.35))  # the last call is seen
         seen = watch.ask("stop") | ({"stream": stream.seen()} if stream else {})
     _report_seen(made, seen, page, result)
 

@@ -71,7 +71,7 @@ def _scaling(bench: Bench, result: Result) -> None:
 
 def _peers(bench: Bench, result: Result) -> None:
     rounds, duration, names = bench.size(
-        (3, 2.0, _PEERS_AT_ONCE), (1, 1.0, _PEERS_AT_ONCE), (1, 0.1, ["prometheus", "logging"])
+        (3, 2.0, _PEERS_AT_ONCE), (1, 1.0, _PEERS_AT_ONCE), (1, 0.05, ["prometheus", "logging"])
     )
     rates: dict[str, list[float]] = defaultdict(list)
     calls: dict[str, array[int]] = {name: array("q") for name in names}
@@ -126,7 +126,7 @@ def _together(bench: Bench, peer: str, size: int, duration: float, **more: Any) 
     times = array("q")
     with bench.directory() as directory, bench.directory() as files, ExitStack() as stack:
         children = _children(bench, stack, peer, size, directory)
-        start_ns = _soon()
+        start_ns = _soon(bench)
         for at, child in enumerate(children):
             child.send("run", start_ns=start_ns, seconds=duration, path=str(files / str(at)), **more)
         answers = [child.receive() for child in children]
@@ -152,7 +152,7 @@ def _steady(bench: Bench, result: Result) -> None:
         warm_up = watch.ask("count")
         watch.ask("totals", tally=str(tally), writers=processes)
         page.ask("pages")
-        start_ns = _soon()
+        start_ns = _soon(bench)
         for at, child in enumerate(children):
             child.send("pace", start_ns=start_ns, seconds=duration, rate=rate, tally=str(tally), place=at)
         answers = [child.receive(timeout=duration * 3 + 60) for child in children]
@@ -186,7 +186,7 @@ def _report_steady(
     table = Table(f"{processes} processes × {rate:,} calls/s for {duration:.0f} s", ["", "median", "p99", "max"])
     table.notes.append(
         f"{made:,} calls were made, {counted:,} are counted. The callers were at most {late_ms:.0f} ms behind their "
-        "own schedule. *Behind* is the age of the newest call that is counted, from samples every 20 ms "
+        "own schedule. *Behind* is the age of the oldest call that is not counted yet, from samples every 20 ms "
         "(`metrics.json`) and every 250 ms (a reader, as the viewer polls)."
     )
     for label, values in (
@@ -204,7 +204,7 @@ def _report_steady(
 
 
 def lags(made: Timeline, counted: Timeline, until_ns: int) -> list[float]:
-    """How old, in seconds, the newest counted call was at each look, in ascending order.
+    """How old, in seconds, the oldest call not counted yet was at each look, in ascending order.
 
     Args:
         made: when so many calls had been made, in order.
@@ -230,7 +230,7 @@ def _trickle(bench: Bench, result: Result) -> None:
         bench.say(f"throughput: {processes} processes, {rate} calls/s each: {name}")
         with bench.directory() as directory, ExitStack() as stack:
             children = _children(bench, stack, name, processes, directory)
-            start_ns = _soon()
+            start_ns = _soon(bench)
             for at, child in enumerate(children):
                 offset_ns = at * 10**9 // rate // processes
                 child.send("trickle", start_ns=start_ns + offset_ns, seconds=duration, rate=rate, warm_up=warm_up)
@@ -264,8 +264,8 @@ def _children(bench: Bench, stack: ExitStack, peer: str, size: int, directory: P
     return children
 
 
-def _soon() -> int:
-    return time.monotonic_ns() + 300_000_000
+def _soon(bench: Bench) -> int:
+    return time.monotonic_ns() + bench.size(300_000_000, 300_000_000, 30_000_000)
 
 
 def _quantiles(times: array[int]) -> list[str]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, ca
 
 import wrapt
 
-__all__ = ["Activity", "Decorated", "Kind", "drive", "drive_later", "kind_of", "resume", "run"]
+__all__ = ["Activity", "Decorated", "Kind", "Suspended", "drive", "drive_later", "kind_of", "renamed", "resume", "run"]
 
 T = TypeVar("T")
 Kind: TypeAlias = Literal["sync", "async", "generator", "iterable coroutine", "async generator"]
@@ -68,17 +68,17 @@ def drive(kind: Kind, begin: Begin, function: Callable[..., Any], args: Any, kwa
     if kind == "sync":
         return run(begin, function, args, kwargs)
     suspended = function(*args, **kwargs)
-    return _renamed(_DRIVERS[kind](begin, _Suspended(suspended).take), suspended)
+    return renamed(_DRIVERS[kind](begin, Suspended(suspended).take), suspended)
 
 
 def drive_later(kind: Kind, begin: Begin, function: Callable[[], Any], name_of: Any) -> Any:
     """The same, but ``function`` is called only when the activity has begun; never for a plain function."""
-    return _renamed(_DRIVERS[kind](begin, function), name_of)
+    return renamed(_DRIVERS[kind](begin, function), name_of)
 
 
 def resume(activity: Activity, started: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
     """Go on with a coroutine that a plain function has handed out: the call is its life."""
-    return cast("Coroutine[Any, Any, T]", _renamed(_run_async(lambda: activity, _Suspended(started).take), started))
+    return cast("Coroutine[Any, Any, T]", renamed(_run_async(lambda: activity, Suspended(started).take), started))
 
 
 def run(begin: Begin, function: Callable[..., T], args: Any, kwargs: Any) -> T:
@@ -195,7 +195,7 @@ _DRIVERS: dict[Kind, Callable[[Begin, Callable[[], Any]], Any]] = {
 }
 
 
-class _Suspended:
+class Suspended:
     """What a function has returned and its stand-in will run.
 
     If nobody awaits a coroutine, Python warns; here it is the stand-in that is to warn, and only that.
@@ -207,6 +207,7 @@ class _Suspended:
         self._suspended = suspended
 
     def take(self) -> Any:
+        """What is to be run; from now on it is the taker's."""
         suspended, self._suspended = self._suspended, None
         return suspended
 
@@ -215,7 +216,7 @@ class _Suspended:
             self._suspended.close()
 
 
-def _renamed(stand_in: Any, original: Any) -> Any:
+def renamed(stand_in: Any, original: Any) -> Any:
     """The coroutine or generator under the host's own name, for tracebacks and warnings."""
     stand_in.__name__ = getattr(original, "__name__", stand_in.__name__)
     stand_in.__qualname__ = getattr(original, "__qualname__", stand_in.__qualname__)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, overload
 from pyjama_instrument import _guard, hooks
 from pyjama_instrument._capture import error_info, jsonable
 from pyjama_instrument._context import Scope, current
-from pyjama_instrument._drive import Decorated, Kind, drive, drive_later, kind_of, resume, run
+from pyjama_instrument._drive import Decorated, Kind, Suspended, drive, drive_later, kind_of, renamed, resume, run
 from pyjama_instrument.config import check_name
 from pyjama_instrument.errors import ConfigError
 from pyjama_instrument.hooks import post_registry, pre_registry
@@ -84,7 +84,8 @@ def _decorate(function: Any, name: str | None, capture: Sequence[str] | bool) ->
 
 def _decorated(function: Any, this: _Tool, again: Any) -> Decorated:
     kind = kind_of(function)
-    wrapper = _short_way(this) if kind == "sync" and this.capture is None else _long_way(this, kind)
+    short_ways = {} if this.capture is not None else {"sync": _short_way, "async": _short_way_async}
+    wrapper = short_ways[kind](this) if kind in short_ways else _long_way(this, kind)
     decorated = Decorated(function, wrapper, again)
     decorated._self_tool = this.name  # type: ignore[attr-defined]  # wrapt keeps attributes of this prefix
     return decorated
@@ -163,6 +164,52 @@ def _short_way(this: _Tool) -> Callable[..., Any]:
         return result
 
     return wrapper
+
+
+def _short_way_async(this: _Tool) -> Callable[..., Any]:
+    """The same for an async function."""
+    name = this.name
+    get_scope, set_scope, reset_scope = current.get, current.set, current.reset
+
+    async def stand_in(suspended: Suspended) -> Any:
+        try:
+            scope = get_scope() or ambient()
+            session, parent = scope
+            span = next(recorder.ids.spans, None) or recorder.ids.more_spans()
+            if this.slow:
+                this.announce(scope, span)
+            token = set_scope((session, span))
+            start_ns = recorder.mono_ns()
+            recorder.in_flight[span] = (start_ns, session, parent, name)
+        except Exception as fault:
+            _guard.swallow(fault, "tool.begin")
+            return await suspended.take()
+        try:
+            result = await suspended.take()
+        except BaseException as error:
+            _reset(reset_scope, token)
+            this.end(scope, span, start_ns, error)
+            raise
+        _reset(reset_scope, token)
+        this.end(scope, span, start_ns, None)
+        return result
+
+    def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        if not recorder.enabled:
+            return wrapped(*args, **kwargs)
+        if pre_registry.by_tool or post_registry.by_tool:
+            return _call(this, "async", wrapped, args, kwargs)
+        coroutine = wrapped(*args, **kwargs)
+        return renamed(stand_in(Suspended(coroutine)), coroutine)
+
+    return wrapper
+
+
+def _reset(reset_scope: Callable[[Any], None], token: Any) -> None:
+    try:
+        reset_scope(token)
+    except ValueError:  # finished in another context than it was begun in
+        pass
 
 
 class _Tool:

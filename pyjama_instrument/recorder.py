@@ -312,7 +312,7 @@ class Recorder:
         self.dirty = False
         outcome = "busy"
         try:
-            outcome = compact(journal.store, should_stop=flusher.stopping)
+            outcome = compact(journal.store, should_stop=lambda: _give_way(flusher))
         finally:
             if outcome != "current":  # fold until nothing is new: whoever lost the race relies on the winner
                 self.dirty = True
@@ -450,6 +450,16 @@ def is_worker() -> bool:
 def reason_of(error: OSError) -> str:
     """Why an event is dropped: the name of the error number."""
     return errno.errorcode.get(error.errno or 0, "OSError")
+
+
+def _give_way(flusher: Flusher) -> bool:
+    """Let the host's threads run; asked between portions of a fold. Whether the flusher is to stop.
+
+    Without it a fold may keep the interpreter lock for its whole length: each read gives the lock back for a moment,
+    which is too short for a waiting thread to wake up, but starts its waiting time anew.
+    """
+    time.sleep(0)
+    return flusher.stopping()
 
 
 def _say_too_new(error: SchemaTooNew) -> None:

@@ -17,8 +17,10 @@ from pyjama_instrument import _guard, hooks, recorder
 
 RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
 
-# A background job of a shell ignores Ctrl-C, and so would every child that the tests interrupt.
+# A background job of a shell ignores some signals, and so would every child that the tests send one.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+for _number in (signal.SIGQUIT, signal.SIGHUP):
+    signal.signal(_number, signal.SIG_DFL)
 
 # Test machines are shared and slow at times: a deadline per example would measure the neighbours.
 settings.register_profile("pyjama", deadline=None, print_blob=True)

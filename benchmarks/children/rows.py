@@ -48,6 +48,7 @@ class _Rows:
                 LOOPS[row.style](row.function, 10)
                 each = LOOPS[row.style](row.function, 20) / 20
             peer.drain()
+            peer.renew()
             calls[name] = max(10, min(most, int(budget_ns / each)))
         return calls
 
@@ -70,7 +71,9 @@ class _Rows:
             cpu = time.process_time_ns()
             total = loop(row.function, calls) / calls
         peer.drain()
-        return {"bare": bare, "row": total, "cpu": (time.process_time_ns() - cpu) / calls - bare_cpu}
+        sample = {"bare": bare, "row": total, "cpu": (time.process_time_ns() - cpu) / calls - bare_cpu}
+        peer.renew()
+        return sample
 
     def bare(self, calls: int, path: str) -> None:
         """Time single calls of the bare function: what the machine and the clock add by themselves."""
@@ -79,9 +82,10 @@ class _Rows:
 
     def tail(self, row: str, calls: int, path: str) -> None:
         """Time single calls; the times are appended to the file ``path``."""
-        decorated = self._rows[row][1]
+        peer, decorated = self._rows[row]
         with decorated.around():
             self._time_each(decorated.function, calls, path)
+        peer.renew()
 
     def _time_each(self, function: Any, calls: int, path: str) -> None:
         times = array("q", bytes(8 * calls))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,11 +72,15 @@ class Row:
 
 @dataclass
 class Peer:
-    """A peer at work in this process. ``drain`` returns when all calls are where they belong."""
+    """A peer at work in this process.
+
+    ``drain`` returns when all calls are where they belong. ``renew`` begins a new file where a growing one would weigh
+    on the next turn.
+    """
 
     rows: list[Row]
     drain: Callable[[], Any] = lambda: None
-    facts: dict[str, Any] = field(default_factory=dict)
+    renew: Callable[[], Any] = lambda: None
 
 
 def start(name: str, directory: Path) -> Peer:

@@ -22,7 +22,6 @@ def start(directory: Path, variant: str) -> Peer:
     import wrapt
 
     line = tool_line(directory)
-
     var: ContextVar[int] = ContextVar("benchmark")
     fd = os.open(directory / "floor.jsonl", os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     clock, write = time.perf_counter_ns, os.write
@@ -37,4 +36,4 @@ def start(directory: Path, variant: str) -> Peer:
             var.reset(token)
             write(fd, line)
 
-    return Peer([Row("sync", wrapt.FunctionWrapper(add, wrapper))], lambda: os.ftruncate(fd, 0), {"bytes": len(line)})
+    return Peer([Row("sync", wrapt.FunctionWrapper(add, wrapper))], renew=lambda: os.ftruncate(fd, 0))

@@ -1,7 +1,7 @@
 """The original's way: each call takes a lock file, parses the whole document, changes it and writes it back.
 
 As in the original, every duration is kept in a list, so the document and the cost of a call grow with the number of
-calls; ``drain`` begins a new one, so that a figure stands for a young document.
+calls; ``renew`` begins a new one, so that a figure stands for a young document.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def start(directory: Path, variant: str) -> Peer:
         _record(document, lock, (time.perf_counter() - began) * 1000)
         return result
 
-    return Peer([Row("sync", recorded_call)], lambda: document.unlink(missing_ok=True))
+    return Peer([Row("sync", recorded_call)], renew=lambda: document.unlink(missing_ok=True))
 
 
 def recorded(directory: Path) -> int:

@@ -31,13 +31,12 @@ def start(directory: Path, variant: str) -> Peer:
 
     @contextmanager
     def hooked() -> Iterator[None]:
-        unregister = hooks.unregister_hook
         hooks.register_hook("add", _look)
         try:
             with session():
                 yield
         finally:
-            unregister("add", _look)
+            hooks.unregister_hook("add", _look)
 
     sync = Row("sync", tool(add), around=session)
     if variant == "disabled":
@@ -60,7 +59,7 @@ def start(directory: Path, variant: str) -> Peer:
 
 
 def recorded(directory: Path) -> int:
-    """From the reader, as the dashboard would."""
+    """What a reader counts, as the dashboard would show it."""
     from pyjama_instrument.reader import get_dashboard_data
 
     return get_dashboard_data(directory / "store").metrics.global_.count

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from pyjama_instrument.fold import Fold, carry_running
@@ -22,7 +22,7 @@ from pyjama_instrument.storage._snapshot import Snapshot
 
 __all__ = ["Position", "Sink", "catch_up", "read_segment"]
 
-_CHUNK = 64 * 1024  # small, so that the parser never keeps the interpreter lock for long
+_CHUNK = 16 * 1024  # small, so that the parser never keeps the interpreter lock for long
 _LONGEST_LINE = 4 * MAX_RECORD_BYTES
 
 Sink = Callable[[list[dict[str, Any]]], None]
@@ -53,7 +53,14 @@ class Position:
 
     def dump(self) -> dict[str, Any]:
         """The snapshot's form: defaults are left out."""
-        return {key: value for key, value in asdict(self).items() if value or key == "offset"}
+        stored: dict[str, Any] = {"offset": self.offset}
+        if self.torn:
+            stored["torn"] = self.torn
+        if self.sealed:
+            stored["sealed"] = True
+        if self.skipping:
+            stored["skipping"] = True
+        return stored
 
 
 def catch_up(

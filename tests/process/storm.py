@@ -77,9 +77,11 @@ def work_off(acks: Path, slot: int, incarnation: int, size: Size) -> None:
         return number
 
     def thread(index: int) -> None:
-        left = size.calls - sum(path.stat().st_size // 8 for path in acks.glob(f"{slot}-{index}-*"))
+        made = sum(path.stat().st_size // 8 for path in acks.glob(f"{slot}-{index}-*"))
         fd = os.open(acks / f"{slot}-{index}-{incarnation}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        for call in range(left):
+        for call in range(size.calls - made):
+            while made + call >= _allowed(acks, size):
+                time.sleep(0.001)
             number = _NUMBER.pack(slot, index, incarnation, call)
             numbered(int.from_bytes(number))
             assert os.write(fd, number) == 8
@@ -94,6 +96,12 @@ def work_off(acks: Path, slot: int, incarnation: int, size: Size) -> None:
             one.join()
 
 
+def _allowed(acks: Path, size: Size) -> int:
+    """How many calls a thread may have made by now: they must not be through before the kills are."""
+    kills = os.stat(acks.parent / "kills").st_size
+    return size.calls if kills == size.kills else min(size.calls - 1, size.calls * (kills + 2) // (size.kills + 1))
+
+
 # -- the storm around it
 
 
@@ -102,6 +110,7 @@ class _Storm:
         self.home, self.size = home, size
         self.acks = home.parent / "acks"
         self.acks.mkdir()
+        (home.parent / "kills").touch()
         self.random = random.Random(seed)
         self.environment = os.environ | {"PYJAMA_HOME": str(home)}
         self.incarnations = [0] * size.processes
@@ -138,9 +147,9 @@ class _Storm:
         self.figures.seconds = time.monotonic() - began
         return self.reckon(reader)
 
-    def acked(self, slot: int) -> bool:
+    def ready(self, slot: int) -> bool:
         """Whether the slot's present process has come to its calls."""
-        return any(path.stat().st_size for path in self.acks.glob(f"{slot}-*-{self.incarnations[slot]}"))
+        return any(self.acks.glob(f"{slot}-*-{self.incarnations[slot]}"))
 
     def progress(self) -> int:
         return sum(entry.stat().st_size for entry in os.scandir(self.acks)) // 8
@@ -152,15 +161,18 @@ class _Storm:
                 del self.workers[slot]
 
     def kill_one(self) -> None:
-        candidates = [slot for slot in self.workers if self.acked(slot)]
+        candidates = [slot for slot in self.workers if self.ready(slot)]
         if not candidates:
             return
         slot = self.random.choice(candidates)
+        time.sleep(self.random.random() * 0.003)  # anywhere in what it does
         self.workers[slot].kill()
         if self.workers[slot].wait() == 0:  # it was through before the signal came
             del self.workers[slot]
             return
         self.killed.add((slot, self.incarnations[slot]))
+        with open(self.home.parent / "kills", "ab") as kills:
+            kills.write(b".")
         self.incarnations[slot] += 1
         self.workers[slot] = self.start(slot)
 

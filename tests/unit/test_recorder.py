@@ -449,3 +449,61 @@ def test_a_store_of_a_newer_version_is_left_alone_and_journaling_goes_on(own_sto
     assert (own_store / "metrics.json").read_text() == '{"schema": 99, "journals": {}}'
     (segment,) = segments(own_store)
     assert (own_store / "journal" / segment).read_text().count('"tool.ended"') == 2
+
+
+# -- forks
+
+
+class Spy:
+    """A lock that writes down when the main thread takes it."""
+
+    def __init__(self, name: str, order: list[str]) -> None:
+        self.name, self.order, self.lock = name, order, threading.RLock()
+
+    def acquire(self) -> None:
+        self.lock.acquire()
+        if threading.current_thread() is threading.main_thread():
+            self.order.append(self.name)
+
+    def release(self) -> None:
+        self.lock.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def test_a_fork_takes_the_locks_in_the_order_of_the_threads_that_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    # In another order, a thread that makes its first call and one that forks would wait for each other for ever.
+    order: list[str] = []
+    monkeypatch.setattr(recorder, "settle", Spy("settle", order))
+    monkeypatch.setattr(recorder, "_lock", Spy("lock", order))
+    work()
+    recording, order[:] = order[:], []
+    recorder._before_fork()
+    recorder._after_fork()
+    assert recording[:2] == ["settle", "lock"]
+    assert order[:2] == ["settle", "lock"]
+
+
+def test_a_child_that_inherits_a_lock_from_a_thread_it_does_not_have_is_not_stuck(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Forked while another thread was making the very first call: the hook for forks was not in place yet.
+    thread = threading.Thread(target=recorder._lock.acquire)
+    thread.start()
+    thread.join()
+    monkeypatch.setattr(recorder, "_pid", -1)
+    recorder.record({"kind": "activity", "agent": "a", "session": "5" * 32, "ts": 1, "status": "ok"})
+    assert [entry.agent_id for entry in get_dashboard_data().recent_logs] == ["a"]
+
+
+def test_going_from_store_to_store_leaks_no_descriptor(tmp_path: Path) -> None:
+    work()
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(10):
+        configure(home=tmp_path / str(number))
+        work()
+    assert len(os.listdir("/proc/self/fd")) == before
