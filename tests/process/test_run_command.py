@@ -23,12 +23,12 @@ HANG_SECONDS = 60.0
 LISTENER = """
 import os, signal, sys
 def heard(number, _):
-    print(signal.Signals(number).name, flush=True)
+    os.write(1, signal.Signals(number).name.encode() + b"\\n")  # print may be at work just now
     if number == signal.SIGTERM:
         os._exit(7)
 for each in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"):
     signal.signal(getattr(signal, each), heard)
-print("ready", flush=True)
+os.write(1, b"ready\\n")
 while True:
     signal.pause()
 """
