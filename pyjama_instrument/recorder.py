@@ -282,7 +282,7 @@ class Recorder:
 
     def _announce_slow_calls(self) -> None:
         horizon = self.mono_ns() - _ANNOUNCE_AFTER_NS
-        for span, call in list(self.in_flight.items()):
+        for span, call in self.in_flight.copy().items():  # a copy is made in one step
             if call[0] < horizon and span not in self.announced:
                 with self.settle:
                     self.announced.add(span)

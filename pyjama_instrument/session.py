@@ -8,6 +8,7 @@ inside another is its child, in the same process or in one that got ``env()``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import re
@@ -23,7 +24,7 @@ from pyjama_instrument._capture import error_info, jsonable
 from pyjama_instrument._context import Scope, SessionState, current
 from pyjama_instrument._drive import Decorated, drive, kind_of
 from pyjama_instrument.config import MAX_NAME, check_name, clean_text, resolve_home
-from pyjama_instrument.errors import ConfigError
+from pyjama_instrument.errors import ConfigError, StoreUnavailable
 from pyjama_instrument.recorder import is_worker, recorder
 
 __all__ = ["Session", "agent_session", "ambient", "current_session", "outcome"]
@@ -129,12 +130,14 @@ class Session:
         if base is not None and not isinstance(base, Mapping):
             raise ConfigError(f"base must be a mapping, not {type(base).__name__}")
         span = self.span
-        return dict(os.environ if base is None else base) | {
+        added = {
             "TRACEPARENT": f"00-{self.id}-{span}-01",
             "PYJAMA_PARENT": f"{self.id}-{span}",
             "PYJAMA_AGENT": quote(self.agent),
-            "PYJAMA_HOME": resolve_home(),
         }
+        with contextlib.suppress(StoreUnavailable):  # then nothing is recorded here or there, but the child starts
+            added["PYJAMA_HOME"] = resolve_home()
+        return dict(os.environ if base is None else base) | added
 
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:
         """``function`` made to run inside this session, wherever it is called.

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from pyjama_instrument import Session, agent_session, current_session, tool
+from pyjama_instrument.errors import StoreUnavailable
 from pyjama_instrument.events import Annotation, SessionEnded, SessionStarted, StepStarted, WorkflowDeclared
 from pyjama_instrument.testing import FakeClock, SequentialIds, isolated_store
 from tests.unit import sample_tools
@@ -671,3 +672,13 @@ def test_clock_and_ids_can_be_chosen(own_store: Any) -> None:
     assert run.id == f"{1:032x}"
     assert kinds[SessionStarted].span == f"{2:016x}"
     assert kinds[SessionEnded].duration_ns == 0
+
+
+def test_a_child_gets_its_environment_even_where_no_store_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> str:
+        raise StoreUnavailable("no home")
+
+    with agent_session("a") as run:
+        monkeypatch.setattr("pyjama_instrument.session.resolve_home", nowhere)
+        env = run.env({})
+    assert env.keys() == {"TRACEPARENT", "PYJAMA_PARENT", "PYJAMA_AGENT"}
