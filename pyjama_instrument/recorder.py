@@ -77,8 +77,9 @@ class Recorder:
         self.announced: set[str] = set()
         self.open_sessions: dict[str, SessionState] = {}
         self.ambient: Scope | None = None
-        self.settle = threading.RLock()
+        self._settle = threading.RLock()
         self._lock = threading.RLock()
+        self._forking = False
         self._journal: Journal | None = None
         self._flusher: Flusher | None = None
         self._opening = False
@@ -127,8 +128,7 @@ class Recorder:
         return self.wall_ns() // 1000
 
     def _emit_slowly(self, line: bytes, reason: str) -> None:
-        if os.getpid() != self._pid:  # forked before the hook for that was in place, maybe while the lock was held
-            self._after_fork_in_child()
+        self._notice_fork()
         with self._lock:
             if self._opening:  # a signal handler or a finalizer interrupted the opening, in this very thread
                 self._pending.append(line)
@@ -370,24 +370,39 @@ class Recorder:
         if util is not None and is_worker():
             util.Finalize(None, self._at_exit, exitpriority=-100)
 
+    @property
+    def settle(self) -> threading.RLock:
+        """Held while a call is announced late, and while the implicit session is begun."""
+        self._notice_fork()
+        return self._settle
+
+    def _notice_fork(self) -> None:
+        """The hooks may not be in place yet: another thread was about to record the first event, and holds locks."""
+        if (pid := os.getpid()) != self._pid:
+            self._pid = pid
+            self._after_fork_in_child()
+
     def _before_fork(self) -> None:
         while True:
             if (flusher := self._flusher) is not None and not flusher.is_this_thread():
                 flusher.stop()
-            self.settle.acquire()  # in the order in which the recording threads take them
+            self._settle.acquire()  # in the order in which the recording threads take them
             self._lock.acquire()
             if self._flusher is flusher:
                 self._flusher = None
-                self._had_flusher = flusher is not None
+                self._forking, self._had_flusher = True, flusher is not None
                 return
             self._lock.release()
-            self.settle.release()
+            self._settle.release()
 
     def _after_fork(self) -> None:
+        if not self._forking:  # the hooks came into place in the middle of this fork
+            return
+        self._forking = False
         if self._had_flusher:
             self._start_flusher()
         self._lock.release()
-        self.settle.release()
+        self._settle.release()
 
     def _after_fork_in_child(self) -> None:
         if self._journal is not None:

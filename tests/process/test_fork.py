@@ -135,21 +135,24 @@ def begin():
     gate.wait()
     work()
 
-def first_generation():
+def first_generation(delay):
+    sys.setswitchinterval(1e-6)
     global gate
     gate = threading.Barrier(2)
     thread = threading.Thread(target=begin)
     thread.start()
     gate.wait()
+    for _ in range(delay):
+        pass
     joined(in_child(work))
     thread.join()
 
-for _ in range(30):
-    joined(in_child(first_generation))  # in each of these nothing has been recorded yet
+for delay in range(0, 6000, 100):
+    joined(in_child(lambda: first_generation(delay)))  # in each of these nothing has been recorded yet
 """
     with started(source) as child:
         ended(child)
-    assert counts() == {"work": 60}
+    assert counts() == {"work": 120}
 
 
 def test_a_fork_does_not_warn_of_our_thread(own_store: Path) -> None:

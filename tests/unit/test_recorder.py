@@ -478,7 +478,7 @@ class Spy:
 def test_a_fork_takes_the_locks_in_the_order_of_the_threads_that_record(monkeypatch: pytest.MonkeyPatch) -> None:
     # In another order, a thread that makes its first call and one that forks would wait for each other for ever.
     order: list[str] = []
-    monkeypatch.setattr(recorder, "settle", Spy("settle", order))
+    monkeypatch.setattr(recorder, "_settle", Spy("settle", order))
     monkeypatch.setattr(recorder, "_lock", Spy("lock", order))
     work()
     recording, order[:] = order[:], []
@@ -488,16 +488,27 @@ def test_a_fork_takes_the_locks_in_the_order_of_the_threads_that_record(monkeypa
     assert order[:2] == ["settle", "lock"]
 
 
+@pytest.mark.parametrize("first", ["a call", "an event"])
 def test_a_child_that_inherits_a_lock_from_a_thread_it_does_not_have_is_not_stuck(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
     # Forked while another thread was making the very first call: the hook for forks was not in place yet.
-    thread = threading.Thread(target=recorder._lock.acquire)
+    thread = threading.Thread(target=lambda: (recorder.settle.acquire(), recorder._lock.acquire()))
     thread.start()
     thread.join()
     monkeypatch.setattr(recorder, "_pid", -1)
-    recorder.record({"kind": "activity", "agent": "a", "session": "5" * 32, "ts": 1, "status": "ok"})
-    assert [entry.agent_id for entry in get_dashboard_data().recent_logs] == ["a"]
+    if first == "a call":
+        work()
+    else:
+        recorder.record({"kind": "activity", "agent": "a", "session": "5" * 32, "ts": 1, "status": "ok"})
+    assert len(get_dashboard_data().recent_logs) == 1
+
+
+def test_hooks_that_come_into_place_in_the_middle_of_a_fork_do_no_harm() -> None:
+    work()
+    recorder._after_fork()  # without what comes before
+    work()
+    assert counted() == 2
 
 
 def test_going_from_store_to_store_leaks_no_descriptor(tmp_path: Path) -> None:
