@@ -63,7 +63,7 @@ class Recorder:
         self.ids = Ids()
         self.wall_ns = time.time_ns
         self.mono_ns = time.perf_counter_ns
-        self._hooked = False
+        self._hooked = self._sees_forks = False
         self._writer = ""
         self._segment = 0
         self._begin()
@@ -362,6 +362,7 @@ class Recorder:
             os.register_at_fork(
                 before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork_in_child
             )
+            self._sees_forks = True
         self._hook_into_multiprocessing()
 
     def _hook_into_multiprocessing(self) -> None:
@@ -377,8 +378,8 @@ class Recorder:
         return self._settle
 
     def _notice_fork(self) -> None:
-        """The hooks may not be in place yet: another thread was about to record the first event, and holds locks."""
-        if (pid := os.getpid()) != self._pid:
+        """Until the hooks are in place, a fork may leave us locks of a thread that was recording the first event."""
+        if not self._sees_forks and (pid := os.getpid()) != self._pid:
             self._pid = pid
             self._after_fork_in_child()
 

@@ -285,8 +285,8 @@ def _tile(name: str, value: str, tone: str = "idle", target: str | None = None) 
 
 
 def _number(value: float) -> float:
-    """A figure to sort and divide by."""
-    return value if math.isfinite(value) else 0.0
+    """An amount to sort and divide by: neither infinite nor below zero, whatever a damaged document says."""
+    return max(value, 0.0) if math.isfinite(value) else 0.0
 
 
 def _tool(name: str, tool: ToolMetrics, longest: float) -> dict[str, Any]:

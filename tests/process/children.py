@@ -41,14 +41,15 @@ def lasting():
 
 @contextlib.contextmanager
 def started(source: str, *args: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A child that runs ``source`` after the preamble. It is gone at the end of the block."""
+    """A child that runs ``source`` after the preamble. It is gone at the end of the block, and its children with it."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [sys.executable, "-W", "error", "-c", PREAMBLE + source, *args]
-    with subprocess.Popen(command, text=True, **(pipes | options)) as child:
+    with subprocess.Popen(command, text=True, start_new_session=True, **(pipes | options)) as child:
         try:
             yield child
         finally:
-            child.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
 
 
 def line_from(child: subprocess.Popen[str]) -> str:

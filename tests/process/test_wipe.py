@@ -24,6 +24,9 @@ with agent_session(sys.argv[1], workflow=["go"]) as run, run.step("go"):
         work()
 """
 
+JITTER = 50
+"""Calls that a clear may leave standing: the time of a removal is known to a few milliseconds only."""
+
 IDLE = 'with agent_session("idle"):\n    work()\n    say("ready")\n    wait()'
 
 
@@ -66,6 +69,11 @@ def folded(home: Path, count: int) -> bool:
     return (home / "metrics.json").exists() and snapshot(home)["global"]["count"] >= count
 
 
+def recorded(home: Path) -> int:
+    """Calls in all journals, cleared ones included."""
+    return sum(path.read_bytes().count(b'"tool.ended"') for path in home.glob("*/*.jsonl"))
+
+
 def running(home: Path) -> set[str]:
     return {name for name, agent in get_dashboard_data(home).agents.items() if agent.status == "running"}
 
@@ -99,7 +107,7 @@ def test_after_a_removal_of_the_snapshot_agents_re_appear_and_totals_begin_anew(
         until(lambda: (own_store / "metrics.json.prev").exists() and snapshot(own_store)["global"]["count"] > 50)
         before = get_dashboard_data().metrics.global_.count
         (own_store / "metrics.json").unlink()
-        assert get_dashboard_data().metrics.global_.count < before
+        assert get_dashboard_data().metrics.global_.count <= recorded(own_store) - before + JITTER
         assert running(own_store) == {"agent-0", "agent-1"}
         until(lambda: (own_store / "metrics.json").exists())
         assert set(snapshot(own_store)["agents"]) == {"agent-0", "agent-1"}
@@ -127,7 +135,7 @@ def test_an_original_s_clear_is_taken_up(own_store: Path) -> None:
         with as_an_original(own_store):
             (own_store / "metrics.json").write_text("{}")
         until(lambda: "journals" in snapshot(own_store))
-        assert snapshot(own_store)["global"]["count"] < before
+        assert snapshot(own_store)["global"]["count"] <= recorded(own_store) - before + JITTER
         assert running(own_store) == {"agent-0"}
         finish(children)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pyjama_instrument.errors import StoreUnavailable
 from pyjama_instrument.storage._layout import SegmentName
 from pyjama_instrument.storage._liveness import is_held
 from pyjama_instrument.storage._store import Store
@@ -190,3 +191,20 @@ def test_a_store_may_be_a_link_to_a_larger_disk(tmp_path: Path) -> None:
     writer = Writer(tmp_path / "link")
     assert writer.journal.is_ours()
     writer.die()
+
+
+def test_a_directory_of_somebody_else_is_not_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(StoreUnavailable, match=r"belongs to another user.*PYJAMA_HOME"):
+        Store(str(tmp_path))
+    assert "journal" not in os.listdir(tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_store_that_is_let_go_of_closes_its_descriptors(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    store = Store(str(tmp_path / "store"))
+    assert len(os.listdir("/proc/self/fd")) == before + 3
+    del store
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import os
+import runpy
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from pyjama_instrument.storage._liveness import hold, is_held
+from pyjama_instrument.storage import _liveness
 
 Open = Callable[[], int]
+
+
+class Locks(NamedTuple):
+    """One of the two ways to hold a file."""
+
+    hold: Callable[[int], None]
+    is_held: Callable[[int], bool]
+
+
+@pytest.fixture(params=["as on this platform", "as where there are no locks of open file descriptions"])
+def locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Locks:
+    if request.param.endswith("this platform"):
+        return Locks(_liveness.hold, _liveness.is_held)
+    monkeypatch.setattr(sys, "platform", "elsewhere")
+    module = runpy.run_path(_liveness.__file__)
+    return Locks(module["hold"], module["is_held"])
 
 
 @pytest.fixture
@@ -31,52 +49,51 @@ def open_file(tmp_path: Path) -> Iterator[Open]:
             os.close(fd)
 
 
-def test_a_file_that_nobody_holds_is_not_held(open_file: Open) -> None:
-    assert not is_held(open_file())
+def test_a_file_that_nobody_holds_is_not_held(locks: Locks, open_file: Open) -> None:
+    assert not locks.is_held(open_file())
 
 
-def test_a_held_file_is_held_for_whoever_opens_it(open_file: Open) -> None:
-    hold(open_file())
-    assert is_held(open_file())
+def test_a_held_file_is_held_for_whoever_opens_it(locks: Locks, open_file: Open) -> None:
+    locks.hold(open_file())
+    assert locks.is_held(open_file())
 
 
-def test_looking_does_not_hold_it(open_file: Open) -> None:
+def test_looking_does_not_hold_it(locks: Locks, open_file: Open) -> None:
     probe = open_file()
-    is_held(probe)
-    assert not is_held(open_file())
+    locks.is_held(probe)
+    assert not locks.is_held(open_file())
 
 
-def test_a_read_only_descriptor_is_enough_to_look(open_file: Open, tmp_path: Path) -> None:
-    hold(open_file())
+def test_a_read_only_descriptor_is_enough_to_look(locks: Locks, open_file: Open, tmp_path: Path) -> None:
+    locks.hold(open_file())
     fd = os.open(tmp_path / "journal.jsonl", os.O_RDONLY)
-    assert is_held(fd)
+    assert locks.is_held(fd)
     os.close(fd)
 
 
-def test_closing_the_descriptor_ends_it(open_file: Open) -> None:
+def test_closing_the_descriptor_ends_it(locks: Locks, open_file: Open) -> None:
     fd = open_file()
-    hold(fd)
+    locks.hold(fd)
     os.close(fd)
-    assert not is_held(open_file())
+    assert not locks.is_held(open_file())
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="locks of an open file description are Linux's")
-def test_closing_another_descriptor_of_the_file_does_not_end_it(open_file: Open) -> None:
+def test_closing_another_descriptor_of_the_file_does_not_end_it(locks: Locks, open_file: Open) -> None:
     fd = open_file()
-    hold(fd)
+    locks.hold(fd)
     os.close(open_file())  # this is what drops a classic POSIX lock
-    assert is_held(open_file())
+    assert locks.is_held(open_file())
 
 
-def test_a_copy_of_the_descriptor_keeps_it_and_closing_the_copy_does_not_end_it(open_file: Open) -> None:
+def test_a_copy_of_the_descriptor_keeps_it_and_closing_the_copy_does_not_end_it(locks: Locks, open_file: Open) -> None:
     fd = open_file()
-    hold(fd)
+    locks.hold(fd)
     copy = os.dup(fd)
     os.close(copy)
-    assert is_held(open_file())
+    assert locks.is_held(open_file())
 
 
-def test_two_cannot_hold_one_file(open_file: Open) -> None:
-    hold(open_file())
+def test_two_cannot_hold_one_file(locks: Locks, open_file: Open) -> None:
+    locks.hold(open_file())
     with pytest.raises(OSError, match="temporarily unavailable"):
-        hold(open_file())
+        locks.hold(open_file())
