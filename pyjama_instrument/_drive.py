@@ -13,12 +13,24 @@ import functools
 import inspect
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from types import CoroutineType, MethodType, coroutine
+from types import CoroutineType, FunctionType, MethodType, coroutine
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
 import wrapt
 
-__all__ = ["Activity", "Decorated", "Kind", "Suspended", "drive", "drive_later", "kind_of", "renamed", "resume", "run"]
+__all__ = [
+    "Activity",
+    "Decorated",
+    "Kind",
+    "Suspended",
+    "drive",
+    "drive_later",
+    "kind_of",
+    "renamed",
+    "resume",
+    "run",
+    "suspend",
+]
 
 T = TypeVar("T")
 Kind: TypeAlias = Literal["sync", "async", "generator", "iterable coroutine", "async generator"]
@@ -68,7 +80,7 @@ def drive(kind: Kind, begin: Begin, function: Callable[..., Any], args: Any, kwa
     if kind == "sync":
         return run(begin, function, args, kwargs)
     suspended = function(*args, **kwargs)
-    return renamed(_DRIVERS[kind](begin, Suspended(suspended).take), suspended)
+    return renamed(_DRIVERS[kind](begin, suspend(suspended).take), suspended)
 
 
 def drive_later(kind: Kind, begin: Begin, function: Callable[[], Any], name_of: Any) -> Any:
@@ -78,7 +90,7 @@ def drive_later(kind: Kind, begin: Begin, function: Callable[[], Any], name_of: 
 
 def resume(activity: Activity, started: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
     """Go on with a coroutine that a plain function has handed out: the call is its life."""
-    return cast("Coroutine[Any, Any, T]", renamed(_run_async(lambda: activity, Suspended(started).take), started))
+    return cast("Coroutine[Any, Any, T]", renamed(_run_async(lambda: activity, suspend(started).take), started))
 
 
 def run(begin: Begin, function: Callable[..., T], args: Any, kwargs: Any) -> T:
@@ -199,25 +211,34 @@ class Suspended:
     """What a function has returned and its stand-in will run.
 
     If nobody awaits a coroutine, Python warns; here it is the stand-in that is to warn, and only that.
+
+    Attributes:
+        held: what is to be run; None as soon as somebody runs it.
     """
 
-    __slots__ = ("_suspended",)
+    __slots__ = ("held",)  # set from outside: an ``__init__`` would double the cost of making one
 
-    def __init__(self, suspended: Any) -> None:
-        self._suspended = suspended
+    held: Any
 
     def take(self) -> Any:
         """What is to be run; from now on it is the taker's."""
-        suspended, self._suspended = self._suspended, None
-        return suspended
+        held, self.held = self.held, None
+        return held
 
     def __del__(self) -> None:
-        if type(self._suspended) is CoroutineType:
-            self._suspended.close()
+        if type(self.held) is CoroutineType:
+            self.held.close()
+
+
+def suspend(held: Any) -> Suspended:
+    """Keep what a function has returned until its stand-in runs it."""
+    suspended = Suspended()
+    suspended.held = held
+    return suspended
 
 
 def renamed(stand_in: Any, original: Any) -> Any:
-    """The coroutine or generator under the host's own name, for tracebacks and warnings."""
+    """The coroutine or generator, or the function that makes it, under the host's own name, for warnings."""
     stand_in.__name__ = getattr(original, "__name__", stand_in.__name__)
     stand_in.__qualname__ = getattr(original, "__qualname__", stand_in.__qualname__)
     return stand_in
@@ -239,7 +260,14 @@ class Decorated(_FunctionWrapper):
 
     def __init__(self, function: Any, wrapper: Any, again: tuple[Callable[..., Any], Any]) -> None:
         # ``again`` is a function and its further arguments, to decorate another thing in the same way.
-        super().__init__(function, wrapper)
+        if type(function) is FunctionType:
+            # FunctionWrapper leaves the instance open, and wrapt then looks at each call for the function's __self__.
+            # A function has none, and failing to find it takes longer than all else the wrapper does.
+            super(wrapt.FunctionWrapper, self).__init__(  # type: ignore[call-arg]  # its stub is the proxy's
+                function, function, wrapper, None, "function"
+            )
+        else:
+            super().__init__(function, wrapper)
         self._self_again = again  # wrapt keeps attributes of this prefix on the proxy
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 __all__ = ["Ids"]
 
 _BATCH = 64
-_DIGITS = 16
+_SPAN_BYTES = 8
 
 
 class Ids:
@@ -29,8 +29,7 @@ class Ids:
 
     def more_spans(self) -> str:
         """Make span ids in advance, and give one."""
-        digits = os.urandom(_BATCH * _DIGITS // 2).hex()
-        spans = iter([digits[start : start + _DIGITS] for start in range(0, len(digits), _DIGITS)])
+        spans = iter(os.urandom(_BATCH * _SPAN_BYTES).hex(" ", _SPAN_BYTES).split())
         span = next(spans)
         self.spans = spans
         return span

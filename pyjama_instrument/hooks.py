@@ -32,6 +32,7 @@ __all__ = [
     "clear_hooks",
     "get_hooks",
     "get_pre_hooks",
+    "hooked",
     "register_hook",
     "register_pre_hook",
     "registered",
@@ -71,7 +72,6 @@ class _Registry:
 
     def __init__(self) -> None:
         self.by_tool: dict[str, tuple[Callable[..., Any], ...]] = {}
-        self._lock = threading.Lock()
 
     def add(self, tool: str, hook: Callable[..., Any]) -> None:
         name = check_name(tool, "tool name")
@@ -79,20 +79,26 @@ class _Registry:
             raise ConfigError(f"a hook must be callable, not {type(hook).__name__}")
         if inspect.iscoroutinefunction(hook) or inspect.isgeneratorfunction(hook) or inspect.isasyncgenfunction(hook):
             raise ConfigError("a hook must be a plain function: nobody would await or iterate it")
-        with self._lock:
-            self.by_tool = {**self.by_tool, name: (*self.by_tool.get(name, ()), hook)}
+        with _lock:
+            self._replace({**self.by_tool, name: (*self.by_tool.get(name, ()), hook)})
 
     def remove(self, tool: str, hook: Callable[..., Any] | None) -> bool:
         _check_text(tool)
-        with self._lock:
+        with _lock:
             old = self.by_tool.get(tool, ())
             new = () if hook is None else tuple(other for other in old if other is not hook and other != hook)
-            self.by_tool = {key: value for key, value in {**self.by_tool, tool: new}.items() if value}
+            self._replace({key: value for key, value in {**self.by_tool, tool: new}.items() if value})
             return len(new) < len(old)
 
     def clear(self) -> None:
-        with self._lock:
-            self.by_tool = {}
+        with _lock:
+            self._replace({})
+
+    def _replace(self, by_tool: dict[str, tuple[Callable[..., Any], ...]]) -> None:
+        self.by_tool = by_tool
+        names = {*pre_registry.by_tool, *post_registry.by_tool}
+        hooked.update(names)
+        hooked.intersection_update(names)
 
     def matching(self, tool: str) -> tuple[Callable[..., Any], ...]:
         _check_text(tool)
@@ -106,8 +112,11 @@ def _check_text(tool: object) -> None:
         raise ConfigError(f"tool name must be a string, not {type(tool).__name__}")
 
 
+_lock = threading.Lock()
 pre_registry = _Registry()
 post_registry = _Registry()
+hooked: set[str] = set()
+"""The names that have hooks: all that a call of a tool without hooks has to look at."""
 
 
 def register_hook(tool: str, hook: PostHook) -> None:

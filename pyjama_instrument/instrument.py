@@ -10,7 +10,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Sequence
-from types import CoroutineType
+from types import CoroutineType, FunctionType
 from typing import Any, TypeVar, overload
 
 from pyjama_instrument import _guard, hooks
@@ -19,7 +19,7 @@ from pyjama_instrument._context import Scope, current
 from pyjama_instrument._drive import Decorated, Kind, Suspended, drive, drive_later, kind_of, renamed, resume, run
 from pyjama_instrument.config import check_name
 from pyjama_instrument.errors import ConfigError
-from pyjama_instrument.hooks import post_registry, pre_registry
+from pyjama_instrument.hooks import hooked
 from pyjama_instrument.recorder import reason_of, recorder
 from pyjama_instrument.session import ambient, outcome
 from pyjama_instrument.storage._codec import encode, tool_prefix
@@ -84,8 +84,12 @@ def _decorate(function: Any, name: str | None, capture: Sequence[str] | bool) ->
 
 def _decorated(function: Any, this: _Tool, again: Any) -> Decorated:
     kind = kind_of(function)
-    short_ways = {} if this.capture is not None else {"sync": _short_way, "async": _short_way_async}
-    wrapper = short_ways[kind](this) if kind in short_ways else _long_way(this, kind)
+    if this.capture is None and kind == "sync":
+        wrapper = _short_way(this)
+    elif this.capture is None and kind == "async":
+        wrapper = _short_way_async(this, function)
+    else:
+        wrapper = _long_way(this, kind)
     decorated = Decorated(function, wrapper, again)
     decorated._self_tool = this.name  # type: ignore[attr-defined]  # wrapt keeps attributes of this prefix
     return decorated
@@ -114,7 +118,7 @@ def _short_way(this: _Tool) -> Callable[..., Any]:
     def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         if not recorder.enabled:
             return wrapped(*args, **kwargs)
-        if pre_registry.by_tool or post_registry.by_tool:
+        if hooked:
             return _call(this, "sync", wrapped, args, kwargs)
         try:
             scope = get_scope() or ambient()
@@ -129,7 +133,7 @@ def _short_way(this: _Tool) -> Callable[..., Any]:
             _guard.swallow(fault, "tool.begin")
             return wrapped(*args, **kwargs)
         try:
-            result = wrapped(*args, **kwargs)
+            result = wrapped(*args, **kwargs) if kwargs else wrapped(*args)
         except BaseException as error:
             reset_scope(token)
             this.end(scope, span, start_ns, error)
@@ -139,7 +143,6 @@ def _short_way(this: _Tool) -> Callable[..., Any]:
         if type(result) is CoroutineType:  # a plain function that hands out a coroutine: the call is its life
             return _resume(this, scope, span, start_ns, result)
         try:
-            this.slow = duration_ns >= _SLOW_NS
             if recorder.in_flight.pop(span, None) is None:
                 return result
             ts = recorder.wall_ns() // 1000
@@ -147,18 +150,17 @@ def _short_way(this: _Tool) -> Callable[..., Any]:
             if known is not scope:
                 head = this.head_for(scope)
             line = f'{head}{span}","ts":{ts},"duration_ns":{duration_ns},"status":"ok"}}\n'.encode()
-            if recorder.announced:
+            if recorder.announced or duration_ns >= _SLOW_NS:
+                this.slow = duration_ns >= _SLOW_NS
                 this.write(span, line)
                 return result
             try:
-                written = os.write(recorder.fd, line)
+                if os.write(recorder.fd, line) == len(line):
+                    recorder.dirty = True
+                else:
+                    recorder.not_written(line, "short-write")
             except OSError as error:
                 recorder.not_written(line, reason_of(error))
-                return result
-            if written == len(line):
-                recorder.dirty = True
-            else:
-                recorder.not_written(line, "short-write")
         except Exception as fault:
             _guard.swallow(fault, "tool.end")
         return result
@@ -166,7 +168,7 @@ def _short_way(this: _Tool) -> Callable[..., Any]:
     return wrapper
 
 
-def _short_way_async(this: _Tool) -> Callable[..., Any]:
+def _short_way_async(this: _Tool, function: Any) -> Callable[..., Any]:
     """The same for an async function."""
     name = this.name
     get_scope, set_scope, reset_scope = current.get, current.set, current.reset
@@ -185,22 +187,34 @@ def _short_way_async(this: _Tool) -> Callable[..., Any]:
             _guard.swallow(fault, "tool.begin")
             return await suspended.take()
         try:
-            result = await suspended.take()
+            result = await suspended.held
         except BaseException as error:
+            suspended.held = None
             _reset(reset_scope, token)
             this.end(scope, span, start_ns, error)
             raise
-        _reset(reset_scope, token)
-        this.end(scope, span, start_ns, None)
+        duration_ns = recorder.mono_ns() - start_ns
+        suspended.held = None
+        try:
+            reset_scope(token)
+        except ValueError:  # finished in another context than it was begun in
+            pass
+        this.end_well(scope, span, duration_ns)
         return result
+
+    known_by_name = type(function) is FunctionType
+    if known_by_name:  # then its coroutines have its name, and the stand-ins have theirs from the start
+        stand_in = renamed(stand_in, function)
 
     def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         if not recorder.enabled:
             return wrapped(*args, **kwargs)
-        if pre_registry.by_tool or post_registry.by_tool:
+        if hooked:
             return _call(this, "async", wrapped, args, kwargs)
-        coroutine = wrapped(*args, **kwargs)
-        return renamed(stand_in(Suspended(coroutine)), coroutine)
+        coroutine = wrapped(*args, **kwargs) if kwargs else wrapped(*args)
+        suspended = Suspended()
+        suspended.held = coroutine
+        return stand_in(suspended) if known_by_name else renamed(stand_in(suspended), coroutine)
 
     return wrapper
 
@@ -273,6 +287,30 @@ class _Tool:
             _guard.swallow(fault, "tool.end")
             return None
         return ts, duration_ns
+
+    def end_well(self, scope: Scope, span: str, duration_ns: int) -> None:
+        """What :meth:`end` does for a call that has nothing to tell but that it went well, at less cost."""
+        try:
+            if recorder.in_flight.pop(span, None) is None:
+                return  # begun before a fork, ended in the child: the call is the parent's
+            ts = recorder.wall_ns() // 1000
+            known, head = self.head
+            if known is not scope:
+                head = self.head_for(scope)
+            line = f'{head}{span}","ts":{ts},"duration_ns":{duration_ns},"status":"ok"}}\n'.encode()
+            if recorder.announced or duration_ns >= _SLOW_NS:
+                self.slow = duration_ns >= _SLOW_NS
+                self.write(span, line)
+                return
+            try:
+                if os.write(recorder.fd, line) == len(line):
+                    recorder.dirty = True
+                else:
+                    recorder.not_written(line, "short-write")
+            except OSError as error:
+                recorder.not_written(line, reason_of(error))
+        except Exception as fault:
+            _guard.swallow(fault, "tool.end")
 
     def write(self, span: str, line: bytes) -> None:
         """Record the end of a call that is no longer in flight."""
