@@ -32,7 +32,6 @@ __all__ = [
     "clear_hooks",
     "get_hooks",
     "get_pre_hooks",
-    "hooked",
     "register_hook",
     "register_pre_hook",
     "registered",
