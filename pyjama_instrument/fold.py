@@ -116,11 +116,21 @@ def carry_running(document: Document, onto: Document | None = None) -> Document:
 
 
 class Fold:
-    """Folds events into one document. Call :meth:`finish` once all are added."""
+    """Folds events into one document. Call :meth:`finish` once all are added.
 
-    def __init__(self, document: Document) -> None:
-        self.document = repaired(document)
-        self._touched: set[str] = set()
+    Args:
+        document: what to fold onto; it is changed.
+        sound: it came out of a fold, and needs no repair.
+
+    Attributes:
+        document: the outcome.
+        touched: the entries that may have changed, by section.
+    """
+
+    def __init__(self, document: Document, *, sound: bool = False) -> None:
+        self.document = document if sound else repaired(document)
+        self.touched: dict[str, set[str]] = {"sessions": set(), "tools": set(), "agents": set()}
+        self._touched: set[str] = set()  # agents to be summarised
         self._logs: dict[str, deque[_LogLine]] = {}
         self._writer = ""
         self._handlers: dict[str, Callable[[Record], None]] = {
@@ -159,9 +169,9 @@ class Fold:
 
     def writers_died(self, writers: Set[str]) -> None:
         """Writers are proven dead: their running sessions crashed, their calls in flight were cut off."""
-        for session in self.document["sessions"].values():
-            if session["status"] == "running":
-                self._bury(session, writers)
+        for sid, session in self.document["sessions"].items():
+            if session["status"] == "running" and self._bury(session, writers):
+                self.touched["sessions"].add(sid)
 
     def running_writers(self) -> set[str]:
         """Writers that some running session depends on."""
@@ -183,6 +193,7 @@ class Fold:
         _summarise(document, self._touched)  # before forgetting: an agent is known by sessions that are not
         _forget_old_sessions(document)
         _forget_old_rates(document)
+        self.touched["agents"] |= self._touched
         self._touched.clear()
 
     # -- tools
@@ -252,6 +263,7 @@ class Fold:
 
     def _tool_entry(self, tool: str, count: int = 1) -> Record:
         tools: Document = self.document["tools"]
+        self.touched["tools"].add(tool)
         entry = tools.get(tool)
         if entry is None:
             if len(tools) >= LIMITS["tools"] and tool != OTHER:
@@ -277,6 +289,7 @@ class Fold:
             session["seen-from"] = self._writer
         session["last-seen"] = max(session["last-seen"], ms)
         self._touched.add(session["agent-id"])
+        self.touched["sessions"].add(sid)
         return session
 
     def _session_started(self, event: Record) -> None:
@@ -312,7 +325,8 @@ class Fold:
         self._end(session, status if status in _ENDED else "completed", ms, step_status="cancelled")
         session["in-flight"] = {}
 
-    def _bury(self, session: Record, dead: Set[str]) -> None:
+    def _bury(self, session: Record, dead: Set[str]) -> bool:
+        """A running session's part in the death of writers; whether it has any."""
         in_flight = session["in-flight"]
         gone = [span for span, call in in_flight.items() if call["writer"] in dead]
         cut_off = [{"span": span} | in_flight.pop(span) for span in gone]
@@ -328,6 +342,7 @@ class Fold:
                 self._log(session["last-seen"], session["agent-id"], tool, "crashed")
         elif session["writer"] is None and session.get("seen-from") in dead:
             self._end(session, "completed", session["last-seen"], step_status="ok")
+        return bool(cut_off) or session["status"] != "running"
 
     def _end(self, session: Record, status: str, ms: int, *, step_status: str) -> None:
         session.update({"status": status, "end-time": ms, "current-step": None})

@@ -12,6 +12,7 @@ starts again if it was overtaken.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import heapq
 import itertools
 import os
@@ -138,10 +139,10 @@ class Reader:
         except OSError:
             return repaired(held.document), False
         try:
-            document, _ = catch_up(held, journal)
+            document = catch_up(held, journal).document
         finally:
             os.close(journal)
-        self._snapshot = held
+        self._snapshot = dataclasses.replace(held, sound=True)
         overtaken = held.identity not in (identity(directory), identity(directory, PREVIOUS))
         return document, overtaken
 

@@ -12,15 +12,16 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyjama_instrument.fold import Fold, carry_running
 from pyjama_instrument.storage._codec import MAX_RECORD_BYTES, CallDecoder, decode_lines
 from pyjama_instrument.storage._layout import SegmentName, list_segments
 from pyjama_instrument.storage._liveness import is_held
+from pyjama_instrument.storage._pieces import Touched
 from pyjama_instrument.storage._snapshot import Snapshot
 
-__all__ = ["Position", "Sink", "catch_up", "read_segment"]
+__all__ = ["CaughtUp", "Position", "Sink", "catch_up", "read_segment"]
 
 _CHUNK = 16 * 1024  # small, so that the parser never keeps the interpreter lock for long
 _PORTION = 50  # items folded in one go
@@ -68,17 +69,23 @@ class Position:
         return stored
 
 
-def catch_up(
-    snapshot: Snapshot, journal: int, *, should_stop: Callable[[], bool] = lambda: False
-) -> tuple[dict[str, Any], bool]:
+class CaughtUp(NamedTuple):
+    """What came of catching up.
+
+    ``document`` is the snapshot's own unless that was cleared. ``touched`` names the entries that may have changed.
+    """
+
+    document: dict[str, Any]
+    changed: bool
+    touched: Touched
+
+
+def catch_up(snapshot: Snapshot, journal: int, *, should_stop: Callable[[], bool] = lambda: False) -> CaughtUp:
     """Fold what the journals in the directory ``journal`` hold beyond the offsets that the snapshot carries.
 
     Offsets move on accordingly, those of segments that are no longer there are dropped, and sessions whose process
     is proven dead are marked as crashed. If the snapshot was cleared, the totals are those of the events since, and
     what ran at that moment is carried over.
-
-    Returns:
-        The document, which is the snapshot's own unless that was cleared, and whether anything changed.
 
     Raises:
         InterruptedError: ``should_stop`` became true; the snapshot's document is half done then.
@@ -90,7 +97,7 @@ def catch_up(
 class _CatchUp:
     def __init__(self, snapshot: Snapshot, journal: int, should_stop: Callable[[], bool]) -> None:
         self.snapshot = snapshot
-        self.fold = Fold(snapshot.document)
+        self.fold = Fold(snapshot.document, sound=snapshot.sound)
         self.journal = journal
         self.should_stop = should_stop
         self.before: dict[str, Any] = snapshot.document["journals"]
@@ -101,7 +108,7 @@ class _CatchUp:
         # What came before a clear is told from what came after it by the times of single events.
         self.decode: Decode = self.calls if snapshot.cleared_us is None else decode_lines
 
-    def run(self) -> tuple[dict[str, Any], bool]:
+    def run(self) -> CaughtUp:
         segments = list_segments(self.journal)
         for name in segments:
             self._visit(name)
@@ -121,7 +128,7 @@ class _CatchUp:
         writers = {SegmentName.parse(f"{key}.jsonl") for key in self.after}
         known = {name.writer for name in writers if name} | self.fold.running_writers()
         document["writers"] = {key: value for key, value in document["writers"].items() if key in known}
-        return document, bool(dead) or self.before != self.after
+        return CaughtUp(document, bool(dead) or self.before != self.after, self.fold.touched)
 
     def _add(self, writer: str, items: Sequence[Any]) -> None:
         if (cleared_us := self.snapshot.cleared_us) is not None:
