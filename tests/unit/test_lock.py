@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from filelock import FileLock, Timeout
 
 from pyjama_instrument.storage._lock import rewriting, try_lock, wait_lock
