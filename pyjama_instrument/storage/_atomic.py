@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 
 __all__ = ["replace_keeping_previous", "write_file"]
@@ -48,7 +49,10 @@ def _write_temporary(directory: int, data: bytes) -> None:
     try:
         remaining = memoryview(data)
         while remaining:
-            remaining = remaining[os.write(fd, remaining) :]
+            written = os.write(fd, remaining)
+            if not written:  # a file system that takes nothing and reports nothing must not have us try for ever
+                raise OSError(errno.EIO, "nothing could be written", _TEMPORARY)
+            remaining = remaining[written:]
         os.fsync(fd)
     except BaseException:
         _unlink(directory, _TEMPORARY)
