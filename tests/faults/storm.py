@@ -42,12 +42,13 @@ _AIM_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Size:
-    """How many processes at a time, threads in each, calls each thread has to make, and kills."""
+    """How many processes, threads in each, calls each thread has to make, kills, and processes at a time."""
 
     processes: int
     threads: int
     calls: int
     kills: int
+    at_once: int
 
 
 @dataclass
@@ -86,7 +87,7 @@ def work_off(acks: Path, slot: int, incarnation: int, size: Size) -> None:
         made = sum(path.stat().st_size // 8 for path in acks.glob(f"{slot}-{index}-*"))
         ledger = Ledger(acks / f"{slot}-{index}-{incarnation}")
         for call in range(size.calls - made):
-            while made + call >= _allowed(acks, size):
+            while made + call >= _allowed(acks, slot, size):
                 time.sleep(0.001)
             number = int.from_bytes(_NUMBER.pack(slot, index, incarnation, call))
             assert numbered(number) == number
@@ -102,10 +103,15 @@ def work_off(acks: Path, slot: int, incarnation: int, size: Size) -> None:
             one.join()
 
 
-def _allowed(acks: Path, size: Size) -> int:
-    """How many calls a thread may have made by now: they must not be through before the kills are."""
+def _allowed(acks: Path, slot: int, size: Size) -> int:
+    """How many calls a thread of the slot may have made by now: they must not be through before the kills are."""
     kills = os.stat(acks.parent / "kills").st_size
-    return size.calls if kills == size.kills else min(size.calls - 1, size.calls * (kills + 2) // (size.kills + 1))
+    if kills == size.kills:
+        return size.calls
+    waves = -(-size.processes // size.at_once)
+    share = waves * (kills + 2) / (size.kills + 1) - slot // size.at_once
+    last = slot // size.at_once == waves - 1
+    return min(size.calls - last, int(size.calls * max(0.0, share)))
 
 
 # -- the storm around it
@@ -120,13 +126,14 @@ class _Storm:
         self.random = random.Random(seed)
         self.environment = os.environ | {"PYJAMA_HOME": str(home)}
         self.incarnations = [0] * size.processes
-        self.workers: dict[int, subprocess.Popen[bytes]] = {slot: self.start(slot) for slot in range(size.processes)}
+        self.waiting = list(range(size.processes))
+        self.workers: dict[int, subprocess.Popen[bytes]] = {}
         self.killed: set[tuple[int, int]] = set()
         self.figures = Figures()
 
     def start(self, slot: int) -> subprocess.Popen[bytes]:
         size, incarnation = self.size, self.incarnations[slot]
-        numbers = map(str, (slot, incarnation, size.processes, size.threads, size.calls, size.kills))
+        numbers = map(str, (slot, incarnation, *vars(size).values()))
         command = [sys.executable, "-W", "error", "-m", "tests.faults.storm", "--worker", str(self.acks), *numbers]
         return subprocess.Popen(command, env=self.environment, cwd=_ROOT)
 
@@ -137,7 +144,10 @@ class _Storm:
         began, reader, seen, look_at = time.monotonic(), Reader(self.home), 0, 0.0
         step = self.size.processes * self.size.threads * self.size.calls / (self.size.kills + 1)
         try:
-            while self.workers:
+            while self.workers or self.waiting:
+                while self.waiting and len(self.workers) < self.size.at_once:
+                    slot = self.waiting.pop(0)
+                    self.workers[slot] = self.start(slot)
                 assert time.monotonic() < began + _HANG_SECONDS, "the storm does not end"
                 self.reap()
                 if len(self.killed) < self.size.kills and self.progress() >= step * (len(self.killed) + 1):
@@ -257,7 +267,7 @@ def storm(home: Path, size: Size, *, seed: int = 0) -> Figures:
     return _Storm(home, size, seed).run()
 
 
-FULL = Size(processes=64, threads=2, calls=2500, kills=500)
+FULL = Size(processes=64, threads=2, calls=2500, kills=500, at_once=6)
 """64 processes that make 5,000 calls each, and 500 kills."""
 
 
@@ -265,13 +275,13 @@ def _main() -> None:
     parser = argparse.ArgumentParser(description="record in many processes, kill them, account for every call")
     parser.add_argument("--full", action="store_true", help="64 processes, 5,000 calls each, 500 kills")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--worker", nargs=7, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", nargs=8, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         acks, slot, incarnation, *size = options.worker
         work_off(Path(acks), int(slot), int(incarnation), Size(*map(int, size)))
         return
-    size = FULL if options.full else Size(processes=4, threads=3, calls=200, kills=12)
+    size = FULL if options.full else Size(processes=6, threads=2, calls=200, kills=12, at_once=4)
     with tempfile.TemporaryDirectory() as directory:
         figures = storm(Path(directory, "store"), size, seed=options.seed)
     print(size)

@@ -7,7 +7,7 @@ import pytest
 from tests.faults.storm import FULL, Figures, Size, storm
 from tests.scale import full
 
-SIZE = full(FULL, Size(processes=4, threads=3, calls=200, kills=12))
+SIZE = full(FULL, Size(processes=6, threads=2, calls=200, kills=12, at_once=4))
 
 
 @pytest.fixture(scope="module")
