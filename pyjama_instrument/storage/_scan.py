@@ -18,7 +18,7 @@ from pyjama_instrument.fold import Fold, carry_running
 from pyjama_instrument.storage._codec import MAX_RECORD_BYTES, decode_lines
 from pyjama_instrument.storage._layout import SegmentName, list_segments
 from pyjama_instrument.storage._liveness import is_held
-from pyjama_instrument.storage._snapshot import Snapshot
+from pyjama_instrument.storage._snapshot import Snapshot, locks_are_trusted
 
 __all__ = ["Position", "Sink", "catch_up", "read_segment"]
 
@@ -89,6 +89,7 @@ class _CatchUp:
         self.journal = journal
         self.should_stop = should_stop
         self.before: dict[str, Any] = snapshot.document["journals"]
+        self.trust = locks_are_trusted(snapshot.document)
         self.after: dict[str, Any] = {}
         self.alive: set[str] = set()
         self.later: list[tuple[str, list[dict[str, Any]]]] = []
@@ -137,7 +138,9 @@ class _CatchUp:
         position = Position.load(self.before.get(name.key))
         if not position.sealed:
             torn = position.torn
-            held = read_segment(self.journal, name, position, lambda records: self._add(name.writer, records))
+            held = read_segment(
+                self.journal, name, position, lambda records: self._add(name.writer, records), trust=self.trust
+            )
             if held is None:
                 return False
             self.fold.damaged(position.torn - torn)
@@ -147,8 +150,12 @@ class _CatchUp:
         return True
 
 
-def read_segment(directory: int, name: SegmentName, position: Position, sink: Sink) -> bool | None:
+def read_segment(
+    directory: int, name: SegmentName, position: Position, sink: Sink, *, trust: bool = True
+) -> bool | None:
     """Hand the records after ``position`` to ``sink``, batch by batch, and move ``position`` on.
+
+    Without ``trust`` a missing lock proves nothing, and the segment is taken for held.
 
     Returns:
         Whether the segment's writer still holds it; None if there is no such segment. One that is there but may
@@ -169,7 +176,7 @@ def read_segment(directory: int, name: SegmentName, position: Position, sink: Si
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return False
-        held = is_held(fd)  # before reading: if it is not held now, what we read is all there will ever be
+        held = not trust or is_held(fd)  # before reading: if it is not held now, what we read is all there will ever be
         _read(fd, position, held, sink)
         position.sealed = not held
         return held

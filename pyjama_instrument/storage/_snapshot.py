@@ -16,7 +16,7 @@ from pyjama_instrument.errors import SchemaTooNew
 from pyjama_instrument.fold import new_document
 from pyjama_instrument.storage._layout import PREVIOUS, SCHEMA, SNAPSHOT
 
-__all__ = ["Identity", "Snapshot", "identity", "load"]
+__all__ = ["Identity", "Snapshot", "identity", "load", "locks_are_trusted", "trust_locks"]
 
 Identity: TypeAlias = tuple[int, int, int]
 """Which generation of a file this is: inode, modification time in ns, size."""
@@ -101,3 +101,20 @@ def _load_file(directory: int, name: str) -> tuple[dict[str, Any] | None, Identi
 
 def _identity(found: os.stat_result) -> Identity:
     return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def trust_locks(document: dict[str, Any], trusted: bool) -> None:
+    """Write down in the document whether locks keep others out where the store is."""
+    health = document.get("health")
+    if type(health) is not dict:
+        health = document["health"] = {}
+    if trusted:
+        health.pop("locks", None)
+    else:
+        health["locks"] = "untrusted"
+
+
+def locks_are_trusted(document: dict[str, Any]) -> bool:
+    """Whether an unlocked journal is the proof of its writer's death, as the document says."""
+    health = document.get("health")
+    return type(health) is not dict or health.get("locks") != "untrusted"

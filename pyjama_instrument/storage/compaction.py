@@ -14,14 +14,14 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from pyjama_instrument.storage._atomic import replace_keeping_previous, write_file
 from pyjama_instrument.storage._layout import CORRUPT_PREFIX, PREVIOUS, SCHEMA, SNAPSHOT, SegmentName
 from pyjama_instrument.storage._liveness import is_held
-from pyjama_instrument.storage._lock import rewriting, try_lock
+from pyjama_instrument.storage._lock import Mark, locks_work, rewriting, try_lock
 from pyjama_instrument.storage._scan import catch_up
-from pyjama_instrument.storage._snapshot import load
+from pyjama_instrument.storage._snapshot import load, trust_locks
 from pyjama_instrument.storage._store import Store
 
 __all__ = ["Outcome", "clear", "compact"]
@@ -59,11 +59,11 @@ def compact(
         OSError: the snapshot cannot be written; it is as it was.
         SchemaTooNew: the snapshot was written by a newer version; it is left alone.
     """
-    with _exclusively(store, wait_seconds, original_wait_seconds, should_stop) as changed_ns:
-        if changed_ns is None:
+    with _exclusively(store, wait_seconds, original_wait_seconds, should_stop) as turn:
+        if turn is None:
             return "busy"
         try:
-            return _compact(store, changed_ns, should_stop)
+            return _compact(store, turn, should_stop)
         except (InterruptedError, FileNotFoundError):  # the latter: somebody has just removed the snapshot or the store
             return "busy"
 
@@ -75,45 +75,57 @@ def clear(store: Store, *, wait_seconds: float = 10.0) -> bool:
         OSError: the snapshot cannot be written; it is as it was.
         SchemaTooNew: the snapshot was written by a newer version; it is left alone.
     """
-    with _exclusively(store, wait_seconds, wait_seconds) as changed_ns:
-        if changed_ns is not None:
-            snapshot = load(store.fd, changed_ns)
+    with _exclusively(store, wait_seconds, wait_seconds) as turn:
+        if turn is not None:
+            snapshot = load(store.fd, turn.changed_ns)
             now_us = time.time_ns() // 1000
             document, _ = catch_up(replace(snapshot, cleared_us=now_us, found=None), store.journal)
             _write_both(store, document)
-        return changed_ns is not None
+        return turn is not None
+
+
+class _Turn(NamedTuple):
+    """It is our turn: when the directory was last modified by others, our mark, and whether locks keep others out."""
+
+    changed_ns: int
+    mark: Mark
+    alone: bool
 
 
 @contextlib.contextmanager
 def _exclusively(
     store: Store, wait_seconds: float, original_wait_seconds: float, should_stop: Callable[[], bool] = lambda: False
-) -> Iterator[int | None]:
-    """Hold both locks; yields when the store's directory was last modified by others, None if a lock was missed."""
+) -> Iterator[_Turn | None]:
+    """Hold both locks; yields None if one was missed."""
     with try_lock(store.fd, wait_seconds=wait_seconds) as locked:
         if not locked or not store.is_current():
             yield None
             return
         changed_ns = os.fstat(store.fd).st_mtime_ns  # before our own lock file changes it
-        with rewriting(store.fd, wait_seconds=original_wait_seconds, should_stop=should_stop) as got:
-            yield changed_ns if got else None
+        alone = locks_work(store.fd)
+        with rewriting(store.fd, wait_seconds=original_wait_seconds, should_stop=should_stop, alone=alone) as mark:
+            yield _Turn(changed_ns, mark, alone) if mark else None
 
 
-def _compact(store: Store, changed_ns: int, should_stop: Callable[[], bool]) -> Outcome:
-    snapshot = load(store.fd, changed_ns)
+def _compact(store: Store, turn: _Turn, should_stop: Callable[[], bool]) -> Outcome:
+    snapshot = load(store.fd, turn.changed_ns)
     if snapshot.state == "corrupt":  # or somebody who knows none of the locks is writing it just now
         time.sleep(_HALF_WRITTEN_SECONDS)
-        snapshot = load(store.fd, changed_ns)
-    covered = _sealed(snapshot.document) if snapshot.state == "whole" else []
+        snapshot = load(store.fd, turn.changed_ns)
+    trust_locks(snapshot.document, turn.alone)
+    covered = _sealed(snapshot.document) if snapshot.state == "whole" and turn.alone else []
     document, changed = catch_up(snapshot, store.journal, should_stop=should_stop)
+    if not turn.mark.stands():  # removed while we were at it, and others may have gone on from what we began with
+        return "busy"
     if snapshot.state != "whole":
         if snapshot.state == "corrupt":
-            _keep_corrupt(store)
+            _keep_corrupt(store, all_of_them=not turn.alone)
         _write_both(store, document)
     elif changed or covered:
         _stamp(document)
         replace_keeping_previous(store.fd, SNAPSHOT, PREVIOUS, _dump(document))
         _retire(store, covered)
-        if document["generation"] % _TIDY_EVERY == 0:
+        if document["generation"] % _TIDY_EVERY == 0 and turn.alone:
             _tidy(store)
     else:
         return "current"
@@ -154,7 +166,7 @@ def _retire(store: Store, segments: Iterable[SegmentName]) -> None:
             os.rename(name.filename, name.filename, src_dir_fd=store.journal, dst_dir_fd=store.history)
 
 
-def _keep_corrupt(store: Store) -> None:
+def _keep_corrupt(store: Store, *, all_of_them: bool) -> None:
     """Keep an unreadable snapshot under another name for its owner to look at, but only the newest few."""
     aside = f"{CORRUPT_PREFIX}{time.time_ns()}"
     try:
@@ -163,7 +175,7 @@ def _keep_corrupt(store: Store) -> None:
     except OSError:  # a directory has no second name, and has to be out of the way
         os.rename(SNAPSHOT, aside, src_dir_fd=store.fd, dst_dir_fd=store.fd)
     kept = sorted(name for name in os.listdir(store.fd) if name.startswith(CORRUPT_PREFIX))
-    for name in kept[:-_KEPT_CORRUPT]:
+    for name in [] if all_of_them else kept[:-_KEPT_CORRUPT]:
         with contextlib.suppress(OSError):
             os.unlink(name, dir_fd=store.fd)
 
