@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from pyjama_instrument.fold import repaired
 from pyjama_instrument.storage._atomic import replace_keeping_previous, write_file
+from pyjama_instrument.storage._clock import advance, elapsed_now, restamp, went_back
 from pyjama_instrument.storage._layout import CORRUPT_PREFIX, PREVIOUS, SCHEMA, SNAPSHOT, SegmentName
 from pyjama_instrument.storage._liveness import is_held
 from pyjama_instrument.storage._lock import Mark, locks_work, rewriting, try_lock
@@ -113,6 +115,8 @@ def _compact(store: Store, turn: _Turn, should_stop: Callable[[], bool]) -> Outc
         time.sleep(_HALF_WRITTEN_SECONDS)
         snapshot = load(store.fd, turn.changed_ns)
     trust_locks(snapshot.document, turn.alone)
+    if went_back(snapshot.document.get("clock")):
+        restamp(repaired(snapshot.document), time.time_ns() // 1_000_000)
     covered = _sealed(snapshot.document) if snapshot.state == "whole" and turn.alone else []
     document, changed = catch_up(snapshot, store.journal, should_stop=should_stop)
     if not turn.mark.stands():  # removed while we were at it, and others may have gone on from what we began with
@@ -126,7 +130,7 @@ def _compact(store: Store, turn: _Turn, should_stop: Callable[[], bool]) -> Outc
         replace_keeping_previous(store.fd, SNAPSHOT, PREVIOUS, _dump(document))
         _retire(store, covered)
         if document["generation"] % _TIDY_EVERY == 0 and turn.alone:
-            _tidy(store)
+            _tidy(store, elapsed_now(document["clock"]))
     else:
         return "current"
     return "folded"
@@ -146,6 +150,7 @@ def _write_both(store: Store, document: dict[str, Any]) -> None:
 def _stamp(document: dict[str, Any]) -> None:
     generation = document.get("generation", 0)
     document["schema"] = SCHEMA
+    document["clock"] = advance(document.get("clock"))
     document["generation"] = (generation if type(generation) is int else 0) + 1
 
 
@@ -180,7 +185,7 @@ def _keep_corrupt(store: Store, *, all_of_them: bool) -> None:
             os.unlink(name, dir_fd=store.fd)
 
 
-def _tidy(store: Store) -> None:
+def _tidy(store: Store, now: float) -> None:
     """Keep the history within its bounds, and remove segments whose writer died before publishing them."""
     files = []
     for name in os.listdir(store.history):
@@ -188,7 +193,7 @@ def _tidy(store: Store) -> None:
             found = os.stat(name, dir_fd=store.history, follow_symlinks=False)
             files.append((found.st_mtime, found.st_size, name))
     files.sort(reverse=True)
-    oldest, total = time.time() - _HISTORY_SECONDS, 0
+    oldest, total = now - _HISTORY_SECONDS, 0
     for kept, (modified, size, name) in enumerate(files):
         total += size
         if kept >= _HISTORY_FILES or total > _HISTORY_BYTES or modified < oldest:
