@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,7 @@ def crashes(flow: Flow, every: int) -> Iterator[tuple[str, list[str]]]:
             continue
         for after in (False, True):
             with place(flow) as where:
-                pid = in_a_child(where, flow, lambda work, fault=Dies(number, after): _under(fault, flow, work))
-                code = _wait(pid)
+                code = _wait(in_a_child(where, flow, partial(_under, Dies(number, after), flow)))
                 if code == 0:
                     return
                 wrong = [] if code == 77 else [f"ended with {code}: {_failure(where)}"]
