@@ -16,7 +16,7 @@ from pyjama_instrument.errors import SchemaTooNew
 from pyjama_instrument.fold import new_document
 from pyjama_instrument.storage._layout import PREVIOUS, SCHEMA, SNAPSHOT
 
-__all__ = ["Identity", "Snapshot", "identity", "load", "locks_are_trusted", "trust_locks"]
+__all__ = ["Identity", "Snapshot", "dump", "identity", "load", "locks_are_trusted", "parse", "trust_locks"]
 
 Identity: TypeAlias = tuple[int, int, int]
 """Which generation of a file this is: inode, modification time in ns, size."""
@@ -85,7 +85,7 @@ def _load_file(directory: int, name: str) -> tuple[dict[str, Any] | None, Identi
         return None, which, True
     with open(fd, "rb") as file:
         try:
-            document = json.loads(file.read())
+            document = parse(file.read())
         except (ValueError, OSError, RecursionError):
             return None, which, True
     if type(document) is not dict:
@@ -101,6 +101,48 @@ def _load_file(directory: int, name: str) -> tuple[dict[str, Any] | None, Identi
 
 def _identity(found: os.stat_result) -> Identity:
     return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def dump(document: dict[str, Any]) -> bytes:
+    """The document's bytes, with our signature: a blank before the newline, which no other writer of JSON makes."""
+    return json.dumps(document, separators=(",", ":")).encode("ascii") + _SIGNATURE[1:]
+
+
+def parse(data: bytes) -> Any:
+    """What the bytes of a document say.
+
+    The original's agents may give the same key twice, each with a part of what is to be said. Then both parts count:
+    counters are added, lists joined, of times the latest is taken. Ours never do, and are read the quick way.
+
+    Raises:
+        ValueError: it is not JSON.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(data) if data.endswith(_SIGNATURE) else json.loads(data, object_pairs_hook=_merged)
+
+
+_SIGNATURE = b"} \n"
+_ADDED = {"count", "success", "error", "cancelled", "total-duration", "running", "completed", "failed", "crashed"}
+
+
+def _merged(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    merged = dict(pairs)
+    if len(merged) == len(pairs):
+        return merged
+    merged = {}
+    for key, value in pairs:
+        merged[key] = _joined(key, merged[key], value) if key in merged else value
+    return merged
+
+
+def _joined(key: str, one: Any, other: Any) -> Any:
+    if type(one) is dict and type(other) is dict:
+        return one | {name: _joined(name, one[name], part) if name in one else part for name, part in other.items()}
+    if type(one) is list and type(other) is list:
+        return one + other
+    if type(one) in (int, float) and type(other) in (int, float):
+        return one + other if key in _ADDED or key.isdecimal() else max(one, other)
+    return one if other is None else other
 
 
 def trust_locks(document: dict[str, Any], trusted: bool) -> None:

@@ -9,7 +9,6 @@ continues: the offsets travel in the same file as the totals.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +22,7 @@ from pyjama_instrument.storage._layout import CORRUPT_PREFIX, PREVIOUS, SCHEMA, 
 from pyjama_instrument.storage._liveness import is_held
 from pyjama_instrument.storage._lock import Mark, locks_work, rewriting, try_lock
 from pyjama_instrument.storage._scan import catch_up
-from pyjama_instrument.storage._snapshot import load, trust_locks
+from pyjama_instrument.storage._snapshot import dump, load, trust_locks
 from pyjama_instrument.storage._store import Store
 
 __all__ = ["Outcome", "clear", "compact"]
@@ -127,7 +126,7 @@ def _compact(store: Store, turn: _Turn, should_stop: Callable[[], bool]) -> Outc
         _write_both(store, document)
     elif changed or covered:
         _stamp(document)
-        replace_keeping_previous(store.fd, SNAPSHOT, PREVIOUS, _dump(document))
+        replace_keeping_previous(store.fd, SNAPSHOT, PREVIOUS, dump(document))
         _retire(store, covered)
         if document["generation"] % _TIDY_EVERY == 0 and turn.alone:
             _tidy(store, elapsed_now(document["clock"]))
@@ -142,7 +141,7 @@ def _write_both(store: Store, document: dict[str, Any]) -> None:
     The snapshot first: one that is missing beside a predecessor always means that somebody removed it.
     """
     _stamp(document)
-    data = _dump(document)
+    data = dump(document)
     write_file(store.fd, SNAPSHOT, data)
     write_file(store.fd, PREVIOUS, data)
 
@@ -152,10 +151,6 @@ def _stamp(document: dict[str, Any]) -> None:
     document["schema"] = SCHEMA
     document["clock"] = advance(document.get("clock"))
     document["generation"] = (generation if type(generation) is int else 0) + 1
-
-
-def _dump(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode("ascii") + b"\n"
 
 
 def _sealed(document: dict[str, Any]) -> list[SegmentName]:
