@@ -14,7 +14,7 @@ MATRIX := 3.11 3.12 3.13
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1 # its look for a newer version needs the network
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt cover matrix bench browser clean
+.PHONY: help demo test stress lint fmt cover matrix bench browser clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -24,6 +24,9 @@ demo: $(VENV)/.viewer ## start the dashboard and some agents to look at (ARGS=--
 
 test: lint browser ## everything CI runs: lint, types, layers, then all tests (ARGS=... goes to pytest)
 	@$(BIN)/python -m pytest $(ARGS)
+
+stress: lint browser ## the same tests at full size: long storms, every injection (ARGS=... goes to pytest)
+	@PYJAMA_STRESS=1 $(BIN)/python -m pytest -o timeout=3600 $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check $(CODE)

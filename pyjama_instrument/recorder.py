@@ -215,7 +215,7 @@ class Recorder:
     def _close_journal(self) -> None:
         self.fd = -1
         if self._journal is not None:
-            self._segment = self._journal.name.number
+            self._segment = self._journal.last.number
             self._journal.close()
             self._journal = None  # and with it its store, unless another thread is folding it
 

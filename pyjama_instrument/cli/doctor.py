@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import os
 import platform
 import stat
@@ -160,7 +159,7 @@ def _locks(home: str) -> Iterator[_Finding]:
         other = os.open(file.name, os.O_RDWR | os.O_CLOEXEC)
         try:
             yield _verdict("liveness lock", lambda: _is_seen_held(file.fileno(), other))
-            yield _verdict("flock", lambda: _is_refused(file.fileno(), other))
+            yield _verdict("flock", lambda: _is_refused(file.name))
         finally:
             os.close(other)
 
@@ -170,12 +169,14 @@ def _is_seen_held(holder: int, other: int) -> bool:
     return is_held(other)
 
 
-def _is_refused(holder: int, other: int) -> bool:
-    fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    try:
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+def _is_refused(path: str) -> bool:
+    from filelock import FileLock, Timeout
+
+    with FileLock(path, fallback_to_soft=False):
+        try:
+            FileLock(path, fallback_to_soft=False).acquire(timeout=0)
+        except Timeout:
+            return True
     return False
 
 

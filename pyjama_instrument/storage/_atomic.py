@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 
@@ -53,7 +54,10 @@ def _write_temporary(directory: int, data: bytes) -> Identity:
     try:
         remaining = memoryview(data)
         while remaining:
-            remaining = remaining[os.write(fd, remaining) :]
+            written = os.write(fd, remaining)
+            if not written:  # a file system that takes nothing and reports nothing must not have us try for ever
+                raise OSError(errno.EIO, "nothing could be written", _TEMPORARY)
+            remaining = remaining[written:]
         # The kernel's own times are coarse: whoever writes in place within the same tick would go unnoticed.
         os.utime(fd, ns=(now_ns := time.time_ns(), now_ns))
         os.fsync(fd)

@@ -10,6 +10,8 @@ import json
 from collections.abc import Callable, Mapping, Set
 from typing import Any
 
+from pyjama_instrument.storage._layout import SIGNATURE
+
 __all__ = ["Pieces", "Touched"]
 
 Touched = Mapping[str, Set[str]]
@@ -36,7 +38,7 @@ class Pieces:
             pause: called now and then; whatever it raises comes through, and the pieces are useless then.
         """
         parts = [f"{_encode(key)}:{self._value(key, value, touched, pause)}" for key, value in document.items()]
-        return f"{{{','.join(parts)}}}\n".encode("ascii")
+        return f"{{{','.join(parts)}".encode("ascii") + SIGNATURE
 
     def _value(self, key: str, value: Any, touched: Touched, pause: Callable[[], object]) -> str:
         if key not in self._known:

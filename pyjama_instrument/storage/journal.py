@@ -23,7 +23,12 @@ SEGMENT_BYTES = 8 * 1024 * 1024
 
 
 class Journal:
-    """The open segment of one writer."""
+    """The open segment of one writer.
+
+    Attributes:
+        name: the segment that is written to.
+        last: the last one that was made; another than ``name`` if a rotation failed halfway.
+    """
 
     def __init__(self, store: Store, name: SegmentName, header: Callable[[SegmentName], bytes]) -> None:
         """Open the first segment.
@@ -37,7 +42,7 @@ class Journal:
             OSError: the segment cannot be created, locked or published.
         """
         self.store = store
-        self.name = name
+        self.name = self.last = name
         self._header = header
         self.fd = move_high(_create(store.journal, name, header(name)))
         self._identity = inode(self.fd)
@@ -62,15 +67,16 @@ class Journal:
         Raises:
             OSError: the old segment stays in use then.
         """
-        name = self.name.next
+        name = self.last.next
         fd = _create(self.store.journal, name, self._header(name))
+        self.last = name  # whatever comes now: nobody may be given that name again
         try:
+            identity = inode(fd)
             # One step: a thread that is about to write to our descriptor writes to the old file or to the new one.
             os.dup2(fd, self.fd, inheritable=False)
+            self.name, self._identity = name, identity
         finally:
             os.close(fd)
-        self.name = name
-        self._identity = inode(self.fd)
 
     def close(self) -> None:
         """Close the descriptor if it is still ours."""
