@@ -1,6 +1,7 @@
 """Settings: where the store is and whether anything is recorded; and the rule for names.
 
-Precedence: ``configure()``, then the environment (``PYJAMA_HOME``, ``PYJAMA_DISABLED``), then the default
+Precedence: ``configure()``, then the environment (``PYJAMA_HOME``, ``PYJAMA_DISABLED``,
+``PYJAMA_ERROR_MESSAGES``), then the default
 ``~/.pyjama``. Nothing is read from files.
 """
 
@@ -11,10 +12,20 @@ import pwd
 
 from pyjama_instrument.errors import ConfigError, StoreUnavailable
 
-__all__ = ["MAX_NAME", "check_name", "clean_text", "disabled_by_environment", "resolve_home", "set_home"]
+__all__ = [
+    "MAX_NAME",
+    "check_name",
+    "clean_text",
+    "disabled_by_environment",
+    "error_messages_by_environment",
+    "resolve_home",
+    "set_home",
+]
 
 MAX_NAME = 256
 """Longest name of an agent, tool or step, in characters."""
+
+_NO = ("0", "false", "no")
 
 _configured_home: str | None = None
 
@@ -47,7 +58,12 @@ def resolve_home(home: str | os.PathLike[str] | None = None) -> str:
 
 def disabled_by_environment() -> bool:
     """Whether ``PYJAMA_DISABLED`` is set to anything but empty, ``0``, ``false`` or ``no``."""
-    return os.environ.get("PYJAMA_DISABLED", "").strip().lower() not in ("", "0", "false", "no")
+    return os.environ.get("PYJAMA_DISABLED", "").strip().lower() not in ("", *_NO)
+
+
+def error_messages_by_environment() -> bool:
+    """Whether messages of exceptions are recorded: not if ``PYJAMA_ERROR_MESSAGES`` is ``0``, ``false`` or ``no``."""
+    return os.environ.get("PYJAMA_ERROR_MESSAGES", "").strip().lower() not in _NO
 
 
 def check_name(value: object, what: str) -> str:

@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from types import CoroutineType, FunctionType
 from typing import Any, TypeVar, overload
 
-from pyjama_instrument import _guard, hooks
-from pyjama_instrument._capture import error_info, jsonable
+from pyjama_instrument import _guard, hooks, redaction
 from pyjama_instrument._context import Scope, current
 from pyjama_instrument._drive import Decorated, Kind, Suspended, drive, drive_later, kind_of, renamed, resume, run
 from pyjama_instrument.config import check_name
@@ -329,7 +328,7 @@ class _Tool:
 
     def fields(self, scope: Scope, span: str, ts: int, duration_ns: int, error: BaseException | None, more: Any) -> Any:
         """The event as a dictionary."""
-        status = "ok" if error is None else outcome(error)[0]
+        status, failure = ("ok", None) if error is None else outcome(error, self.name)
         status = "cancelled" if error is not None and status == "ok" else status
         session, parent = scope
         event = {
@@ -337,7 +336,7 @@ class _Tool:
             "parent": parent, "span": span, "ts": ts, "duration_ns": duration_ns, "status": status,
         }  # fmt: skip
         if error is not None:
-            event["error"] = error_info(error)
+            event["error"] = failure or redaction.failure(error, self.name)
         return event | (more or {})
 
     def captured(self, args: Any, kwargs: Any) -> dict[str, Any]:
@@ -348,8 +347,8 @@ class _Tool:
             bound = self.signature.bind(*args, **kwargs).arguments
         except TypeError:  # the call itself will raise it
             return {}
-        captured: dict[str, Any] = jsonable({name: value for name, value in bound.items() if name in self.capture})
-        return captured
+        asked = {name: value for name, value in bound.items() if name in self.capture}
+        return redaction.shown_mapping("arguments", asked, self.name)
 
 
 class _Call:
@@ -424,7 +423,7 @@ class _Call:
             self.more |= {"items": self.items, "first_item_ns": self.first_item_ns}
         capture = self.this.capture
         if error is None and result is not None and capture is not None and _RESULT in capture:
-            self.more["result"] = jsonable(result)
+            self.more["result"] = redaction.shown("result", result, self.this.name)
 
     def _run_post_hooks(self, ts: int, duration_ns: int, error: BaseException | None, result: Any) -> None:
         try:

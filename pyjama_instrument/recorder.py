@@ -18,14 +18,16 @@ import socket
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, Literal
 
-from pyjama_instrument import _guard
+from pyjama_instrument import _guard, redaction
 from pyjama_instrument._context import Scope, SessionState
+from pyjama_instrument._drive import kind_of
 from pyjama_instrument._flusher import Flusher
 from pyjama_instrument._ids import Ids
 from pyjama_instrument.config import disabled_by_environment, resolve_home, set_home
 from pyjama_instrument.errors import ConfigError, PyjamaError, SchemaTooNew
+from pyjama_instrument.redaction import Redactor
 from pyjama_instrument.storage._codec import encode, tool_prefix
 from pyjama_instrument.storage._layout import PREVIOUS, SCHEMA, SNAPSHOT, SegmentName
 from pyjama_instrument.storage._store import Store
@@ -42,8 +44,6 @@ _IDLE_SECONDS = 0.5
 _FOLD_SECONDS = 0.5
 _REOPEN_SECONDS = 0.5
 _EXIT_WAIT_SECONDS = 0.01
-
-_SECRET_OPTION = ("key", "token", "secret", "passw", "auth", "credential")
 
 
 class Recorder:
@@ -230,7 +230,7 @@ class Recorder:
                 "pid": os.getpid(),
                 "host": socket.gethostname(),
                 "python": platform.python_version(),
-                "argv": _presentable(sys.argv),
+                "argv": redaction.command_line(sys.argv),
                 "started": self.now_us(),
             }
         )
@@ -453,7 +453,8 @@ class Recorder:
         failure = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
         for state in list(self.open_sessions.values()):
             if state.standing["start"].get("implicit"):
-                error = {"type": type(failure).__qualname__, "message": _message(failure)} if failure else None
+                message = redaction.message(_message(failure)) if failure else ""
+                error = {"type": type(failure).__qualname__, "message": message} if failure else None
                 self.end_session(state, "failed" if failure else "completed", error)
 
 
@@ -507,35 +508,36 @@ def _age_seconds(store: Store) -> float:
         return float("inf")
 
 
-def _presentable(argv: list[str]) -> list[str]:
-    """The command line without the values of options that look like secrets, each argument cut to 256 characters."""
-    shown, hide = [], False
-    for argument in map(str, argv[:64]):
-        name, equals, _ = argument.partition("=")
-        secret = name.startswith("-") and any(word in name.lower() for word in _SECRET_OPTION)
-        text = "…" if hide and not argument.startswith("-") else f"{name}=…" if secret and equals else argument
-        hide = secret and not equals
-        shown.append(text[:256].encode("utf-8", "replace").decode("utf-8"))
-    return shown
-
-
 recorder = Recorder()
 
 
-def configure(*, home: str | os.PathLike[str] | None = None, enabled: bool | None = None) -> None:
+def configure(
+    *,
+    home: str | os.PathLike[str] | None = None,
+    enabled: bool | None = None,
+    redact: Redactor | Literal[False] | None = None,
+    error_messages: bool | None = None,
+) -> None:
     """Change settings of this process; an argument left out leaves its setting as it is.
 
     Args:
         home: the store's directory, instead of ``PYJAMA_HOME`` or ``~/.pyjama``. What was recorded before stays
             where it is; sessions that are open are told again in the new place.
         enabled: False switches all recording off, True on.
+        redact: a function that gets each value that is about to be recorded, as a :class:`redaction.Field`, and
+            returns what is to be recorded in its place; False takes it back.
+        error_messages: False records of an exception its type and place, and not its message.
 
     Raises:
         ConfigError: an argument has the wrong type.
     """
+    for name, switch in (("enabled", enabled), ("error_messages", error_messages)):
+        if switch is not None and not isinstance(switch, bool):
+            raise ConfigError(f"{name} must be True or False, not {type(switch).__name__}")
+    if redact is not None and redact is not False and (not callable(redact) or kind_of(redact) != "sync"):
+        raise ConfigError("redact must be a plain function that takes a redaction.Field, or False")
+    redaction.configure(redact, error_messages)
     if enabled is not None:
-        if not isinstance(enabled, bool):
-            raise ConfigError(f"enabled must be True or False, not {type(enabled).__name__}")
         recorder.enabled = enabled
     if home is not None:
         set_home(home)
@@ -572,3 +574,4 @@ def reset_for_testing(home: str | os.PathLike[str] | None = None) -> None:
     recorder.epoch += 1
     recorder._begin()
     recorder.enabled = not disabled_by_environment()
+    redaction.reset()

@@ -19,8 +19,8 @@ from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
 from urllib.parse import quote, unquote
 
-from pyjama_instrument import _guard
-from pyjama_instrument._capture import error_info, jsonable
+from pyjama_instrument import _guard, redaction
+from pyjama_instrument._capture import jsonable
 from pyjama_instrument._context import Scope, SessionState, current
 from pyjama_instrument._drive import Decorated, drive, kind_of
 from pyjama_instrument.config import MAX_NAME, check_name, clean_text, resolve_home
@@ -93,7 +93,7 @@ class Session:
         Values are made JSON-safe and cut to a bounded size.
         """
         known = self._state.standing.get("attributes", {}).get("attributes", {})
-        news = jsonable(attributes)
+        news = redaction.shown_mapping("attributes", attributes)
         self._tell("attributes", "annotated", span=self._state.span, attributes=news)
         if self._state.standing:
             self._state.standing["attributes"]["attributes"] = known | news
@@ -105,9 +105,9 @@ class Session:
             ConfigError: neither an exception nor a string.
         """
         if isinstance(error, BaseException):
-            self._ending = ("failed", error_info(error))
+            self._ending = ("failed", redaction.failure(error))
         elif isinstance(error, str):
-            self._ending = ("failed", {"type": "", "message": jsonable(error)})
+            self._ending = ("failed", {"type": "", "message": redaction.message(jsonable(error))})
         else:
             raise ConfigError(f"error must be an exception or a string, not {type(error).__name__}")
 
@@ -239,8 +239,9 @@ class agent_session:  # noqa: N801  # reads as a verb at the place of use, like 
         self._name = check_name(name, "agent name")
         self._workflow = None if workflow is None else _checked_steps(workflow)
         self._under_way: list[_Run] = []
-        self._details: dict[str, Any] = {}
-        for key, value in (("tags", tags), ("spec", spec)):
+        self._details: dict[redaction.Place, Any] = {}
+        places: tuple[tuple[redaction.Place, Any], ...] = (("tags", tags), ("spec", spec))
+        for key, value in places:
             if value is not None:
                 if not isinstance(value, Mapping):
                     raise ConfigError(f"{key} must be a mapping, not {type(value).__name__}")
@@ -309,7 +310,9 @@ class agent_session:  # noqa: N801  # reads as a verb at the place of use, like 
             outer = None  # the implicit session is for calls that have no other: it is nobody's parent
         ids = recorder.ids
         state = SessionState(id=ids.trace(), agent=self._name, span=ids.span(), started_ns=recorder.mono_ns())
-        details = dict(self._details)
+        details: dict[str, Any] = {
+            place: redaction.allowed_mapping(place, value) for place, value in self._details.items()
+        }
         if outer is not None:
             details |= {"parent_session": outer[0].id, "parent": outer[1]}
         recorder.start_session(state, **details)
@@ -406,11 +409,11 @@ def ambient() -> Scope:
         return recorder.ambient
 
 
-def outcome(error: BaseException) -> tuple[str, dict[str, Any] | None]:
+def outcome(error: BaseException, tool: str | None = None) -> tuple[str, dict[str, Any] | None]:
     """How something ends that is left by ``error``: ``ok``, ``error`` or ``cancelled``, and what to record of it."""
     if isinstance(error, SystemExit) and error.code in (None, 0):
         return "ok", None
-    return ("cancelled" if isinstance(error, _CANCELLED) else "error"), error_info(error)
+    return ("cancelled" if isinstance(error, _CANCELLED) else "error"), redaction.failure(error, tool)
 
 
 def _leave(token: Token[Scope | None] | None) -> None:
