@@ -7,7 +7,9 @@ compiled at first use, because a program that captures nothing and never fails n
 from __future__ import annotations
 
 import functools
+import itertools
 import re
+from typing import Literal, NamedTuple
 
 __all__ = ["REDACTED", "is_secret_name", "mask_text"]
 
@@ -21,22 +23,35 @@ _NUMBERS_ARE_FINE = {"token", "auth", "otp"}  # token=17 counts something
 _ANYWHERE = r"passw|passphrase|secret|credential|(?:api|access|private|signing|encryption|account)[ _.-]?key"
 # Only as a word of its own: authority and tokenizer hold no secret, and tokens are counted.
 _WORDS = {"pwd", "auth", "authorization", "token", "jwt", "bearer", "cookie", "cookies", "otp", "apikeys"}
+# Most texts hold none of these, and looking for them costs less than any pattern.
+_PARTS_OF_KEYS = (
+    "passw", "pwd", "passphrase", "secret", "credential", "key", "auth", "token", "jwt", "bearer", "cookie", "otp",
+)  # fmt: skip
+_PARTS_OF_VALUES = ("bearer ", "basic ", "sk-", "gh", "xox", "akia", "eyj")
 _PLURAL_AFTER = {"access", "api", "auth", "refresh", "session", "bearer", "id"}
 
 
 def is_secret_name(name: str, value: object = None) -> bool:
-    """Whether a field of this name and value usually holds a secret. Yes, no and nothing are no secrets."""
-    if value is not None and type(value) is bool:
+    """Whether a field of this name and value usually holds a secret. Yes and no are no secrets."""
+    kind = type(value)
+    if kind is bool:
         return False
-    name = name[:_LONGEST_NAME]
-    anywhere, word, *_ = _patterns()
-    if anywhere.search(name):
-        return True
-    words = [found.lower() for found in word.findall(name)]
+    sort = _sort_of_name(name[:_LONGEST_NAME])
+    return sort == "secret" or (sort == "secret unless a number" and kind is not int and kind is not float)
+
+
+@functools.lru_cache(1024)
+def _sort_of_name(name: str) -> Literal["secret", "secret unless a number", "fine"]:
+    patterns = _patterns()
+    if patterns.anywhere.search(name):
+        return "secret"
+    words = [found.lower() for found in patterns.word.findall(name)]
+    if any(second == "tokens" and first in _PLURAL_AFTER for first, second in itertools.pairwise(words)):
+        return "secret"
     secret = _WORDS.intersection(words)
-    if "tokens" in words[1:] and words[words.index("tokens", 1) - 1] in _PLURAL_AFTER:
-        return True
-    return bool(secret) and not (type(value) in (int, float) and secret <= _NUMBERS_ARE_FINE)
+    if not secret:
+        return "fine"
+    return "secret unless a number" if secret <= _NUMBERS_ARE_FINE else "secret"
 
 
 def mask_text(text: str) -> str:
@@ -45,12 +60,14 @@ def mask_text(text: str) -> str:
     That is the user part of a URL, the value in ``password=…``, ``"api_key": "…"`` and the like, what follows
     ``Bearer`` or ``Basic``, and keys in the form of well-known services.
     """
-    _, _, interesting, url, pair, known = _patterns()
-    if not interesting.search(text):
-        return text
-    text = url.sub(rf"\1{REDACTED}\2", text)
-    text = pair.sub(_masked_pair, text)
-    return known.sub(REDACTED, text)
+    lower = text.lower()
+    if "://" in lower:
+        text = _patterns().url.sub(rf"\1{REDACTED}\2", text)
+    if ("=" in lower or ":" in lower) and any(part in lower for part in _PARTS_OF_KEYS):
+        text = _patterns().pair.sub(_masked_pair, text)
+    if any(part in lower for part in _PARTS_OF_VALUES):
+        text = _patterns().known.sub(REDACTED, text)
+    return text
 
 
 def _masked_pair(found: re.Match[str]) -> str:
@@ -68,15 +85,21 @@ def _is_number(text: str) -> bool:
     return text.rstrip(".,;:)").replace(".", "", 1).isdecimal()
 
 
+class _Patterns(NamedTuple):
+    anywhere: re.Pattern[str]
+    word: re.Pattern[str]
+    url: re.Pattern[str]
+    pair: re.Pattern[str]
+    known: re.Pattern[str]
+
+
 @functools.cache
-def _patterns() -> tuple[re.Pattern[str], ...]:
+def _patterns() -> _Patterns:
     quoted = r"\\?\"[^\"\\]{0,4096}\\?(?:\"|$)|\\?'[^'\\]{0,4096}\\?(?:'|$)"
     word = r"pwd|authorization|auth|access[ _-]?tokens?|tokens?|jwt|bearer|(?:set-)?cookie|otp"
-    return (
+    return _Patterns(
         re.compile(_ANYWHERE, re.IGNORECASE),
         re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])"),
-        # Cheap: most texts have nothing of the kind.
-        re.compile(r"[=:]|bearer|basic|sk-|gh[a-z]_|github_|xox|AKIA|eyJ", re.IGNORECASE),
         # Up to the last @ before the host ends, or to where the text was cut. A password may hold a slash.
         re.compile(
             r"(://)(?:[^\s/?#\"'<>]{1,200}|[^\s/:@\"'<>]{0,128}:(?!\d{1,5}(?:[/?#\s]|$))[^\s@\"'<>]{1,200})"
