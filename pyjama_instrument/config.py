@@ -18,6 +18,7 @@ __all__ = [
     "clean_text",
     "disabled_by_environment",
     "error_messages_by_environment",
+    "home_to_write",
     "resolve_home",
     "set_home",
 ]
@@ -54,6 +55,32 @@ def resolve_home(home: str | os.PathLike[str] | None = None) -> str:
     if from_environment := os.environ.get("PYJAMA_HOME"):
         return _checked_path(from_environment)
     return os.path.join(_user_home(), ".pyjama")
+
+
+def home_to_write() -> str:
+    """The same for the write side, which makes the directory and leaves files there.
+
+    The default is then refused where the home directory is another user's: under ``sudo``, which may leave ``HOME`` as
+    it was, files of root's would be left in it. A directory that was named is asked for.
+
+    Raises:
+        StoreUnavailable: nothing says where the user's home directory is, or it is another user's.
+    """
+    home = resolve_home()
+    if _configured_home is None and not os.environ.get("PYJAMA_HOME"):
+        _check_whose(os.path.dirname(home))
+    return home
+
+
+def _check_whose(directory: str) -> None:
+    try:
+        owner = os.stat(directory).st_uid
+    except OSError:
+        return  # making it will say what is wrong
+    if owner not in (os.geteuid(), 0):  # root's are right in containers that run as anybody
+        raise StoreUnavailable(
+            f"{directory} is the home of another user (HOME is set to it): set PYJAMA_HOME to a directory you own"
+        )
 
 
 def disabled_by_environment() -> bool:

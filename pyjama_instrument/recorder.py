@@ -25,7 +25,7 @@ from pyjama_instrument._context import Scope, SessionState
 from pyjama_instrument._drive import kind_of
 from pyjama_instrument._flusher import Flusher
 from pyjama_instrument._ids import Ids
-from pyjama_instrument.config import disabled_by_environment, resolve_home, set_home
+from pyjama_instrument.config import disabled_by_environment, home_to_write, resolve_home, set_home
 from pyjama_instrument.errors import ConfigError, PyjamaError, SchemaTooNew
 from pyjama_instrument.redaction import Redactor
 from pyjama_instrument.storage._codec import encode, tool_prefix
@@ -188,7 +188,7 @@ class Recorder:
         self._hook_into_process()  # before there is anything that a child must not share
         self._opening = True
         try:
-            store = Store(resolve_home())
+            store = Store(home_to_write())
             try:
                 self._writer = self._writer or secrets.token_hex(8)
                 self._segment += 1

@@ -23,7 +23,7 @@ from pyjama_instrument import _guard, redaction
 from pyjama_instrument._capture import jsonable
 from pyjama_instrument._context import Scope, SessionState, current
 from pyjama_instrument._drive import Decorated, drive, kind_of
-from pyjama_instrument.config import MAX_NAME, check_name, clean_text, resolve_home
+from pyjama_instrument.config import MAX_NAME, check_name, clean_text, home_to_write
 from pyjama_instrument.errors import ConfigError, StoreUnavailable
 from pyjama_instrument.recorder import is_worker, recorder
 
@@ -136,7 +136,7 @@ class Session:
             "PYJAMA_AGENT": quote(self.agent),
         }
         with contextlib.suppress(StoreUnavailable):  # then nothing is recorded here or there, but the child starts
-            added["PYJAMA_HOME"] = resolve_home()
+            added["PYJAMA_HOME"] = home_to_write()
         return dict(os.environ if base is None else base) | added
 
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pyjama_instrument import hooks, redaction
 from pyjama_instrument._context import SessionState
-from pyjama_instrument.config import check_name, resolve_home
+from pyjama_instrument.config import check_name, home_to_write, resolve_home
 from pyjama_instrument.errors import ConfigError, StoreUnavailable
 from pyjama_instrument.recorder import recorder
 
@@ -196,7 +196,7 @@ def clear_metrics(home: str | os.PathLike[str] | None = None) -> None:
     from pyjama_instrument.storage._store import Store
     from pyjama_instrument.storage.compaction import clear
 
-    store = Store(resolve_home(home))
+    store = Store(home_to_write() if home is None else resolve_home(home))
     try:
         if not clear(store):
             raise StoreUnavailable(f"{store.path} is being rewritten by somebody else: try again")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 
+from pyjama_instrument.storage._trust import owner_only
+
 __all__ = ["replace_keeping_previous", "write_file"]
 
 _TEMPORARY = "metrics.json.tmp"  # the same for all: the caller holds the lock, and the next one clears up
@@ -46,6 +48,7 @@ def _write_temporary(directory: int, data: bytes) -> None:
     _unlink(directory, _TEMPORARY)  # left by a writer that was killed
     fd = os.open(_TEMPORARY, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
     try:
+        owner_only(fd)
         remaining = memoryview(data)
         while remaining:
             remaining = remaining[os.write(fd, remaining) :]

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from filelock import lock_descriptor, unlock_descriptor
 
 from pyjama_instrument.storage._layout import LOCK, ORIGINAL_LOCK
+from pyjama_instrument.storage._trust import owner_only
 
 __all__ = ["rewriting", "try_lock"]
 
@@ -61,6 +62,7 @@ def _acquire(directory: int) -> int | None:
     except FileNotFoundError:  # the store was removed
         return None
     try:
+        owner_only(fd)
         # The file may have been removed between open and lock: then others lock another file of that name.
         if lock_descriptor(fd, blocking=False) and _same_file(os.fstat(fd), directory, LOCK):
             return fd

@@ -15,12 +15,11 @@ import weakref
 
 from pyjama_instrument.errors import StoreUnavailable
 from pyjama_instrument.storage._layout import HISTORY, JOURNAL
+from pyjama_instrument.storage._trust import open_home, open_subdirectory
 
 __all__ = ["Store", "inode", "move_high"]
 
 _LOWEST_FD = 512
-
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Store:
@@ -34,17 +33,15 @@ class Store:
         """Open the store at ``path``, making its directories (0700) where they are missing.
 
         Raises:
-            StoreUnavailable: the directory cannot be made or opened, or belongs to somebody else.
+            StoreUnavailable: the directory cannot be made or opened, or is not to be trusted.
         """
         self.path = path
         self._open: list[tuple[int, tuple[int, int]]] = []
         weakref.finalize(self, _close, self._open).atexit = False
         try:
-            os.makedirs(path, mode=0o700, exist_ok=True)
-            self.fd = self._keep(os.open(path, _DIRECTORY & ~os.O_NOFOLLOW))  # may be a link to a larger disk
-            _check_owner(self.fd, path)
-            self.journal = self._keep(_subdirectory(self.fd, JOURNAL))
-            self.history = self._keep(_subdirectory(self.fd, HISTORY))
+            self.fd = self._keep(open_home(path))
+            self.journal = self._keep(open_subdirectory(self.fd, JOURNAL))
+            self.history = self._keep(open_subdirectory(self.fd, HISTORY))
         except OSError as error:
             self.close()
             raise StoreUnavailable(
@@ -99,15 +96,3 @@ def _close(descriptors: list[tuple[int, tuple[int, int]]]) -> None:
         with contextlib.suppress(OSError):
             if inode(fd) == ours:
                 os.close(fd)
-
-
-def _subdirectory(parent: int, name: str) -> int:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(name, mode=0o700, dir_fd=parent)
-    return os.open(name, _DIRECTORY, dir_fd=parent)
-
-
-def _check_owner(fd: int, path: str) -> None:
-    # The mode of a directory that was there already is its owner's business: it may be his home, or /tmp of root's.
-    if os.fstat(fd).st_uid != os.geteuid():
-        raise StoreUnavailable(f"{path} belongs to another user; set PYJAMA_HOME to a directory you own")

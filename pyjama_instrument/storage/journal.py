@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pyjama_instrument.storage._layout import SegmentName
 from pyjama_instrument.storage._liveness import hold
 from pyjama_instrument.storage._store import Store, inode, move_high
+from pyjama_instrument.storage._trust import owner_only
 
 __all__ = ["SEGMENT_BYTES", "Journal"]
 
@@ -85,6 +86,7 @@ def _create(directory: int, name: SegmentName, header: bytes) -> int:
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     fd = os.open(temporary, flags, 0o600, dir_fd=directory)
     try:
+        owner_only(fd)
         hold(fd)
         if os.write(fd, header) != len(header):
             raise OSError("short write")
