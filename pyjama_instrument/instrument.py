@@ -69,6 +69,16 @@ def tool(function: Any = None, /, *, name: str | None = None, capture: Sequence[
 
 
 def _decorate(function: Any, name: str | None, capture: Sequence[str] | bool) -> Any:
+    try:
+        return _checked_and_decorated(function, name, capture)
+    except ConfigError:
+        raise
+    except Exception as fault:  # better a function that is not recorded than a module that cannot be imported
+        _guard.swallow(fault, "tool")
+        return function
+
+
+def _checked_and_decorated(function: Any, name: str | None, capture: Sequence[str] | bool) -> Any:
     if isinstance(function, type):
         raise ConfigError(f"@tool decorates functions: decorate the methods of {function.__name__} instead")
     if type(function) in (classmethod, staticmethod):
@@ -377,7 +387,11 @@ class _Call:
         return self
 
     def enter(self) -> Any:
-        return current.set((self.scope[0], self.span)) if self.span else None
+        try:
+            return current.set((self.scope[0], self.span)) if self.span else None
+        except Exception as fault:
+            _guard.swallow(fault, "tool.enter")
+        return None
 
     def leave(self, token: Any) -> None:
         try:
@@ -387,10 +401,13 @@ class _Call:
             pass
 
     def item(self) -> None:
-        if self.items is None:
-            self.items = 0
-            self.first_item_ns = recorder.mono_ns() - self.start_ns if self.span else None
-        self.items += 1
+        try:
+            if self.items is None:
+                self.items = 0
+                self.first_item_ns = recorder.mono_ns() - self.start_ns if self.span else None
+            self.items += 1
+        except Exception as fault:
+            _guard.swallow(fault, "tool.item")
 
     def end(self, error: BaseException | None, result: Any) -> None:
         if not self.span:
@@ -400,7 +417,7 @@ class _Call:
         except Exception as fault:
             _guard.swallow(fault, "tool.capture")
         times = self.this.end(self.scope, self.span, self.start_ns, error, self.more)
-        if times is not None and hooks.get_hooks(self.this.name):
+        if times is not None:
             self._run_post_hooks(*times, error, result)
 
     def begin_with_pre_hooks(self) -> _Call:
@@ -427,6 +444,8 @@ class _Call:
 
     def _run_post_hooks(self, ts: int, duration_ns: int, error: BaseException | None, result: Any) -> None:
         try:
+            if not hooks.get_hooks(self.this.name):
+                return
             from pyjama_instrument.events import ToolEnded  # pydantic is needed only for hooks
 
             event = ToolEnded.model_validate(self.this.fields(self.scope, self.span, ts, duration_ns, error, self.more))
@@ -442,13 +461,21 @@ class _Call:
 def _call(this: _Tool, kind: Kind, wrapped: Any, args: Any, kwargs: Any) -> Any:
     """The long way, for any kind of function."""
     call = _Call(this, args, kwargs)
-    if not hooks.get_pre_hooks(this.name):
+    if not _has_pre_hooks(this):
         return drive(kind, call.begin, wrapped, args, kwargs)
     if kind == "sync":
         call.begin_with_pre_hooks()
         return run(lambda: call, wrapped, call.args, call.kwargs)
     # The pre-hooks may change the arguments, so the function is called after them.
     return drive_later(kind, call.begin_with_pre_hooks, lambda: wrapped(*call.args, **call.kwargs), wrapped)
+
+
+def _has_pre_hooks(this: _Tool) -> bool:
+    try:
+        return bool(hooks.get_pre_hooks(this.name))
+    except Exception as fault:
+        _guard.swallow(fault, "tool.hooks")
+    return False
 
 
 def _resume(this: _Tool, scope: Scope, span: str, start_ns: int, coroutine: Any) -> Any:

@@ -116,12 +116,10 @@ class Recorder:
         if not self.enabled:
             return
         try:
-            line = encode(event)
+            self.emit(encode(event))
         except Exception as error:
             _guard.swallow(error, "recorder.record")
             self._drop("unencodable")
-            return
-        self.emit(line)
 
     def now_us(self) -> int:
         """The time now, in µs since the epoch."""
@@ -168,9 +166,12 @@ class Recorder:
         return failure
 
     def _drop(self, reason: str) -> None:
-        with self._lock:
-            self._dropped[reason] = self._dropped.get(reason, 0) + 1
-        _guard.say_once(f"drop {reason}", f"events are being dropped ({reason}); the program goes on (said once)")
+        try:
+            with self._lock:
+                self._dropped[reason] = self._dropped.get(reason, 0) + 1
+            _guard.say_once(f"drop {reason}", f"events are being dropped ({reason}); the program goes on (said once)")
+        except Exception as error:
+            _guard.swallow(error, "recorder.drop")
 
     def _report_drops(self) -> None:
         """Tell the journal what was dropped. What cannot be told now is told later."""
@@ -328,8 +329,8 @@ class Recorder:
 
     def wake(self) -> None:
         """Have the flusher look now."""
-        if self._flusher is not None:
-            self._flusher.wake()
+        if (flusher := self._flusher) is not None:
+            flusher.wake()
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Fold now what is recorded so far. Returns whether that was done within ``timeout`` seconds."""
