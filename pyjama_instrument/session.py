@@ -289,13 +289,16 @@ class agent_session:  # noqa: N801  # reads as a verb at the place of use, like 
             self._end(error)
         except Exception as fault:
             _guard.swallow(fault, "session.end")
+        except BaseException:  # interrupted in the middle: what is not done yet is done now
+            self._end(error)
+            raise
 
     def _end(self, error: BaseException | None) -> None:
+        """Leave the session and record its end. Doing it again does what is left to do."""
         entered = _entered.get()
         here = [run_ for run_ in entered if run_.owner is self and run_ in self._under_way]
         if mine := here or self._under_way:  # it may have been entered in another context
             run_ = mine[-1]
-            self._under_way.remove(run_)
             scope = current.get()
             if run_ in entered[:-1] and scope is not None and scope[0] is not run_.scope[0]:
                 # It ends before one that was entered after it: that one leads further back now.
@@ -304,6 +307,7 @@ class agent_session:  # noqa: N801  # reads as a verb at the place of use, like 
                 run_.leave(run_.token)
             _entered.set(tuple(other for other in entered if other is not run_))
             run_.end(error, None)
+            self._under_way.remove(run_)
 
     async def __aenter__(self) -> Session:
         return self.__enter__()
@@ -346,9 +350,13 @@ class agent_session:  # noqa: N801  # reads as a verb at the place of use, like 
 
     def _begin(self) -> _Run:
         run_ = self._start()
-        run_.token = run_.enter()
-        self._under_way.append(run_)
-        _entered.set((*_entered.get(), run_))
+        try:
+            self._under_way.append(run_)
+            _entered.set((*_entered.get(), run_))
+            run_.token = run_.enter()
+        except BaseException as error:  # interrupted: the block will not run, and nobody will come to end it
+            self._end(error)
+            raise
         return run_
 
     def _start(self) -> _Run:
