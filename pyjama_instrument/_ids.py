@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 __all__ = ["Ids"]
 
@@ -20,7 +20,9 @@ class Ids:
 
     spans: Iterator[str]
 
-    def __init__(self) -> None:
+    def __init__(self, refilling: Callable[[], None] = lambda: None) -> None:
+        """``refilling`` is called now and then, before ids are made: a time to notice what must not be repeated."""
+        self._refilling = refilling
         self.reseed()
 
     def reseed(self) -> None:
@@ -29,6 +31,7 @@ class Ids:
 
     def more_spans(self) -> str:
         """Make span ids in advance, and give one."""
+        self._refilling()
         spans = iter(os.urandom(_BATCH * _SPAN_BYTES).hex(" ", _SPAN_BYTES).split())
         span = next(spans)
         self.spans = spans

@@ -60,10 +60,10 @@ class Recorder:
     def __init__(self) -> None:
         self.enabled = not disabled_by_environment()
         self.epoch = 0
-        self.ids = Ids()
+        self.ids = Ids(self._notice_fork)
         self.wall_ns = time.time_ns
         self.mono_ns = time.perf_counter_ns
-        self._hooked = self._sees_forks = False
+        self._hooked = False
         self._writer = ""
         self._segment = 0
         self._begin()
@@ -116,6 +116,7 @@ class Recorder:
         if not self.enabled:
             return
         try:
+            self._notice_fork()
             self.emit(encode(event))
         except Exception as error:
             _guard.swallow(error, "recorder.record")
@@ -336,6 +337,7 @@ class Recorder:
         """Fold now what is recorded so far. Returns whether that was done within ``timeout`` seconds."""
         from pyjama_instrument.storage.compaction import compact
 
+        self._notice_fork()
         deadline = time.monotonic() + timeout
         while (journal := self._journal) is not None:
             remaining = max(0.0, deadline - time.monotonic())
@@ -363,7 +365,6 @@ class Recorder:
             os.register_at_fork(
                 before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork_in_child
             )
-            self._sees_forks = True
         self._hook_into_multiprocessing()
 
     def _hook_into_multiprocessing(self) -> None:
@@ -379,9 +380,12 @@ class Recorder:
         return self._settle
 
     def _notice_fork(self) -> None:
-        """Until the hooks are in place, a fork may leave us locks of a thread that was recording the first event."""
-        if not self._sees_forks and (pid := os.getpid()) != self._pid:
-            self._pid = pid
+        """Begin anew in a child that our hooks have not seen begin.
+
+        Until the hooks are in place, a fork may leave us locks of a thread that was recording the first event; and a
+        fork made in C, without Python's doing, never runs them.
+        """
+        if os.getpid() != self._pid:
             self._after_fork_in_child()
 
     def _before_fork(self) -> None:
@@ -417,6 +421,7 @@ class Recorder:
 
     def _at_exit(self) -> None:
         try:
+            self._notice_fork()
             if self._flusher is not None:
                 self._flusher.stop()
                 self._flusher = None

@@ -19,7 +19,8 @@ from pyjama_instrument.storage._trust import open_home, open_subdirectory
 
 __all__ = ["Store", "inode", "move_high"]
 
-_LOWEST_FD = 512
+_HIGHEST_FD = 4096
+_FDS = 64  # a few for each store that is open
 
 
 class Store:
@@ -69,14 +70,20 @@ class Store:
     def _keep(self, fd: int) -> int:
         fd = move_high(fd)
         self._open.append((fd, inode(fd)))
+        _kept[fd] = self._open
         return fd
 
 
 def move_high(fd: int) -> int:
-    """The same open file under a number that is unlikely to be handed out again; ``fd`` itself is closed."""
+    """The same open file under a number that is not likely to be handed out again; ``fd`` itself is closed.
+
+    A program that closes all descriptors is given the lowest numbers again. Ours are at the upper end of what it may
+    have, or of the first few thousand: the kernel copies the table up to the highest number at each fork.
+    """
     try:
         soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        for lowest in (_LOWEST_FD, soft_limit // 2):
+        highest = soft_limit if 0 < soft_limit < _HIGHEST_FD else _HIGHEST_FD
+        for lowest in (highest - _FDS, highest // 2):
             with contextlib.suppress(OSError):
                 return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
@@ -90,9 +97,17 @@ def inode(fd: int) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+_kept: dict[int, list[tuple[int, tuple[int, int]]]] = {}
+"""Whose each descriptor is. A program that closes ours has them open again, the same directory under the same number,
+for the next store; the one before must not close those."""
+
+
 def _close(descriptors: list[tuple[int, tuple[int, int]]]) -> None:
     while descriptors:
         fd, ours = descriptors.pop()
+        if _kept.get(fd) is not descriptors:
+            continue
+        del _kept[fd]
         with contextlib.suppress(OSError):
             if inode(fd) == ours:
                 os.close(fd)

@@ -208,3 +208,14 @@ def test_a_store_that_is_let_go_of_closes_its_descriptors(tmp_path: Path) -> Non
     assert len(os.listdir("/proc/self/fd")) == before + 3
     del store
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_store_does_not_close_what_was_opened_anew_under_its_numbers(tmp_path: Path) -> None:
+    path = str(tmp_path / "store")
+    before = Store(path)
+    os.closerange(min(before.fd, before.journal, before.history), max(before.fd, before.journal, before.history) + 1)
+    after = Store(path)
+    assert (after.fd, after.journal, after.history) == (before.fd, before.journal, before.history)
+    before.close()
+    assert after.is_current()
+    after.close()

@@ -500,7 +500,6 @@ def test_a_child_that_inherits_a_lock_from_a_thread_it_does_not_have_is_not_stuc
     thread.start()
     thread.join()
     monkeypatch.setattr(recorder, "_pid", -1)
-    monkeypatch.setattr(recorder, "_sees_forks", False)
     if first == "a call":
         work()
     else:
