@@ -84,7 +84,7 @@ class Recorder:
         self._flusher: Flusher | None = None
         self._opening = False
         self._pending: list[bytes] = []
-        self._ragged = False
+        self._ragged = self._full = False
         self._dropped: dict[str, int] = {}
         self._reopen_at = 0
         self._fold_at = 0
@@ -137,6 +137,9 @@ class Recorder:
                 self.fd = -1
                 if self._journal is not None and not self._journal.is_ours():
                     self._close_journal()
+            if self._full:
+                self._drop("journal-full")
+                return
             if reason == "short-write":  # half of it is in the file: that half will be skipped as torn
                 self._drop(reason)
                 return
@@ -216,6 +219,7 @@ class Recorder:
 
     def _close_journal(self) -> None:
         self.fd = -1
+        self._full = False
         if self._journal is not None:
             self._segment = self._journal.name.number
             self._journal.close()
@@ -276,11 +280,20 @@ class Recorder:
                 self._close_journal()
                 self._open()
             elif journal.size() > SEGMENT_BYTES:
-                journal.rotate()
+                self._rotate(journal)
             elif self._dropped:
                 self._report_drops()
             elif not _has_snapshot(journal.store):  # removed to clear it: what runs has to re-appear
                 self.dirty = True
+
+    def _rotate(self, journal: Journal) -> None:
+        """Go on in a new segment, or not at all for as long as too much waits to be folded."""
+        self._full = journal.is_full()
+        if self._full:
+            self.fd = -1  # every event takes the slow way, and is dropped and counted there
+        else:
+            journal.rotate()
+            self.fd = -1 if self._ragged else journal.fd
 
     def _announce_slow_calls(self) -> None:
         horizon = self.mono_ns() - _ANNOUNCE_AFTER_NS
