@@ -19,6 +19,7 @@ from pyjama_instrument.errors import PyjamaError, SchemaTooNew
 from pyjama_instrument.storage._layout import HISTORY, JOURNAL, ORIGINAL_LOCK, SCHEMA, SNAPSHOT, list_segments
 from pyjama_instrument.storage._liveness import hold, is_held
 from pyjama_instrument.storage._snapshot import load
+from pyjama_instrument.storage._trust import refusal
 
 __all__ = ["doctor"]
 
@@ -106,10 +107,20 @@ def _home(home: str) -> Iterator[_Finding]:
         yield _Finding("fail", f"{home} belongs to user {found.st_uid}, you are {os.geteuid()}: set PYJAMA_HOME")
     elif not os.access(home, os.R_OK | os.W_OK | os.X_OK):
         yield _Finding("fail", f"{home} cannot be written: events are dropped until it can")
+    elif reason := _refusal(home):
+        yield _Finding("fail", reason)
     elif found.st_mode & 0o077:
         yield _Finding("warn", f"{home} is open to others ({stat.filemode(found.st_mode)}): run  chmod 700 {home}")
     else:
         yield _Finding("ok", f"{home}, yours alone")
+
+
+def _refusal(home: str) -> str | None:
+    fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return refusal(home, fd)
+    finally:
+        os.close(fd)
 
 
 def _existing(path: str) -> str:

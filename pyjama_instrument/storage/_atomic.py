@@ -8,6 +8,7 @@ import os
 import time
 
 from pyjama_instrument.storage._snapshot import Identity, identity_of
+from pyjama_instrument.storage._trust import owner_only
 
 __all__ = ["replace_keeping_previous", "write_file"]
 
@@ -52,6 +53,7 @@ def _write_temporary(directory: int, data: bytes) -> Identity:
     _unlink(directory, _TEMPORARY)  # left by a writer that was killed
     fd = os.open(_TEMPORARY, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
     try:
+        owner_only(fd)
         remaining = memoryview(data)
         while remaining:
             written = os.write(fd, remaining)

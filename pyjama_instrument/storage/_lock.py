@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 
 from pyjama_instrument.storage._layout import LOCK, ORIGINAL_LOCK
 from pyjama_instrument.storage._liveness import hold, is_held
+from pyjama_instrument.storage._trust import owner_only
 
 __all__ = ["Mark", "locks_work", "rewriting", "try_lock"]
 
@@ -117,6 +118,7 @@ def _acquire(directory: int) -> int | None:
     except FileNotFoundError:  # the store was removed
         return None
     try:
+        owner_only(fd)
         # The file may have been removed between open and lock: then others lock another file of that name.
         if _flock(fd) and _same_file(os.fstat(fd), directory, LOCK):
             return fd

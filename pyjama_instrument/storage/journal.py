@@ -12,14 +12,20 @@ import contextlib
 import os
 from collections.abc import Callable
 
+from pyjama_instrument.errors import StoreUnavailable
 from pyjama_instrument.storage._layout import SegmentName
 from pyjama_instrument.storage._liveness import hold
 from pyjama_instrument.storage._store import Store, inode, move_high
+from pyjama_instrument.storage._trust import owner_only
 
 __all__ = ["SEGMENT_BYTES", "Journal"]
 
 SEGMENT_BYTES = 8 * 1024 * 1024
 """A segment is closed and the next one begun when it has grown beyond this."""
+
+_WRITER_BYTES = 256 * 1024 * 1024
+_STORE_BYTES = 1024 * 1024 * 1024
+_STORE_SEGMENTS = 10_000
 
 
 class Journal:
@@ -40,7 +46,10 @@ class Journal:
 
         Raises:
             OSError: the segment cannot be created, locked or published.
+            StoreUnavailable: too much waits to be folded already.
         """
+        if _waiting(store, None):
+            raise StoreUnavailable(f"{store.path}/journal is full of what nobody folds: see  pyjama doctor")
         self.store = store
         self.name = self.last = name
         self._header = header
@@ -50,6 +59,10 @@ class Journal:
     def size(self) -> int:
         """Bytes in the current segment."""
         return os.fstat(self.fd).st_size
+
+    def is_full(self) -> bool:
+        """Whether so much of ours, or of everybody's, waits to be folded that no more must be added."""
+        return _waiting(self.store, self.name.writer)
 
     def is_ours(self) -> bool:
         """Whether the descriptor still leads to our segment, and the segment still has a name.
@@ -86,11 +99,25 @@ class Journal:
         self.fd = -1
 
 
+def _waiting(store: Store, writer: str | None) -> bool:
+    """Whether the bounds are reached of what waits to be folded: nothing of that is ever removed."""
+    count = ours = total = 0
+    with contextlib.suppress(FileNotFoundError), os.scandir(store.journal) as entries:
+        for entry in entries:
+            size = entry.stat(follow_symlinks=False).st_size
+            count += 1
+            total += size
+            if writer is not None and entry.name.startswith(writer):
+                ours += size
+    return ours >= _WRITER_BYTES or total >= _STORE_BYTES or count >= _STORE_SEGMENTS
+
+
 def _create(directory: int, name: SegmentName, header: bytes) -> int:
     temporary = f".{name.filename}.tmp"
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     fd = os.open(temporary, flags, 0o600, dir_fd=directory)
     try:
+        owner_only(fd)
         hold(fd)
         if os.write(fd, header) != len(header):
             raise OSError("short write")

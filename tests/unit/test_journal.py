@@ -228,3 +228,14 @@ def test_a_rotation_that_fails_halfway_has_used_up_the_new_segment_s_name(
     journal.rotate()
     assert journal.name == NAME.next.next
     assert b"record\n" in segment(store, NAME).read_bytes() + segment(store, NAME.next).read_bytes()
+
+
+def test_a_store_does_not_close_what_was_opened_anew_under_its_numbers(tmp_path: Path) -> None:
+    path = str(tmp_path / "store")
+    before = Store(path)
+    os.closerange(min(before.fd, before.journal, before.history), max(before.fd, before.journal, before.history) + 1)
+    after = Store(path)
+    assert (after.fd, after.journal, after.history) == (before.fd, before.journal, before.history)
+    before.close()
+    assert after.is_current()
+    after.close()
