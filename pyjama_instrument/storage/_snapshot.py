@@ -7,16 +7,19 @@ when it is there but cannot be read; and *absent*, when there never was one.
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 from pyjama_instrument.errors import SchemaTooNew
 from pyjama_instrument.fold import new_document
 from pyjama_instrument.storage._layout import PREVIOUS, SCHEMA, SNAPSHOT
 
 __all__ = ["Identity", "Snapshot", "dump", "identity", "load", "locks_are_trusted", "parse", "trust_locks"]
+
+_LARGEST_BYTES = 256 * 1024 * 1024  # ours have a hundredth of it, and reading more would hurt the host
 
 Identity: TypeAlias = tuple[int, int, int]
 """Which generation of a file this is: inode, modification time in ns, size."""
@@ -80,7 +83,7 @@ def _load_file(directory: int, name: str) -> tuple[dict[str, Any] | None, Identi
         return None, None, True
     found = os.fstat(fd)
     which = _identity(found)
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST_BYTES:
         os.close(fd)
         return None, which, True
     with open(fd, "rb") as file:
@@ -105,7 +108,11 @@ def _identity(found: os.stat_result) -> Identity:
 
 def dump(document: dict[str, Any]) -> bytes:
     """The document's bytes, with our signature: a blank before the newline, which no other writer of JSON makes."""
-    return json.dumps(document, separators=(",", ":")).encode("ascii") + _SIGNATURE[1:]
+    try:
+        text = json.dumps(document, separators=(",", ":"), allow_nan=False)
+    except ValueError:  # a number beyond all bounds, which somebody else wrote; browsers would read none of it
+        text = json.dumps(_finite(document), separators=(",", ":"), allow_nan=False)
+    return text.encode("ascii") + _SIGNATURE[1:]
 
 
 def parse(data: bytes) -> Any:
@@ -115,10 +122,24 @@ def parse(data: bytes) -> Any:
     counters are added, lists joined, of times the latest is taken. Ours never do, and are read the quick way.
 
     Raises:
-        ValueError: it is not JSON.
+        ValueError: it is not JSON; NaN and Infinity are not.
         RecursionError: it is nested too deeply.
     """
-    return json.loads(data) if data.endswith(_SIGNATURE) else json.loads(data, object_pairs_hook=_merged)
+    if data.endswith(_SIGNATURE):
+        return json.loads(data)
+    return json.loads(data, object_pairs_hook=_merged, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(value: Any) -> Any:
+    if type(value) is dict:
+        return {key: _finite(part) for key, part in value.items()}
+    if type(value) is list:
+        return [_finite(part) for part in value]
+    return value if type(value) is not float or math.isfinite(value) else 0.0
 
 
 _SIGNATURE = b"} \n"
