@@ -7,6 +7,7 @@ interpreter lock, and with it the host's threads, for milliseconds.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Set
 from typing import Any
 
@@ -20,7 +21,7 @@ Touched = Mapping[str, Set[str]]
 _SECTIONS = ("sessions", "tools", "agents")
 _ENTRIES_AT_ONCE = 50
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
 class Pieces:
@@ -56,3 +57,18 @@ class Pieces:
             new[name] = piece
         self._known[key] = new
         return f"{{{','.join(new.values())}}}"
+
+
+def _encode(value: Any) -> str:
+    try:
+        return _encoder.encode(value)
+    except ValueError:  # a number beyond all bounds, which somebody else wrote; browsers would read none of it
+        return _encoder.encode(_finite(value))
+
+
+def _finite(value: Any) -> Any:
+    if type(value) is dict:
+        return {key: _finite(part) for key, part in value.items()}
+    if type(value) is list:
+        return [_finite(part) for part in value]
+    return value if type(value) is not float or math.isfinite(value) else 0.0

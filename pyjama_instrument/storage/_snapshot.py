@@ -10,7 +10,7 @@ import json
 import os
 import stat
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 from pyjama_instrument.errors import SchemaTooNew
 from pyjama_instrument.fold import new_document
@@ -26,6 +26,8 @@ __all__ = [
     "parse",
     "trust_locks",
 ]
+
+_LARGEST_BYTES = 256 * 1024 * 1024  # ours have a hundredth of it, and reading more would hurt the host
 
 Identity: TypeAlias = tuple[int, int, int]
 """Which generation of a file this is: inode, modification time in ns, size."""
@@ -91,7 +93,7 @@ def _load_file(directory: int, name: str) -> tuple[dict[str, Any] | None, Identi
         return None, None, True
     found = os.fstat(fd)
     which = identity_of(found)
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST_BYTES:
         os.close(fd)
         return None, which, True
     with open(fd, "rb") as file:
@@ -122,10 +124,16 @@ def parse(data: bytes) -> Any:
     counters are added, lists joined, of times the latest is taken. Ours never do, and are read the quick way.
 
     Raises:
-        ValueError: it is not JSON.
+        ValueError: it is not JSON; NaN and Infinity are not.
         RecursionError: it is nested too deeply.
     """
-    return json.loads(data) if data.endswith(SIGNATURE) else json.loads(data, object_pairs_hook=_merged)
+    if data.endswith(SIGNATURE):
+        return json.loads(data)
+    return json.loads(data, object_pairs_hook=_merged, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
 
 
 _ADDED = {"count", "success", "error", "cancelled", "total-duration", "running", "completed", "failed", "crashed"}

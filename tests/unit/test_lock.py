@@ -150,3 +150,29 @@ def test_the_age_of_the_lock_is_the_time_since_it_was_taken(directory: int, plac
         os.utime(place / OURS, (0, 0))
         with rewriting(directory, wait_seconds=0):
             assert (place / THEIRS).stat().st_mtime > 1_000_000_000
+
+
+def test_a_mark_of_ours_goes_away_although_the_lock_file_was_removed_by_hand(directory: int, place: Path) -> None:
+    with try_lock(directory), rewriting(directory, wait_seconds=0) as mark:
+        assert mark
+        (place / OURS).unlink()
+        assert mark.stands()
+    assert not (place / THEIRS).exists()
+
+
+def test_a_mark_that_was_removed_by_hand_stands_no_more_although_others_made_one(directory: int, place: Path) -> None:
+    with try_lock(directory), rewriting(directory, wait_seconds=0) as mark:
+        assert mark
+        (place / THEIRS).unlink()
+        assert not mark.stands()
+        (place / THEIRS).touch()
+        assert not mark.stands()
+
+
+def test_where_locks_keep_nobody_out_a_mark_of_ours_keeps_others_out(directory: int, place: Path) -> None:
+    with (
+        try_lock(directory),
+        rewriting(directory, wait_seconds=0, alone=False) as first,
+        rewriting(directory, wait_seconds=0, alone=False) as second,
+    ):
+        assert (first is not None, second) == (True, None)
