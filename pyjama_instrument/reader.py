@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import heapq
 import itertools
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -91,7 +92,9 @@ class Reader:
         if not isinstance(session_id, str):
             raise ConfigError(f"a session id is a string, not {type(session_id).__name__}")
         document = self._document()
-        records = [(name.writer, record) for name, record in self._records() if record.get("session") == session_id]
+        needle = json.dumps(session_id).encode("ascii")
+        found = ((name.writer, record) for name, record in self._records(needle))
+        records = [(writer, record) for writer, record in found if record.get("session") == session_id]
         summary = document["sessions"].get(session_id)
         if summary is None and not records:
             raise SessionNotFound(f"no session {session_id!r:.80} in {self.home}")
@@ -160,16 +163,18 @@ class Reader:
 
     # -- single events
 
-    def _records(self) -> Iterator[tuple[SegmentName, dict[str, Any]]]:
+    def _records(self, needle: bytes = b"") -> Iterator[tuple[SegmentName, dict[str, Any]]]:
         """All records of the history, then of the journals; a segment that moves meanwhile is read once."""
         seen: set[SegmentName] = set()
         for _ in range(2):  # a second look: what was in neither place may have moved between the two listings
             for place in (HISTORY, JOURNAL):
-                for name, records in self._segments_in(place, seen):
+                for name, records in self._segments_in(place, seen, needle):
                     for record in records:
                         yield name, record
 
-    def _segments_in(self, place: str, seen: set[SegmentName]) -> Iterator[tuple[SegmentName, list[dict[str, Any]]]]:
+    def _segments_in(
+        self, place: str, seen: set[SegmentName], needle: bytes
+    ) -> Iterator[tuple[SegmentName, list[dict[str, Any]]]]:
         try:
             directory = os.open(os.path.join(self.home, place), _DIRECTORY)
         except OSError:
@@ -177,7 +182,9 @@ class Reader:
         try:
             for name in list_segments(directory):
                 records: list[dict[str, Any]] = []
-                if name not in seen and read_segment(directory, name, Position(), records.extend) is not None:
+                if name in seen:
+                    continue
+                if read_segment(directory, name, Position(), records.extend, needle=needle) is not None:
                     seen.add(name)
                     yield name, records
         finally:
