@@ -8,14 +8,12 @@ makes are refused. Every answer forbids scripts, styles and connections from any
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.datastructures import Headers, MutableHeaders
@@ -25,7 +23,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pyjama_instrument.document import DashboardData, SessionTree, Span
+from pyjama_instrument.document import DashboardData, SessionTree
 from pyjama_instrument.errors import SessionNotFound
 from pyjama_instrument.viewer.detail import detail_of
 from pyjama_instrument.viewer.diagram import mermaid
@@ -202,7 +200,7 @@ class _Pages:
         return Response(self._assets[name], headers={"Content-Type": _ASSETS[name]})
 
     async def data(self, request: Request) -> Response:
-        return _json(await self._overview.run(lambda: json_of(self._overview.dashboard())))
+        return _json(await self._overview.run(lambda: self._overview.dashboard().to_json().encode()))
 
     async def view(self, request: Request) -> Response:
         return _json(await self._live.view())
@@ -220,7 +218,7 @@ class _Pages:
         return PlainTextResponse(mermaid(step_states(agent)))
 
     async def session(self, request: Request) -> Response:
-        return _json(await self._runs.run(lambda: tree_json(self._tree(request.path_params["id"]))))
+        return _json(await self._runs.run(lambda: self._tree(request.path_params["id"]).to_json().encode()))
 
     async def session_view(self, request: Request) -> Response:
         data = await self._overview.run(self._overview.dashboard)
@@ -257,40 +255,3 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _server_error(request: Request, error: Exception) -> Response:
     return _error(500, f"The dashboard could not answer: {type(error).__name__}.")
-
-
-# ── JSON ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def json_of(model: BaseModel, leave_out: str | None = None) -> bytes:
-    """The model as JSON with its kebab-case keys, also where captured text is no valid Unicode."""
-    exclude = None if leave_out is None else {leave_out}
-    try:
-        return model.model_dump_json(by_alias=True, exclude=exclude).encode()
-    except ValueError:
-        return json.dumps(_plain(model.model_dump(by_alias=True, exclude=exclude)), default=repr).encode("ascii")
-
-
-def _plain(value: Any) -> Any:
-    """Without the floats that JSON does not know."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def tree_json(tree: SessionTree) -> bytes:
-    """A session tree as JSON. Without recursion: Pydantic gives up on trees some hundred levels deep."""
-    parts = [json_of(tree, "root")[:-1], b',"root":']
-    stack: list[Span | bytes] = [b"}", tree.root]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, bytes):
-            parts.append(item)
-            continue
-        parts += [json_of(item, "children")[:-1], b',"children":[']
-        stack.append(b"]}")
-        for at, child in enumerate(reversed(item.children)):
-            stack += [b",", child] if at else [child]
-    return b"".join(parts)

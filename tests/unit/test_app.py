@@ -19,14 +19,14 @@ from urllib.parse import quote
 import pytest
 
 from pyjama_instrument import viewer
-from pyjama_instrument.document import AgentSummary, DashboardData, SessionTree, Span, Workflow
+from pyjama_instrument.document import AgentSummary, DashboardData, SessionTree, Workflow
 from pyjama_instrument.errors import ConfigError, ViewerError
 from pyjama_instrument.viewer import Dashboard, start_dashboard
-from pyjama_instrument.viewer.app import create_app, tree_json
+from pyjama_instrument.viewer.app import create_app
 from pyjama_instrument.viewer.live import Live, Source
 from pyjama_instrument.viewer.server import DEFAULT_PORT, serve
 from tests.conftest import RunPython
-from tests.viewer.fakes import HOSTILE, NOW, FakeReader, data_of, run_of, session_id, tree_of
+from tests.viewer.fakes import HOSTILE, NOW, FakeReader, data_of, run_of, session_id
 
 DEADLINE = 20.0  # a hang guard
 PACKAGE = Path(viewer.__file__).parent
@@ -188,24 +188,6 @@ def test_a_session_is_served_as_a_tree_and_as_a_view(dashboard: Dashboard) -> No
 def test_an_unknown_session_is_404(dashboard: Dashboard, suffix: str) -> None:
     answer = ask(dashboard, f"/api/session/{'f' * 32}{suffix}")
     assert (answer.status, answer.json) == (404, {"error": "No session of that id is known."})
-
-
-def test_a_tree_is_the_same_json_as_pydantics() -> None:
-    children = [
-        Span(name="a", children=[Span(name="b"), Span.model_validate({"name": "c", "of-a-newer-version": 1})]),
-        Span(name="d", result=[1]),
-    ]
-    tree = tree_of(3, run_of(), *children)
-    assert json.loads(tree_json(tree)) == json.loads(tree.to_json())
-
-
-def test_a_tree_thousands_deep_is_valid_json() -> None:
-    span = Span(name="leaf")
-    for _ in range(3000):
-        span = Span(name="recurse", children=[span])
-    text = tree_json(tree_of(3, run_of(), span))
-    assert text.count(b"{") == text.count(b"}")
-    assert text.count(b'"recurse"') == 3000
 
 
 def test_captured_text_that_is_no_unicode_is_served(dashboard: Dashboard, reader: FakeReader) -> None:
