@@ -25,9 +25,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pyjama_instrument.document import DashboardData, SessionTree
 from pyjama_instrument.errors import SessionNotFound
-from pyjama_instrument.viewer.detail import detail_of
 from pyjama_instrument.viewer.diagram import mermaid
 from pyjama_instrument.viewer.live import Live, ReaderLike, Source
+from pyjama_instrument.viewer.sessions import OpenSessions
+from pyjama_instrument.viewer.spans import span_of
 from pyjama_instrument.viewer.steps import step_states
 
 __all__ = ["DashboardApp", "create_app"]
@@ -38,11 +39,13 @@ _ASSETS = {
     "style.css": "text/css; charset=utf-8",
     "favicon.svg": "image/svg+xml",
     "app.js": "text/javascript; charset=utf-8",
-    "detail.js": "text/javascript; charset=utf-8",
     "dom.js": "text/javascript; charset=utf-8",
     "live.js": "text/javascript; charset=utf-8",
     "overview.js": "text/javascript; charset=utf-8",
+    "session.css": "text/css; charset=utf-8",
+    "session.js": "text/javascript; charset=utf-8",
     "time.js": "text/javascript; charset=utf-8",
+    "waterfall.js": "text/javascript; charset=utf-8",
 }
 
 _HEADERS = {
@@ -171,6 +174,7 @@ def create_app(reader_factory: Callable[[], ReaderLike], *, store: str | None = 
         Route("/api/stream", pages.stream),
         Route("/api/agent/{id:anything}/diagram", pages.diagram),
         Route("/api/session/{id}/view", pages.session_view),
+        Route("/api/session/{id}/span", pages.session_span),
         Route("/api/session/{id}", pages.session),
     ]
     handlers = {HTTPException: _http_error, Exception: _server_error}
@@ -186,6 +190,7 @@ class _Pages:
         self._live = live
         self._overview = overview
         self._runs = runs
+        self._open = OpenSessions()
         self._assets = {name: (_STATIC / name).read_bytes() for name in _ASSETS}
 
     async def index(self, request: Request) -> Response:
@@ -221,8 +226,16 @@ class _Pages:
         return _json(await self._runs.run(lambda: self._tree(request.path_params["id"]).to_json().encode()))
 
     async def session_view(self, request: Request) -> Response:
+        session_id, since = request.path_params["id"], request.query_params.get("since", "")
         data = await self._overview.run(self._overview.dashboard)
-        return _json(await self._runs.run(lambda: self._detail(request.path_params["id"], data)))
+        return _json(await self._runs.run(lambda: self._session_view(session_id, data, since)))
+
+    async def session_span(self, request: Request) -> Response:
+        session_id, key = request.path_params["id"], request.query_params.get("key", "")
+        span = await self._runs.run(lambda: span_of(self._tree(session_id), key))
+        if span is None:
+            raise HTTPException(404, "No span of that id is known.")
+        return _json(_text(span))
 
     def _tree(self, session_id: str) -> SessionTree:
         try:
@@ -230,8 +243,8 @@ class _Pages:
         except SessionNotFound:
             raise HTTPException(404, "No session of that id is known.") from None
 
-    def _detail(self, session_id: str, data: DashboardData) -> bytes:
-        return _text(detail_of(self._tree(session_id), data.sessions, data.timestamp))
+    def _session_view(self, session_id: str, data: DashboardData, since: str) -> bytes:
+        return _text(self._open.view(self._tree(session_id), data.sessions, data.timestamp, since))
 
 
 def _text(view: dict[str, Any]) -> bytes:
