@@ -45,8 +45,8 @@ def head_of(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> dict[s
         "process": _process(run),
         "started": run.start_time,
         "ended": ended,
-        "seen": run.last_seen,
-        "took": _took(run, ended),
+        "ending": "last sign of life" if run.status == "crashed" else "ended",
+        "took": f"took {took}" if (took := _took(run, ended)) else "",
         "tiles": _tiles(tree, sessions),
         "facts": _facts(tree),
         "step": progress.step,
@@ -83,7 +83,7 @@ def _steps_text(states: list[StepState]) -> str:
 # ── what went wrong ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _verdict(tree: SessionTree) -> dict[str, str] | None:
+def _verdict(tree: SessionTree) -> dict[str, Any] | None:
     """What went wrong and where, in a heading and a sentence, with the row to look at; None if nothing did."""
     run = tree.session
     if run.status == "crashed":
@@ -91,19 +91,19 @@ def _verdict(tree: SessionTree) -> dict[str, str] | None:
     if run.status == "failed":
         culprit = _last_failure(tree)
         where = f"Failed in {label(culprit.span.name)}" if culprit else "Failed"
-        return _said("bad", where, reason(run), culprit)
+        return _said(run, "bad", where, reason(run), culprit)
     if run.status == "cancelled":
-        return _said("warn", "Cancelled", reason(run) or _ENDED_BY_A_PERSON, None)
+        return _said(run, "warn", "Cancelled", reason(run) or _ENDED_BY_A_PERSON, None)
     if run.interrupted:
         lost = _innermost_crashed(tree)
         names = listing([label(call.tool) for call in run.interrupted])
         return _said(
-            "dead", f"A worker process died in {names}", "The session itself goes on.", lost[0] if lost else None
+            run, "dead", f"A worker process died in {names}", "The session itself goes on.", lost[0] if lost else None
         )
     return None
 
 
-def _crash(tree: SessionTree) -> dict[str, str]:
+def _crash(tree: SessionTree) -> dict[str, Any]:
     run, lost = tree.session, _innermost_crashed(tree)
     process = f"Its process ({_process(run)})" if _process(run) else "Its process"
     names = [label(node.span.name) for node in lost] or [label(call.tool) for call in run.interrupted]
@@ -116,11 +116,12 @@ def _crash(tree: SessionTree) -> dict[str, str]:
         text = f"{process} died between two tool calls."
     else:
         where, text = "Crashed between tool calls", f"{process} died while no tool call was under way."
-    return _said("dead", where, text, lost[0] if lost else None)
+    return _said(run, "dead", where, text, lost[0] if lost else None)
 
 
-def _said(tone: str, title: str, text: str, node: Node | None) -> dict[str, str]:
-    return {"tone": tone, "title": title, "text": text, "span": node.key if node else ""}
+def _said(run: SessionSummary, tone: str, title: str, text: str, node: Node | None) -> dict[str, Any]:
+    at = None if run.status == "running" else run.end_time or run.last_seen
+    return {"tone": tone, "title": title, "text": text, "at": at, "span": node.key if node else ""}
 
 
 def _innermost_crashed(tree: SessionTree) -> list[Node]:
@@ -171,7 +172,7 @@ def _tiles(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> list[di
 
 
 def _tile(name: str, value: str, tone: str = "idle", note: str = "") -> dict[str, str]:
-    return {"key": name, "label": name, "value": value, "tone": tone, "note": note}
+    return {"key": name, "name": name, "value": value, "tone": tone, "note": note}
 
 
 def _beside(number: int, sessions: int) -> str:
@@ -208,7 +209,7 @@ def _numeric(run: SessionSummary, inside: Iterable[SessionSummary]) -> list[str]
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) is int or (type(value) is float and math.isfinite(value))
 
 
 def _sum(name: str, run: SessionSummary, inside: list[SessionSummary]) -> dict[str, str]:
@@ -271,7 +272,7 @@ def _relative(session_id: str, run: SessionSummary | None) -> dict[str, Any]:
     if run is None:
         shown = clip(session_id, 12)
         return {"key": session_id, "session": session_id, "agent": shown, "status": "", "tone": "idle", "started": None,
-                "took": "", "calls": "", "why": ""}  # fmt: skip
+                "sums": "", "why": ""}  # fmt: skip
     ended = None if run.status == "running" else run.end_time or run.last_seen
     return {
         "key": session_id,
@@ -280,7 +281,8 @@ def _relative(session_id: str, run: SessionSummary | None) -> dict[str, Any]:
         "status": clip(run.status, 40),
         "tone": TONES.get(run.status, "idle"),
         "started": run.start_time,
-        "took": _took(run, ended),
-        "calls": f"{count(run.calls)} call{'' if run.calls == 1 else 's'}",
+        "sums": " · ".join(
+            filter(None, [f"{count(run.calls)} call{'' if run.calls == 1 else 's'}", _took(run, ended)])
+        ),
         "why": reason(run),
     }

@@ -44,7 +44,11 @@ def walk(root: Span) -> Iterator[Node]:
         above, span = stack.pop()
         node = Node(span.span or f"at {at}", above, span)
         yield node
-        stack += [(node, child) for child in sorted(span.children, key=lambda child: (-child.start_us, child.span))]
+        stack += [(node, child) for child in sorted(span.children, key=_order, reverse=True)]
+
+
+def _order(span: Span) -> tuple[int, str]:
+    return span.start_us, span.span
 
 
 def end_us(span: Span, run: SessionSummary) -> int | None:
@@ -158,7 +162,7 @@ def span_of(tree: SessionTree, key: str) -> dict[str, Any] | None:
         "above": None if above is None else {"key": above.key, "name": label(above.span.name)},
         "facts": _facts(tree, span),
         "error": clip(_error_text(span), TEXT_LIMIT),
-        "traceback": _traceback(span),
+        "traceback": "\n".join(_traceback(span)),
         "arguments": _pretty(span.arguments),
         "result": _pretty(span.result),
     }

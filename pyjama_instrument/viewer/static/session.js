@@ -4,24 +4,10 @@ import { attr, el, keyed, show, svg, text } from "./dom.js";
 import { setServerTime, stamp } from "./time.js";
 import { waterfall } from "./waterfall.js";
 
-const PAUSE = 700; // between two questions about a session that goes on
-const LONG_PAUSE = 5000; // about one that has ended: its relatives may change
-const hashOf = (session) => `#/session/${encodeURIComponent(session)}`;
+const PAUSE = 700; // ms between two questions about a session that goes on
+const LONG_PAUSE = 5000; // and about one that has ended, whose relatives may change
 
-function copier(what, read) {
-  const button = el("button", { type: "button", class: "copy", "aria-label": `Copy ${what}` }, "copy");
-  button.addEventListener("click", async () => {
-    try {
-      await navigator.clipboard.writeText(read().textContent);
-      button.textContent = "copied";
-    } catch {
-      getSelection().selectAllChildren(read()); // then Ctrl+C does it
-      button.textContent = "press Ctrl+C";
-    }
-    setTimeout(() => (button.textContent = "copy"), 1500);
-  });
-  return button;
-}
+const date = (ms) => new Date(ms).toLocaleString();
 
 function press(label, act, attributes = {}) {
   const button = el("button", { type: "button", ...attributes }, label);
@@ -29,246 +15,244 @@ function press(label, act, attributes = {}) {
   return button;
 }
 
-function badge() {
-  const node = el("span", { class: "badge" });
-  return { node, update: (status, tone) => (text(node, status), attr(node, "data-tone", tone), show(node, Boolean(status))) };
+function copier(what, source) {
+  const button = press("copy", async () => {
+    try {
+      await navigator.clipboard.writeText(source.textContent);
+      button.textContent = "copied";
+    } catch {
+      getSelection().selectAllChildren(source); // then Ctrl+C does it
+    }
+    setTimeout(() => (button.textContent = "copy"), 1500);
+  }, { class: "copy", "aria-label": `Copy ${what}` });
+  return button;
 }
 
-function pair(extra) {
-  const [name, value, note] = [el("dt"), el("dd"), el("small")];
-  const node = el("div", { class: extra }, name, value);
+function badge() {
+  const node = el("span", { class: "badge" });
+  return { node, update: (status, tone) => (text(node, status), attr(node, "data-tone", tone)) };
+}
+
+function pair() {
+  const [name, value, note] = [el("dt"), el("dd"), el("dd", { class: "beside" })];
   return {
-    node,
-    update(f) {
-      text(name, f.label ?? f.name);
-      text(note, f.note);
-      text(value, f.value);
-      if (f.note) value.append(note);
-      attr(node, "data-tone", f.tone);
+    node: el("div", { class: "tile" }, name, value, note),
+    update(fact) {
+      text(name, fact.name);
+      text(value, fact.value);
+      text(note, fact.note || "");
+      show(note, Boolean(fact.note));
+      attr(value, "data-tone", fact.tone);
     },
   };
 }
 
 function relative() {
-  const name = el("bdi");
+  const [name, mark, why, sums, when] = [el("bdi"), badge(), el("bdi", { class: "why" }), el("span", { class: "faint" }), el("span", { class: "faint" })];
   const link = el("a", { class: "name" }, name);
-  const mark = badge();
-  const [why, when, sums] = [el("bdi", { class: "why" }), el("span", { class: "faint" }), el("span", { class: "faint" })];
   return {
     node: el("li", {}, mark.node, link, why, sums, when),
     update(other) {
       text(name, other.agent);
-      attr(link, "href", hashOf(other.session));
+      attr(link, "href", `#/session/${encodeURIComponent(other.session)}`);
       mark.update(other.status, other.tone);
       text(why, other.why);
-      text(sums, [other.calls, other.took].filter(Boolean).join(" · "));
+      text(sums, other.sums);
       stamp(when, other.started, "ago");
     },
   };
 }
 
 function relatives(title) {
-  const [list, more, number] = [el("ul", { class: "kin" }), el("p", { class: "none" }), el("span", { class: "n" })];
-  const node = el("section", {}, el("h2", {}, title, " ", number), list, more);
+  const [list, more] = [el("ul", { class: "kin" }), el("p", { class: "none" })];
+  const node = el("section", {}, el("h2", {}, title), list, more);
   return {
     node,
     update(some) {
       show(node, some.rows.length > 0);
-      text(number, some.rows.length > 1 ? String(some.rows.length) : "");
       keyed(list, some.rows, relative);
       text(more, some.more);
     },
   };
 }
 
-function picture(parent, plan, words) {
+function picture(plan, words) {
   const [width, height] = plan.box;
-  const arrow = svg("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" },
-    svg("path", { d: "M0 0L8 4L0 8z" }));
-  const edges = plan.edges.map((corners, at) =>
-    svg("polyline", { class: `edge ${plan.nodes[at].state}`, points: corners.map((c) => c.join(",")).join(" "), "marker-end": "url(#arrow)" }));
-  const nodes = plan.nodes.map((n) => {
-    const label = svg("text", { x: n.x + width / 2, y: n.y + height / 2 + 4 });
-    label.textContent = n.label;
-    const title = svg("title");
-    title.textContent = n.title;
-    return svg("g", { class: `node ${n.state}` }, title, svg("rect", { x: n.x, y: n.y, width, height, rx: 7 }), label);
-  });
-  parent.replaceChildren(svg("svg", { viewBox: `0 0 ${plan.width} ${plan.height}`, width: plan.width, height: plan.height, role: "img", "aria-label": words },
-    svg("defs", {}, arrow), ...edges, ...nodes));
+  const arrow = svg("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" }, svg("path", { d: "M0 0L8 4L0 8z" }));
+  const edges = plan.edges.map((corners) => svg("polyline", { class: "edge", points: corners.join(" "), "marker-end": "url(#arrow)" }));
+  const nodes = plan.nodes.map((n) =>
+    svg("g", { class: `node ${n.state}` }, svg("title", {}, n.title), svg("rect", { x: n.x, y: n.y, width, height, rx: 7 }),
+      svg("text", { x: n.x + width / 2, y: n.y + height / 2 + 4 }, n.label)));
+  return svg("svg", { width: plan.width, height: plan.height, role: "img", "aria-label": words }, svg("defs", {}, arrow), ...edges, ...nodes);
 }
 
 function header(showSpan) {
   const [name, mark] = [el("bdi"), badge()];
-  const heading = el("h1", { tabindex: "-1" }, name);
-  const id = el("code", { class: "faint" });
-  const [process, began, took, ended] = [el("span"), el("span"), el("span"), el("span")];
-  const parent = relatives("Part of");
+  const heading = el("h1", { tabindex: -1 }, name);
+  const [id, process, began, took, ended] = ["code", "span", "span", "span", "span"].map((tag) => el(tag));
   const [title, words, seen] = [el("strong"), el("bdi"), el("span")];
   const look = press("Show it", () => showSpan(look.dataset.span));
-  const verdict = el("div", { class: "verdict", role: "alert" }, el("p", {}, title), el("p", {}, words, " ", seen), look);
-  const [tiles, facts] = [el("dl", { class: "totals sums" }), el("dl", { class: "facts" })];
-  const [step, position, bar] = [el("bdi", { class: "step" }), el("span", { class: "position" }), el("progress", { max: "1" })];
-  const drawn = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Drawing of the workflow" });
-  const mermaid = el("pre", { tabindex: "0" });
+  const verdict = el("div", { class: "verdict", role: "alert" }, title, el("span", {}, words, " ", seen), look);
+  const [tiles, facts, parent] = [el("dl", { class: "totals" }), el("dl", { class: "facts" }), relatives("Part of")];
+  const [step, position, bar] = [el("bdi", { class: "step" }), el("span", { class: "position" }), el("progress")];
+  const drawn = el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Drawing of the workflow" });
+  const mermaid = el("pre", { tabindex: 0 });
   const workflow = el("section", {}, el("h2", {}, "Workflow"), el("div", { class: "line" }, step, position, bar), drawn,
-    el("details", {}, el("summary", {}, "Mermaid"), copier("the diagram", () => mermaid), mermaid));
+    el("details", {}, el("summary", {}, "Mermaid"), copier("the diagram", mermaid), mermaid));
   let plan = "";
   return {
     heading,
-    node: el("div", {}, el("a", { class: "back", href: "#/" }, "← Overview"),
-      el("div", { class: "line" }, heading, mark.node),
-      el("p", { class: "faint sub" }, began, took, ended, process, el("span", {}, id, " ", copier("the session’s id", () => id))),
+    node: el("header", {}, el("a", { class: "back", href: "#/" }, "← Overview"), el("div", { class: "line" }, heading, mark.node),
+      el("p", { class: "faint" }, began, took, ended, process, el("span", {}, id, " ", copier("the session’s id", id))),
       verdict, tiles, facts, parent.node, workflow),
-    update(h) {
-      document.title = h.title;
-      text(name, h.agent);
-      mark.update(h.status, h.tone);
-      text(id, h.session);
-      text(process, h.process);
-      const date = (ms) => (ms ? new Date(ms).toLocaleString() : "");
-      text(began, h.started ? `began ${date(h.started)}` : "");
-      if (h.ended === null) stamp(took, h.started, "for");
-      else {
-        stamp(took, null);
-        text(took, h.took && `took ${h.took}`);
+    update(head) {
+      document.title = head.title;
+      text(name, head.agent);
+      mark.update(head.status, head.tone);
+      text(id, head.session);
+      text(process, head.process);
+      text(began, head.started ? `began ${date(head.started)}` : "");
+      stamp(took, head.ended ? null : head.started, "for");
+      if (head.ended) text(took, head.took);
+      text(ended, head.ended ? `${head.ending} ${date(head.ended)}` : "");
+      show(verdict, head.verdict !== null);
+      if (head.verdict) {
+        attr(verdict, "data-tone", head.verdict.tone);
+        text(title, head.verdict.title);
+        text(words, head.verdict.text);
+        stamp(seen, head.verdict.at, "ago");
+        attr(look, "data-span", head.verdict.span);
+        show(look, Boolean(head.verdict.span));
       }
-      text(ended, h.ended ? `${h.status === "crashed" ? "last sign of life" : "ended"} ${date(h.ended)}` : "");
-      show(verdict, h.verdict !== null);
-      if (h.verdict) {
-        attr(verdict, "data-tone", h.verdict.tone);
-        text(title, h.verdict.title);
-        text(words, h.verdict.text);
-        stamp(seen, h.verdict.tone === "dead" && h.ended, "ago");
-        attr(look, "data-span", h.verdict.span);
-        show(look, Boolean(h.verdict.span));
-      }
-      keyed(tiles, h.tiles, () => pair("tile"));
-      keyed(facts, h.facts, () => pair(""));
-      parent.update(h.parent);
-      show(workflow, h.drawing.nodes.length > 0);
-      text(step, h.step);
-      text(position, h.position);
-      show(bar, h.fraction !== null);
-      bar.value = h.fraction ?? 0;
-      attr(bar, "aria-label", `Workflow ${h.position}`);
-      if (plan !== (plan = JSON.stringify(h.drawing))) picture(drawn, h.drawing, h.steps);
-      text(mermaid, h.mermaid);
+      keyed(tiles, head.tiles, pair);
+      keyed(facts, head.facts, pair);
+      parent.update(head.parent);
+      show(workflow, head.drawing.nodes.length > 0);
+      text(step, head.step);
+      text(position, head.position);
+      show(bar, head.fraction !== null);
+      bar.value = head.fraction;
+      attr(bar, "aria-label", `Workflow: ${head.position}`);
+      if (plan !== (plan = JSON.stringify(head.drawing))) drawn.replaceChildren(picture(head.drawing, head.steps));
+      text(mermaid, head.mermaid);
     },
   };
 }
 
+function block(title) {
+  const value = el("pre", { tabindex: 0 });
+  const node = el("section", {}, el("h3", {}, title, copier(title.toLowerCase(), value)), value);
+  return { node, update: (words) => (text(value, words), show(node, Boolean(words))) };
+}
+
 // The chosen span in full.
 function details(close, showSpan) {
-  const [name, mark] = [el("bdi"), badge()];
-  const heading = el("h2", { tabindex: "-1" }, name);
-  const [kind, began] = [el("p", { class: "faint" }), el("p", { class: "faint" })];
-  const above = press("", () => showSpan(above.dataset.span), { class: "link" });
-  const up = el("p", {}, "inside ", above);
-  const facts = el("dl", { class: "facts" });
-  const error = el("bdi", { class: "reason" });
-  const key = el("code");
-  const block = (title) => {
-    const value = el("pre", { tabindex: "0" });
-    const node = el("section", {}, el("h3", {}, title, " ", copier(title.toLowerCase(), () => value)), value);
-    return { node, update: (words) => (text(value, words), show(node, Boolean(words))) };
-  };
+  const [name, mark, about, error, key] = [el("bdi"), badge(), el("p", { class: "faint" }), el("bdi", { class: "reason" }), el("code")];
+  const heading = el("h2", { tabindex: -1 }, name);
+  const above = press("", () => showSpan(above.dataset.span), { class: "jump" });
+  const [up, facts, message] = [el("p", {}, "inside ", above), el("dl", { class: "facts" }), el("p", { class: "none" })];
   const [trace, given, result] = [block("Traceback"), block("Arguments"), block("Result")];
-  const message = el("p", { class: "none" });
-  const body = el("div", {}, kind, began, up, error, trace.node, given.node, result.node, facts,
-    el("p", { class: "faint" }, "span ", key, " ", copier("the span’s id", () => key)));
-  const node = el("aside", { class: "span-details", "aria-label": "Span", hidden: true },
-    el("div", { class: "line" }, heading, mark.node, press("✕", close, { class: "close", "aria-label": "Close", title: "Close (Esc)" })), message, body);
+  const body = el("div", {}, about, up, error, trace.node, given.node, result.node, facts, el("p", { class: "faint" }, "span ", key, " ", copier("the span’s id", key)));
+  const node = el("aside", { "aria-label": "Span", hidden: true },
+    el("div", { class: "line" }, heading, mark.node, press("✕", close, { "aria-label": "Close", title: "Close (Esc)" })), message, body);
   return {
     node,
     heading,
-    update(s, words = "") {
+    update(span, words) {
       text(message, words);
-      show(body, s !== null);
-      if (!s) return;
-      text(name, s.name);
-      mark.update(s.status, s.tone);
-      text(kind, s.kind);
-      text(began, `began ${new Date(s.started).toLocaleString()}`);
-      show(up, s.above !== null);
-      text(above, s.above ? s.above.name : "");
-      attr(above, "data-span", s.above && s.above.key);
-      text(error, s.error);
-      show(error, Boolean(s.error));
-      trace.update(s.traceback.join("\n"));
-      given.update(s.arguments);
-      result.update(s.result);
-      keyed(facts, s.facts, () => pair(""));
-      text(key, s.key);
+      show(body, span !== null);
+      if (!span) return;
+      text(name, span.name);
+      mark.update(span.status, span.tone);
+      text(about, `${span.kind}, began ${date(span.started)}`);
+      show(up, span.above !== null);
+      text(above, span.above && span.above.name);
+      attr(above, "data-span", span.above && span.above.key);
+      text(error, span.error);
+      show(error, Boolean(span.error));
+      trace.update(span.traceback);
+      given.update(span.arguments);
+      result.update(span.result);
+      keyed(facts, span.facts, pair);
+      text(key, span.key);
     },
   };
 }
 
 export function mount(parent, [id], query, api) {
   const url = `/api/session/${encodeURIComponent(id)}`;
-  let [version, running, mounted, last, timer] = ["", true, true, 0, null];
-  let asked = 0;
-  let drawnRow = "";
-
-  function choose(key) {
-    if (!spans.has(key)) return;
-    spans.choose(key);
-    open(key);
-    area.scrollIntoView({ block: "nearest" });
-  }
+  let version = "";
+  let running = true;
+  let mounted = true;
+  let last = 0; // when the server was last asked
+  let timer = null;
+  let ticket = 0; // of the latest question about a span
+  let known = ""; // the row that the details were asked for by
 
   const top = header(choose);
   const detail = details(close, choose);
   const message = el("p", { class: "none", role: "status" }, "Loading…");
   const spans = waterfall({
-    changed: () => api.setQuery(spans.state()),
-    opened: (key) => (open(key), detail.heading.focus({ preventScroll: true })),
-    selected: (key) => !detail.node.hidden && key && open(key),
+    changed() {
+      api.setQuery(spans.state());
+      drawTools();
+    },
+    opened(key) {
+      open(key);
+      detail.heading.focus({ preventScroll: true });
+    },
+    selected: (key) => !detail.node.hidden && open(key),
   });
   const search = el("input", { type: "search", placeholder: "Find spans", "aria-label": "Find spans by name, status or error" });
-  const errors = press("", () => spans.filter(search.value, errors.getAttribute("aria-pressed") !== "true"), { "aria-pressed": "false" });
+  search.addEventListener("input", () => spans.filter(search.value, only()));
+  const errors = press("", () => spans.filter(search.value, !only()));
+  const only = () => spans.state().only !== "";
   const number = el("span", { class: "faint", role: "status" });
-  search.addEventListener("input", () => spans.filter(search.value, errors.getAttribute("aria-pressed") === "true"));
-  const bar = el("div", { class: "wf-tools" }, search, errors, number,
+  const tool = (label, title, act) => press(label, act, { title, "aria-label": title });
+  const tools = el("div", { class: "wf-tools" }, search, errors, number,
     press("collapse all", () => spans.collapse(true)), press("expand all", () => spans.collapse(false)),
-    press("−", () => spans.zoomBy(2), { "aria-label": "Zoom out", title: "Zoom out (-)" }),
-    press("+", () => spans.zoomBy(0.5), { "aria-label": "Zoom in", title: "Zoom in (+)" }),
-    press("fit", () => spans.zoomToChosen(), { "aria-label": "Zoom to the chosen span", title: "Zoom to the chosen span (z)" }),
-    press("all", () => spans.zoomOut(), { "aria-label": "Whole time line", title: "Whole time line (0)" }));
+    tool("−", "Zoom out (-)", () => spans.press("-")), tool("+", "Zoom in (+)", () => spans.press("+")),
+    tool("fit", "Zoom to the chosen span (z)", () => spans.press("z")), tool("all", "Whole time line (0)", () => spans.press("0")));
   const more = el("p", { class: "none" });
   const area = el("div", { class: "wf-area" }, spans.node, detail.node);
   const [children, siblings] = [relatives("Child sessions"), relatives("Sessions of the same agent")];
-  const body = el("div", { hidden: true }, top.node, el("section", {}, el("h2", {}, "Spans"), bar, area, more), children.node, siblings.node);
+  const body = el("div", { hidden: true }, top.node, el("section", {}, el("h2", {}, "Spans"), tools, area, more), children.node, siblings.node);
   const root = el("article", { class: "session" }, message, body);
+
+  function choose(key) {
+    if (!spans.row(key)) return;
+    spans.choose(key);
+    open(key);
+    area.scrollIntoView({ block: "nearest" });
+  }
 
   async function open(key) {
     show(detail.node, true);
-    const ticket = (asked += 1);
-    drawnRow = JSON.stringify(spans.row(key));
-    await new Promise((done) => setTimeout(done, 40)); // whoever holds j down is not asked about each row
-    if (ticket !== asked) return;
+    known = JSON.stringify(spans.row(key));
+    const mine = (ticket += 1);
+    await new Promise((done) => setTimeout(done, 40)); // while j is held down, nobody asks about each row
+    if (mine !== ticket) return;
+    let [span, words] = [null, "The server does not answer."];
     try {
       const answer = await fetch(`${url}/span?key=${encodeURIComponent(key)}`);
-      const span = await answer.json();
-      if (ticket === asked && mounted) detail.update(answer.ok ? span : null, answer.ok ? "" : span.error);
-    } catch {
-      if (ticket === asked) detail.update(null, "The server does not answer.");
-    }
+      const told = await answer.json();
+      [span, words] = answer.ok ? [told, ""] : [null, told.error];
+    } catch {}
+    if (mine === ticket) detail.update(span, words);
   }
 
   function close() {
-    asked += 1;
+    ticket += 1;
     show(detail.node, false);
     spans.node.focus({ preventScroll: true });
   }
 
-  function drawBar() {
-    const { all, shown, errors: wrong } = spans.count();
-    const { q, only } = spans.state();
-    if (document.activeElement !== search) search.value = q;
+  function drawTools() {
+    const { all, shown, wrong } = spans.count();
+    if (document.activeElement !== search) search.value = spans.state().q;
     text(errors, `${wrong} error${wrong === 1 ? "" : "s"}`);
-    show(errors, wrong > 0);
-    attr(errors, "aria-pressed", String(only === "errors"));
+    show(errors, wrong > 0 || only());
+    attr(errors, "aria-pressed", String(only()));
     text(number, `${shown === all ? "" : `${shown.toLocaleString()} of `}${all.toLocaleString()} spans`);
   }
 
@@ -286,11 +270,12 @@ export function mount(parent, [id], query, api) {
       text(more, answer.head.more);
     }
     spans.update(answer);
-    drawBar();
-    const wanted = first ? query.get("span") : null;
+    drawTools();
+    const wanted = first && query.get("span");
     if (wanted) choose(wanted);
     else if (first) top.heading.focus({ preventScroll: true });
-    if (!detail.node.hidden && spans.chosen && JSON.stringify(spans.row(spans.chosen)) !== drawnRow) open(spans.chosen);
+    const row = spans.row(spans.chosen());
+    if (row && !detail.node.hidden && JSON.stringify(row) !== known) open(spans.chosen());
   }
 
   async function load() {
@@ -305,7 +290,7 @@ export function mount(parent, [id], query, api) {
       text(message, answer.status === 404 ? "No session of this id is known. It may have been cleared." : view.error);
       show(message, true);
     } catch {
-      if (mounted && !version) text(message, "The server does not answer.");
+      if (!version) text(message, "The server does not answer.");
     }
   }
 
@@ -317,29 +302,30 @@ export function mount(parent, [id], query, api) {
     }, Math.max(0, last + (running ? PAUSE : LONG_PAUSE) - Date.now()));
   }
 
+  function escape(at) {
+    if (at === search) {
+      search.value = "";
+      spans.filter("", only());
+      spans.node.focus();
+    } else if (!detail.node.hidden) close();
+    else api.go("#/");
+  }
+
   function key(event) {
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || body.hidden) return;
     const at = document.activeElement;
-    if (event.key === "Escape") {
-      if (at === search && search.value) spans.filter((search.value = ""), false);
-      else if (at === search) spans.node.focus();
-      else if (!detail.node.hidden) close();
-      else api.go("#/");
-    } else if (/^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName)) {
-      if (event.key !== "Enter" || at !== search) return;
-      spans.node.focus();
-    } else if (event.key === "/") search.focus();
-    else if (/^(j|k|z|0|\+|=|-)$/.test(event.key) || [document.body, top.heading, spans.node].includes(at)) {
-      if (!spans.press(event.key)) return;
-      if (event.key !== "Enter" && !detail.node.contains(at)) spans.node.focus({ preventScroll: true });
-    } else return;
-    drawBar();
+    const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName);
+    if (event.key === "Escape") escape(at);
+    else if (at === search && event.key === "Enter") spans.node.focus();
+    else if (typing) return;
+    else if (event.key === "/") search.focus();
+    else if (!/^[jkz0+-]$/.test(event.key) && ![document.body, top.heading, spans.node].includes(at)) return;
+    else if (!spans.press(event.key)) return;
+    else if (event.key !== "Enter" && !detail.node.contains(at)) spans.node.focus({ preventScroll: true });
     event.preventDefault();
   }
 
   spans.restore(query);
-  search.value = query.get("q") || "";
-  for (const control of [search, errors, bar]) control.addEventListener(control === search ? "input" : "click", drawBar);
   document.addEventListener("keydown", key);
   const poll = setInterval(() => running && refresh(), 2000);
   parent.replaceChildren(root);
