@@ -34,7 +34,6 @@ def head_of(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> dict[s
     run = tree.session
     states = step_states(run)
     progress = progress_of(run, states)
-    ended = None if run.status == "running" else run.end_time or run.last_seen
     return {
         "session": tree.id,
         "agent": label(run.agent_id),
@@ -42,11 +41,7 @@ def head_of(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> dict[s
         "status": clip(run.status, 40),
         "tone": TONES.get(run.status, "idle"),
         "verdict": _verdict(tree),
-        "process": _process(run),
-        "started": run.start_time,
-        "ended": ended,
-        "ending": "last sign of life" if run.status == "crashed" else "ended",
-        "took": f"took {took}" if (took := _took(run, ended)) else "",
+        "times": _times(run),
         "tiles": _tiles(tree, sessions),
         "facts": _facts(tree),
         "step": progress.step,
@@ -55,9 +50,7 @@ def head_of(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> dict[s
         "steps": _steps_text(states),
         "drawing": drawing(states),
         "mermaid": mermaid(states) if states else "",
-        "parent": _relatives([run.parent_session] if run.parent_session else [], sessions),
-        "children": _relatives(tree.child_sessions, sessions),
-        "siblings": _relatives(_siblings(tree, sessions), sessions),
+        "kin": _kin(tree, sessions),
         "more": f"{count(tree.truncated)} more spans are not shown." if tree.truncated else "",
     }
 
@@ -67,12 +60,29 @@ def _process(run: SessionSummary) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _took(run: SessionSummary, ended: int | None) -> str:
+def _times(run: SessionSummary) -> list[dict[str, Any]]:
+    """When it began and ended, as words before a moment, and which process it ran in."""
+    ended, took = _ended(run), _took(run)
+    if run.status == "running":
+        times = [("running for", run.start_time, "for")]
+    else:
+        ending = "last sign of life" if run.status == "crashed" else "ended"
+        times = [("began", run.start_time, "ago"), (ending, ended, "ago")]
+    parts = [{"key": words, "text": words, "at": at, "mode": mode} for words, at, mode in times if at]
+    told = [f"took {took}" if took else "", _process(run)]
+    return parts + [{"key": words, "text": words, "at": None, "mode": ""} for words in told if words]
+
+
+def _ended(run: SessionSummary) -> int | None:
+    return None if run.status == "running" else run.end_time or run.last_seen
+
+
+def _took(run: SessionSummary) -> str:
     """How long it took. Nobody knows when a killed process died."""
+    ended = _ended(run)
     if ended is None or run.start_time is None:
         return ""
-    about = "at least " if run.status == "crashed" else ""
-    return about + duration(ended - run.start_time)
+    return ("at least " if run.status == "crashed" else "") + duration(ended - run.start_time)
 
 
 def _steps_text(states: list[StepState]) -> str:
@@ -120,8 +130,14 @@ def _crash(tree: SessionTree) -> dict[str, Any]:
 
 
 def _said(run: SessionSummary, tone: str, title: str, text: str, node: Node | None) -> dict[str, Any]:
-    at = None if run.status == "running" else run.end_time or run.last_seen
-    return {"tone": tone, "title": title, "text": text, "at": at, "span": node.key if node else ""}
+    return {
+        "tone": tone,
+        "title": title,
+        "text": text,
+        "at": _ended(run),
+        "mode": "ago",
+        "span": node.key if node else "",
+    }
 
 
 def _innermost_crashed(tree: SessionTree) -> list[Node]:
@@ -254,6 +270,26 @@ def _facts(tree: SessionTree) -> list[dict[str, str]]:
 # ── relatives ───────────────────────────────────────────────────────────────────────────────────────────
 
 
+def _kin(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> list[dict[str, Any]]:
+    """The session this one is part of, those inside it, and the agent's others."""
+    parent = tree.session.parent_session
+    kin = [
+        ("Part of", [parent] if parent else []),
+        ("Child sessions", tree.child_sessions),
+        ("Sessions of the same agent", _siblings(tree, sessions)),
+    ]
+    return [
+        {
+            "key": title,
+            "title": title,
+            "rows": [_relative(sid, sessions.get(sid)) for sid in ids[:MAX_RELATIVES]],
+            "more": f"and {count(len(ids) - MAX_RELATIVES)} more" if len(ids) > MAX_RELATIVES else "",
+        }
+        for title, ids in kin
+        if ids
+    ]
+
+
 def _siblings(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> list[str]:
     """The other sessions of the agent, the newest first."""
     agent = tree.session.agent_id
@@ -261,19 +297,11 @@ def _siblings(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> list
     return sorted(others, key=lambda sid: (-(sessions[sid].start_time or 0), sid))
 
 
-def _relatives(ids: list[str], sessions: Mapping[str, SessionSummary]) -> dict[str, Any]:
-    return {
-        "rows": [_relative(sid, sessions.get(sid)) for sid in ids[:MAX_RELATIVES]],
-        "more": f"and {count(len(ids) - MAX_RELATIVES)} more" if len(ids) > MAX_RELATIVES else "",
-    }
-
-
 def _relative(session_id: str, run: SessionSummary | None) -> dict[str, Any]:
     if run is None:
         shown = clip(session_id, 12)
         return {"key": session_id, "session": session_id, "agent": shown, "status": "", "tone": "idle", "started": None,
                 "sums": "", "why": ""}  # fmt: skip
-    ended = None if run.status == "running" else run.end_time or run.last_seen
     return {
         "key": session_id,
         "session": session_id,
@@ -281,8 +309,6 @@ def _relative(session_id: str, run: SessionSummary | None) -> dict[str, Any]:
         "status": clip(run.status, 40),
         "tone": TONES.get(run.status, "idle"),
         "started": run.start_time,
-        "sums": " · ".join(
-            filter(None, [f"{count(run.calls)} call{'' if run.calls == 1 else 's'}", _took(run, ended)])
-        ),
+        "sums": " · ".join(filter(None, [f"{count(run.calls)} call{'' if run.calls == 1 else 's'}", _took(run)])),
         "why": reason(run),
     }

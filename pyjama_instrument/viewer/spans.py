@@ -150,29 +150,26 @@ def span_of(tree: SessionTree, key: str) -> dict[str, Any] | None:
     node = next((node for node in walk(tree.root) if node.key == key), None)
     if node is None:
         return None
-    above, span = node.above, node.span
+    span = node.span
     return {
         "key": key,
         "name": label(span.name),
-        "kind": _KINDS.get(span.kind, label(span.kind)),
         "status": clip(span.status, 40),
         "tone": TONES.get(span.status, "idle"),
         "started": span.start_us // 1000,
-        "running": span.status == "running",
-        "above": None if above is None else {"key": above.key, "name": label(above.span.name)},
-        "facts": _facts(tree, span),
+        "facts": _facts(tree, node),
         "error": clip(_error_text(span), TEXT_LIMIT),
-        "traceback": "\n".join(_traceback(span)),
-        "arguments": _pretty(span.arguments),
-        "result": _pretty(span.result),
+        "blocks": _blocks(span),
     }
 
 
-def _facts(tree: SessionTree, span: Span) -> list[dict[str, str]]:
-    facts = [
-        ("after", _after(tree, span)),
-        ("took", _took(span) or ("never ended" if span.status != "running" else "")),
-    ]
+def _facts(tree: SessionTree, node: Node) -> list[dict[str, str]]:
+    span = node.span
+    facts = [("kind", _KINDS.get(span.kind, label(span.kind)))]
+    if node.above is not None:
+        facts.append(("inside", label(node.above.span.name)))
+        facts.append(("after", f"{duration((span.start_us - _begin_us(tree.root)) / 1000)} of the session"))
+    facts.append(("took", _took(span) or ("" if span.status == "running" else "never ended")))
     own = _own_ms(span)
     if span.children and own is not None:
         facts.append(("of that itself", duration(own)))
@@ -184,12 +181,6 @@ def _facts(tree: SessionTree, span: Span) -> list[dict[str, str]]:
         facts.append(("first item after", duration(span.first_item_ms)))
     facts.append(("written by", clip(span.writer, 40)))
     return [{"key": name, "name": name, "value": value} for name, value in facts if value]
-
-
-def _after(tree: SessionTree, span: Span) -> str:
-    if span is tree.root:
-        return ""
-    return f"{duration((span.start_us - _begin_us(tree.root)) / 1000)} of the session"
 
 
 def _own_ms(span: Span) -> float | None:
@@ -207,9 +198,19 @@ def _own_ms(span: Span) -> float | None:
     return max(0, end - begin - covered) / 1000
 
 
-def _traceback(span: Span) -> list[str]:
+def _blocks(span: Span) -> list[dict[str, str]]:
+    """What is to be read, and copied, as a text of its own."""
+    told = [
+        ("Traceback", _traceback(span)),
+        ("Arguments", _pretty(span.arguments)),
+        ("Result", _pretty(span.result)),
+    ]
+    return [{"key": title, "title": title, "text": text} for title, text in told if text]
+
+
+def _traceback(span: Span) -> str:
     frames = (span.error or {}).get("traceback")
-    return [clip(str(frame), 500) for frame in frames[-MAX_FRAMES:]] if isinstance(frames, (list, tuple)) else []
+    return "\n".join(clip(str(frame), 500) for frame in frames[-MAX_FRAMES:]) if isinstance(frames, list) else ""
 
 
 def _pretty(value: Any) -> str:

@@ -28,8 +28,12 @@ def tiles(shown: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return {tile["name"]: (tile["value"], tile["note"]) for tile in shown["tiles"]}
 
 
-def relatives(some: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(other["agent"], other["status"]) for other in some["rows"]]
+def times(shown: dict[str, Any]) -> list[tuple[str, int | None]]:
+    return [(part["text"], part["at"]) for part in shown["times"]]
+
+
+def kin(shown: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
+    return {some["title"]: [(other["agent"], other["status"]) for other in some["rows"]] for some in shown["kin"]}
 
 
 # ── what became of it ───────────────────────────────────────────────────────────────────────────────────
@@ -37,23 +41,26 @@ def relatives(some: dict[str, Any]) -> list[tuple[str, str]]:
 
 def test_the_head_says_which_process_when_and_how_long() -> None:
     shown = head(run_of("me", "completed", pid=7, host="box"))
-    assert (shown["process"], shown["took"], shown["ending"]) == ("pid 7 on box", "took 1 min 00 s", "ended")
+    assert times(shown) == [
+        ("began", NOW - 60_000), ("ended", NOW - 10), ("took 1 min 00 s", None), ("pid 7 on box", None),
+    ]  # fmt: skip
     assert shown["title"] == "me · completed · pyjama"
 
 
 def test_what_goes_on_has_not_ended() -> None:
     shown = head(run_of())
-    assert (shown["ended"], shown["took"], shown["verdict"]) == (None, "", None)
+    assert times(shown) == [("running for", NOW - 60_000)]
+    assert shown["verdict"] is None
 
 
 def test_a_crash_names_the_innermost_tool_and_where_it_was_called() -> None:
     step = crashed_span("analyze", "s", crashed_span("outer", "o", crashed_span("inner", "i")), kind="step")
     shown = head(run_of(status="crashed", pid=7, host="box"), step)
     assert shown["verdict"] == {
-        "tone": "dead", "title": "Crashed in inner", "span": "i", "at": NOW - 10,
+        "tone": "dead", "title": "Crashed in inner", "span": "i", "at": NOW - 10, "mode": "ago",
         "text": "Its process (pid 7 on box) died during this call (step analyze › outer).",
     }  # fmt: skip
-    assert (shown["ending"], shown["took"]) == ("last sign of life", "took at least 1 min 00 s")
+    assert times(shown)[1:3] == [("last sign of life", NOW - 10), ("took at least 1 min 00 s", None)]
 
 
 def test_a_crash_during_parallel_calls_names_them_all() -> None:
@@ -182,20 +189,21 @@ def test_parent_children_and_sessions_of_the_same_agent_are_named() -> None:
     }
     tree = tree_of(1, run)
     tree.child_sessions = [CHILD]
-    shown = head_of(tree, {ME: run} | family)
-    assert relatives(shown["parent"]) == [("parent", "running")]
-    assert relatives(shown["children"]) == [("child", "crashed")]
-    assert relatives(shown["siblings"]) == [("me", "failed"), ("me", "completed")]
+    assert kin(head_of(tree, {ME: run} | family)) == {
+        "Part of": [("parent", "running")],
+        "Child sessions": [("child", "crashed")],
+        "Sessions of the same agent": [("me", "failed"), ("me", "completed")],
+    }
 
 
 def test_a_relative_that_has_been_forgotten_is_still_linked() -> None:
-    (other,) = head(run_of(parent_session="f" * 32))["parent"]["rows"]
+    (other,) = head(run_of(parent_session="f" * 32))["kin"][0]["rows"]
     assert (other["agent"], other["session"], other["status"]) == ("fffffffffff…", "f" * 32, "")
 
 
 def test_many_relatives_are_counted_beyond_the_newest() -> None:
     others = {session_id(number): run_of("me") for number in range(10, 10 + MAX_RELATIVES + 7)}
-    siblings = head(run_of("me"), sessions=others)["siblings"]
+    (siblings,) = head(run_of("me"), sessions=others)["kin"]
     assert (len(siblings["rows"]), siblings["more"]) == (MAX_RELATIVES, "and 7 more")
 
 

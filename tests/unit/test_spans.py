@@ -135,27 +135,30 @@ def one(*spans: Span, key: str = "a") -> dict[str, Any]:
     return shown
 
 
+def blocks(shown: dict[str, Any]) -> dict[str, str]:
+    return {block["title"]: block["text"] for block in shown["blocks"]}
+
+
 def facts(shown: dict[str, Any]) -> dict[str, str]:
     return {fact["name"]: fact["value"] for fact in shown["facts"]}
 
 
 def test_a_span_tells_its_times_and_what_it_hangs_from() -> None:
     shown = one(call("outer", "o", 1_000, 9.0, children=[call("t", "a", 2_000, 3.0)]))
-    assert shown["above"] == {"key": "o", "name": "outer"}
     assert shown["started"] == (BEGIN + 2_000) // 1000
-    assert facts(shown) == {"after": "2.0 ms of the session", "took": "3.0 ms"}
+    assert facts(shown) == {"kind": "tool call", "inside": "outer", "after": "2.0 ms of the session", "took": "3.0 ms"}
 
 
 def test_a_span_tells_its_error_with_the_traceback() -> None:
     error = {"type": "builtins.OSError", "message": "gone", "traceback": ["a.py:1 in f", "b.py:2 in g"]}
     shown = one(call("t", "a", status="error", error=error))
-    assert (shown["error"], shown["traceback"]) == ("OSError: gone", "a.py:1 in f\nb.py:2 in g")
+    assert shown["error"] == "OSError: gone"
+    assert blocks(shown) == {"Traceback": "a.py:1 in f\nb.py:2 in g"}
 
 
 def test_captured_values_are_indented_json() -> None:
     shown = one(call("t", "a", arguments={"path": "é"}, result=[1]))
-    assert shown["arguments"] == '{\n  "path": "é"\n}'
-    assert shown["result"] == "[\n  1\n]"
+    assert blocks(shown) == {"Arguments": '{\n  "path": "é"\n}', "Result": "[\n  1\n]"}
 
 
 def test_a_generator_tells_its_items() -> None:

@@ -6,8 +6,8 @@ import { waterfall } from "./waterfall.js";
 
 const PAUSE = 700; // ms between two questions about a session that goes on
 const LONG_PAUSE = 5000; // and about one that has ended, whose relatives may change
-
-const date = (ms) => new Date(ms).toLocaleString();
+const TOOLS = [["collapse", "Collapse all", "c"], ["expand", "Expand all", "e"], ["−", "Zoom out", "-"], ["+", "Zoom in", "+"],
+  ["fit", "Zoom to the chosen span", "z"], ["all", "Whole time line", "0"]];
 
 function press(label, act, attributes = {}) {
   const button = el("button", { type: "button", ...attributes }, label);
@@ -30,32 +30,37 @@ function copier(what, source) {
 
 function badge() {
   const node = el("span", { class: "badge" });
-  return { node, update: (status, tone) => (text(node, status), attr(node, "data-tone", tone)) };
+  return { node, update: ({ status, tone }) => (text(node, status), attr(node, "data-tone", tone)) };
 }
 
-function pair() {
+// Words before a moment that ticks.
+function moment() {
+  const [words, time] = [el("bdi"), el("span")];
+  return { node: el("span", {}, words, " ", time), update: (m) => (text(words, m.text), stamp(time, m.at, m.mode)) };
+}
+
+function fact() {
   const [name, value, note] = [el("dt"), el("dd"), el("dd", { class: "beside" })];
   return {
     node: el("div", { class: "tile" }, name, value, note),
-    update(fact) {
-      text(name, fact.name);
-      text(value, fact.value);
-      text(note, fact.note || "");
-      show(note, Boolean(fact.note));
-      attr(value, "data-tone", fact.tone);
+    update(f) {
+      text(name, f.name);
+      text(value, f.value);
+      attr(value, "data-tone", f.tone);
+      text(note, f.note || "");
     },
   };
 }
 
 function relative() {
-  const [name, mark, why, sums, when] = [el("bdi"), badge(), el("bdi", { class: "why" }), el("span", { class: "faint" }), el("span", { class: "faint" })];
+  const [name, mark, why, sums, when] = [el("bdi"), badge(), el("bdi", { class: "why" }), el("span"), el("span")];
   const link = el("a", { class: "name" }, name);
   return {
     node: el("li", {}, mark.node, link, why, sums, when),
     update(other) {
       text(name, other.agent);
       attr(link, "href", `#/session/${encodeURIComponent(other.session)}`);
-      mark.update(other.status, other.tone);
+      mark.update(other);
       text(why, other.why);
       text(sums, other.sums);
       stamp(when, other.started, "ago");
@@ -63,96 +68,74 @@ function relative() {
   };
 }
 
-function relatives(title) {
-  const [list, more] = [el("ul", { class: "kin" }), el("p", { class: "none" })];
-  const node = el("section", {}, el("h2", {}, title), list, more);
-  return {
-    node,
-    update(some) {
-      show(node, some.rows.length > 0);
-      keyed(list, some.rows, relative);
-      text(more, some.more);
-    },
-  };
+function relatives() {
+  const [title, list, more] = [el("h2"), el("ul", { class: "kin" }), el("p", { class: "none" })];
+  return { node: el("section", {}, title, list, more), update: (kin) => (text(title, kin.title), keyed(list, kin.rows, relative), text(more, kin.more)) };
+}
+
+function block({ title }) {
+  const words = el("pre", { tabindex: 0 });
+  return { node: el("section", {}, el("h3", {}, title, copier(title, words)), words), update: (b) => text(words, b.text) };
 }
 
 function picture(plan, words) {
   const [width, height] = plan.box;
   const arrow = svg("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" }, svg("path", { d: "M0 0L8 4L0 8z" }));
   const edges = plan.edges.map((corners) => svg("polyline", { class: "edge", points: corners.join(" "), "marker-end": "url(#arrow)" }));
-  const nodes = plan.nodes.map((n) =>
-    svg("g", { class: `node ${n.state}` }, svg("title", {}, n.title), svg("rect", { x: n.x, y: n.y, width, height, rx: 7 }),
-      svg("text", { x: n.x + width / 2, y: n.y + height / 2 + 4 }, n.label)));
+  const nodes = plan.nodes.map((n) => svg("g", { class: `node ${n.state}` }, svg("title", {}, n.title),
+    svg("rect", { x: n.x, y: n.y, width, height, rx: 7 }), svg("text", { x: n.x + width / 2, y: n.y + height / 2 + 4 }, n.label)));
   return svg("svg", { width: plan.width, height: plan.height, role: "img", "aria-label": words }, svg("defs", {}, arrow), ...edges, ...nodes);
 }
 
 function header(showSpan) {
-  const [name, mark] = [el("bdi"), badge()];
+  const [name, mark, times, id] = [el("bdi"), badge(), el("span", { class: "times" }), el("code")];
   const heading = el("h1", { tabindex: -1 }, name);
-  const [id, process, began, took, ended] = ["code", "span", "span", "span", "span"].map((tag) => el(tag));
-  const [title, words, seen] = [el("strong"), el("bdi"), el("span")];
-  const look = press("Show it", () => showSpan(look.dataset.span));
-  const verdict = el("div", { class: "verdict", role: "alert" }, title, el("span", {}, words, " ", seen), look);
-  const [tiles, facts, parent] = [el("dl", { class: "totals" }), el("dl", { class: "facts" }), relatives("Part of")];
-  const [step, position, bar] = [el("bdi", { class: "step" }), el("span", { class: "position" }), el("progress")];
-  const drawn = el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Drawing of the workflow" });
-  const mermaid = el("pre", { tabindex: 0 });
+  const [title, words] = [el("strong"), moment()];
+  const look = press("Show it", () => showSpan(look.value));
+  const verdict = el("div", { class: "verdict", role: "alert" }, title, words.node, look);
+  const [tiles, facts] = [el("dl", { class: "totals" }), el("dl", { class: "facts" })];
+  const [step, position, bar] = [el("bdi", { class: "step" }), el("span", { class: "position" }), el("progress", { "aria-label": "Workflow" })];
+  const [drawn, mermaid] = [el("div", { class: "scroll", tabindex: 0 }), el("pre", { tabindex: 0 })];
   const workflow = el("section", {}, el("h2", {}, "Workflow"), el("div", { class: "line" }, step, position, bar), drawn,
     el("details", {}, el("summary", {}, "Mermaid"), copier("the diagram", mermaid), mermaid));
   let plan = "";
   return {
     heading,
     node: el("header", {}, el("a", { class: "back", href: "#/" }, "← Overview"), el("div", { class: "line" }, heading, mark.node),
-      el("p", { class: "faint" }, began, took, ended, process, el("span", {}, id, " ", copier("the session’s id", id))),
-      verdict, tiles, facts, parent.node, workflow),
+      el("p", { class: "faint" }, times, el("span", {}, id, " ", copier("the session’s id", id))), verdict, tiles, facts, workflow),
     update(head) {
       document.title = head.title;
       text(name, head.agent);
-      mark.update(head.status, head.tone);
+      mark.update(head);
       text(id, head.session);
-      text(process, head.process);
-      text(began, head.started ? `began ${date(head.started)}` : "");
-      stamp(took, head.ended ? null : head.started, "for");
-      if (head.ended) text(took, head.took);
-      text(ended, head.ended ? `${head.ending} ${date(head.ended)}` : "");
+      keyed(times, head.times, moment);
       show(verdict, head.verdict !== null);
       if (head.verdict) {
         attr(verdict, "data-tone", head.verdict.tone);
         text(title, head.verdict.title);
-        text(words, head.verdict.text);
-        stamp(seen, head.verdict.at, "ago");
-        attr(look, "data-span", head.verdict.span);
-        show(look, Boolean(head.verdict.span));
+        words.update(head.verdict);
+        look.value = head.verdict.span;
+        show(look, head.verdict.span !== "");
       }
-      keyed(tiles, head.tiles, pair);
-      keyed(facts, head.facts, pair);
-      parent.update(head.parent);
+      keyed(tiles, head.tiles, fact);
+      keyed(facts, head.facts, fact);
       show(workflow, head.drawing.nodes.length > 0);
       text(step, head.step);
       text(position, head.position);
       show(bar, head.fraction !== null);
       bar.value = head.fraction;
-      attr(bar, "aria-label", `Workflow: ${head.position}`);
       if (plan !== (plan = JSON.stringify(head.drawing))) drawn.replaceChildren(picture(head.drawing, head.steps));
       text(mermaid, head.mermaid);
     },
   };
 }
 
-function block(title) {
-  const value = el("pre", { tabindex: 0 });
-  const node = el("section", {}, el("h3", {}, title, copier(title.toLowerCase(), value)), value);
-  return { node, update: (words) => (text(value, words), show(node, Boolean(words))) };
-}
-
 // The chosen span in full.
-function details(close, showSpan) {
-  const [name, mark, about, error, key] = [el("bdi"), badge(), el("p", { class: "faint" }), el("bdi", { class: "reason" }), el("code")];
+function details(close) {
+  const [name, mark, began, error, key] = [el("bdi"), badge(), moment(), el("bdi", { class: "reason" }), el("code")];
   const heading = el("h2", { tabindex: -1 }, name);
-  const above = press("", () => showSpan(above.dataset.span), { class: "jump" });
-  const [up, facts, message] = [el("p", {}, "inside ", above), el("dl", { class: "facts" }), el("p", { class: "none" })];
-  const [trace, given, result] = [block("Traceback"), block("Arguments"), block("Result")];
-  const body = el("div", {}, about, up, error, trace.node, given.node, result.node, facts, el("p", { class: "faint" }, "span ", key, " ", copier("the span’s id", key)));
+  const [facts, blocks, message] = [el("dl", { class: "facts" }), el("div"), el("p", { class: "none" })];
+  const body = el("div", {}, error, blocks, facts, el("p", { class: "faint" }, began.node), el("p", { class: "faint" }, key, copier("the span’s id", key)));
   const node = el("aside", { "aria-label": "Span", hidden: true },
     el("div", { class: "line" }, heading, mark.node, press("✕", close, { "aria-label": "Close", title: "Close (Esc)" })), message, body);
   return {
@@ -163,17 +146,12 @@ function details(close, showSpan) {
       show(body, span !== null);
       if (!span) return;
       text(name, span.name);
-      mark.update(span.status, span.tone);
-      text(about, `${span.kind}, began ${date(span.started)}`);
-      show(up, span.above !== null);
-      text(above, span.above && span.above.name);
-      attr(above, "data-span", span.above && span.above.key);
+      mark.update(span);
+      began.update({ text: "began", at: span.started, mode: "ago" });
       text(error, span.error);
-      show(error, Boolean(span.error));
-      trace.update(span.traceback);
-      given.update(span.arguments);
-      result.update(span.result);
-      keyed(facts, span.facts, pair);
+      show(error, span.error !== "");
+      keyed(blocks, span.blocks, block);
+      keyed(facts, span.facts, fact);
       text(key, span.key);
     },
   };
@@ -190,7 +168,7 @@ export function mount(parent, [id], query, api) {
   let known = ""; // the row that the details were asked for by
 
   const top = header(choose);
-  const detail = details(close, choose);
+  const detail = details(close);
   const message = el("p", { class: "none", role: "status" }, "Loading…");
   const spans = waterfall({
     changed() {
@@ -208,15 +186,10 @@ export function mount(parent, [id], query, api) {
   const errors = press("", () => spans.filter(search.value, !only()));
   const only = () => spans.state().only !== "";
   const number = el("span", { class: "faint", role: "status" });
-  const tool = (label, title, act) => press(label, act, { title, "aria-label": title });
   const tools = el("div", { class: "wf-tools" }, search, errors, number,
-    press("collapse all", () => spans.collapse(true)), press("expand all", () => spans.collapse(false)),
-    tool("−", "Zoom out (-)", () => spans.press("-")), tool("+", "Zoom in (+)", () => spans.press("+")),
-    tool("fit", "Zoom to the chosen span (z)", () => spans.press("z")), tool("all", "Whole time line (0)", () => spans.press("0")));
-  const more = el("p", { class: "none" });
-  const area = el("div", { class: "wf-area" }, spans.node, detail.node);
-  const [children, siblings] = [relatives("Child sessions"), relatives("Sessions of the same agent")];
-  const body = el("div", { hidden: true }, top.node, el("section", {}, el("h2", {}, "Spans"), tools, area, more), children.node, siblings.node);
+    ...TOOLS.map(([label, title, key]) => press(label, () => spans.press(key), { title: `${title} (${key})`, "aria-label": title })));
+  const [area, more, kin] = [el("div", { class: "wf-area" }, spans.node, detail.node), el("p", { class: "none" }), el("div")];
+  const body = el("div", { hidden: true }, top.node, el("section", {}, el("h2", {}, "Spans"), tools, area, more), kin);
   const root = el("article", { class: "session" }, message, body);
 
   function choose(key) {
@@ -265,8 +238,7 @@ export function mount(parent, [id], query, api) {
     if (answer.head) {
       running = answer.head.status === "running";
       top.update(answer.head);
-      children.update(answer.head.children);
-      siblings.update(answer.head.siblings);
+      keyed(kin, answer.head.kin, relatives);
       text(more, answer.head.more);
     }
     spans.update(answer);
@@ -314,12 +286,11 @@ export function mount(parent, [id], query, api) {
   function key(event) {
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || body.hidden) return;
     const at = document.activeElement;
-    const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName);
     if (event.key === "Escape") escape(at);
     else if (at === search && event.key === "Enter") spans.node.focus();
-    else if (typing) return;
+    else if (/^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName)) return;
     else if (event.key === "/") search.focus();
-    else if (!/^[jkz0+-]$/.test(event.key) && ![document.body, top.heading, spans.node].includes(at)) return;
+    else if (event.key.length > 1 && ![document.body, top.heading, spans.node].includes(at)) return;
     else if (!spans.press(event.key)) return;
     else if (event.key !== "Enter" && !detail.node.contains(at)) spans.node.focus({ preventScroll: true });
     event.preventDefault();

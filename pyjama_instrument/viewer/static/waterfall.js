@@ -3,7 +3,7 @@
 // A row is what the server sends (viewer/spans.py); its times are µs after the session's beginning, and `end` is
 // null while the span goes on.
 
-import { attr, el, show, text } from "./dom.js";
+import { attr, el, keyed, show, text } from "./dom.js";
 import { serverNow, stamp } from "./time.js";
 
 const [AT, PARENT, KEY, NAME, KIND, STATUS, TONE, START, END, TOOK, ERROR] = Array(11).keys();
@@ -38,12 +38,12 @@ export function waterfall({ changed, opened, selected }) {
   let [width, height] = [600, 600];
 
   const ruler = el("div", { class: "wf-ruler" });
-  const map = el("canvas", { class: "wf-map" });
+  const map = el("canvas", { class: "wf-map", title: "Drag to zoom in, double-click for all" });
   const lens = el("div", { class: "wf-lens", hidden: true });
-  const axis = el("div", { class: "wf-axis", "aria-hidden": "true", title: "Drag to zoom in, double-click for all" }, map, lens, ruler);
+  const axis = el("div", { class: "wf-axis", role: "img", "aria-label": "Time line" }, map, lens, ruler);
   const column = (name, ...inside) => el("div", { role: "columnheader", class: name }, ...inside);
   const top = el("div", { role: "rowgroup", class: "wf-top" }, el("div", { class: "wf-row", role: "row", "aria-rowindex": 1 },
-    column("wf-name", "Span"), column("", el("span", { class: "unseen" }, "Time line"), axis), column("num", "Took")));
+    column("wf-name", "Span"), column("", axis), column("num", "Took")));
   const space = el("div", { class: "wf-space", role: "rowgroup" });
   const node = el("div", { class: "wf", role: "treegrid", tabindex: 0, "aria-label": "Spans" }, top, space);
   const pool = [];
@@ -146,14 +146,14 @@ export function waterfall({ changed, opened, selected }) {
     const first = Math.max(0, Math.floor(node.scrollTop / HEIGHT) - BEYOND);
     const end = Math.min(shown.length, first + Math.ceil(height / HEIGHT) + 2 * BEYOND);
     while (pool.length < end - first) {
-      space.append(pool[pool.push(slot()) - 1].node);
+      pool.push(slot());
       round += 1; // another slot shows each row now
     }
     const part = view();
     pool.forEach((s, n) => {
-      const place = first + ((n - first) % pool.length + pool.length) % pool.length;
-      show(s.node, place < end);
-      if (place >= end) return (s.round = 0);
+      const place = first + (((n - first) % pool.length) + pool.length) % pool.length;
+      if (place >= end) return s.node.remove();
+      if (!s.node.parentNode) space.append(s.node);
       const stale = s.place !== place || s.round !== round;
       if (stale) fill(s, place);
       if (stale || growing) stretch(s, part);
@@ -167,14 +167,15 @@ export function waterfall({ changed, opened, selected }) {
   function drawRuler([from, to]) {
     const { unit, size, step } = TICKS.find((tick) => tick.step * width >= (to - from) * 70) || TICKS.at(-1);
     const marks = [];
-    for (let at = Math.ceil(from / step) * step; at <= to && marks.length < 40; at += step) marks.push(at);
-    while (ruler.children.length < marks.length) ruler.append(el("span"));
-    [...ruler.children].forEach((tick, n) => {
-      show(tick, n < marks.length);
-      if (n >= marks.length) return;
-      text(tick, `${(marks[n] / size).toLocaleString()} ${unit}`);
-      tick.style.left = `${((marks[n] - from) / (to - from)) * 100}%`;
-    });
+    for (let at = Math.ceil(from / step) * step; at <= to && marks.length < 40; at += step) {
+      marks.push({ key: at, words: `${(at / size).toLocaleString()} ${unit}`, left: `${((at - from) / (to - from)) * 100}%` });
+    }
+    keyed(ruler, marks, mark);
+  }
+
+  function mark() {
+    const tick = el("span");
+    return { node: tick, update: ({ words, left }) => (text(tick, words), (tick.style.left = left)) };
   }
 
   function placeLens([from, to]) {
@@ -196,7 +197,7 @@ export function waterfall({ changed, opened, selected }) {
       for (const [place, at] of shown.entries()) {
         const row = rows[at];
         if (wrong(row) !== loud) continue;
-        pen.fillStyle = style.getPropertyValue(`--wf-${row[TONE]}`);
+        pen.fillStyle = style.getPropertyValue(`--${row[TONE]}`) || "gray";
         pen.fillRect(row[START] * unit, place * each, Math.max(1, (endOf(row) - row[START]) * unit), Math.max(1, each));
       }
     }
@@ -219,10 +220,10 @@ export function waterfall({ changed, opened, selected }) {
     changed();
   }
 
-  function zoomBy(factor, about = null) {
+  function zoomBy(factor) {
     const [from, to] = view();
     const row = rows[places.get(chosen)];
-    const middle = about ?? Math.min(Math.max(row ? (row[START] + endOf(row)) / 2 : (from + to) / 2, from), to);
+    const middle = Math.min(Math.max(row ? (row[START] + endOf(row)) / 2 : (from + to) / 2, from), to);
     zoom(middle - (middle - from) * factor, middle + (to - middle) * factor);
   }
 
@@ -233,33 +234,29 @@ export function waterfall({ changed, opened, selected }) {
     zoom(row[START] - margin, endOf(row) + margin);
   }
 
-  // Where on the time line: on the map all of it, on the ruler the part that is looked at.
-  function timeOf(event, [from, to]) {
-    const box = axis.getBoundingClientRect();
-    return from + Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1) * (to - from);
+  let drag = null; // the two ends of what is being marked on the map
+  function timeOf(event) {
+    const box = map.getBoundingClientRect();
+    return Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1) * whole();
   }
-
-  let drag = null;
-  axis.addEventListener("pointerdown", (event) => {
-    if (event.button) return;
-    const base = event.target === map ? [0, whole()] : view();
-    drag = { base, ends: [timeOf(event, base)] };
-    axis.setPointerCapture(event.pointerId);
+  const ends = () => drag.toSorted((a, b) => a - b);
+  map.addEventListener("pointerdown", (event) => {
+    drag = [timeOf(event)];
+    map.setPointerCapture(event.pointerId);
   });
-  axis.addEventListener("pointermove", (event) => {
+  map.addEventListener("pointermove", (event) => {
     if (!drag) return;
-    drag.ends[1] = timeOf(event, drag.base);
+    drag[1] = timeOf(event);
     show(lens, true);
-    placeLens(drag.ends.toSorted((a, b) => a - b));
+    placeLens(ends());
   });
-  axis.addEventListener("lostpointercapture", () => {
-    const [from, to] = drag.ends.toSorted((a, b) => a - b);
-    const far = to - from > (drag.base[1] - drag.base[0]) / 200; // otherwise it was a click
+  map.addEventListener("lostpointercapture", () => {
+    const [from, to] = ends();
     drag = null;
-    if (far) zoom(from, to);
+    if (to - from > whole() / 200) zoom(from, to); // otherwise it was a click
     else drawMap();
   });
-  axis.addEventListener("dblclick", () => zoom(0, whole()));
+  map.addEventListener("dblclick", () => zoom(0, whole()));
 
   // ── choosing ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -294,6 +291,13 @@ export function waterfall({ changed, opened, selected }) {
     changed();
   }
 
+  // Closes all rows, or opens them; the first, which is the session itself, stays open.
+  function collapse(all) {
+    closed = new Set(all ? rows.filter((row) => row[AT] && kids[row[AT]].length).map((row) => row[KEY]) : []);
+    order();
+    changed();
+  }
+
   function sideways(right) {
     const at = places.get(chosen);
     if (at === undefined) return move(1);
@@ -310,6 +314,7 @@ export function waterfall({ changed, opened, selected }) {
     PageDown: () => move(page()), PageUp: () => move(-page()), Home: () => move(-Infinity), End: () => move(Infinity),
     Enter: () => (chosen === null ? move(1) : opened(chosen)),
     "+": () => zoomBy(0.5), "-": () => zoomBy(2), 0: () => zoom(0, whole()), z: zoomToChosen,
+    c: () => collapse(true), e: () => collapse(false),
   };
 
   space.addEventListener("click", (event) => {
@@ -363,12 +368,6 @@ export function waterfall({ changed, opened, selected }) {
     filter(words, onlyErrors) {
       [query, errors] = [words, onlyErrors];
       node.scrollTop = 0;
-      order();
-      changed();
-    },
-    // Closes all rows, or opens them; the first, which is the session itself, stays open.
-    collapse(all) {
-      closed = new Set(all ? rows.filter((row) => row[AT] && kids[row[AT]].length).map((row) => row[KEY]) : []);
       order();
       changed();
     },
