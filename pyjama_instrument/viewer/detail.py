@@ -280,13 +280,13 @@ def _kin(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> list[dict
     ]
     return [
         {
-            "key": title,
-            "title": title,
+            "key": shown,
+            "title": shown,
             "rows": [_relative(sid, sessions.get(sid)) for sid in ids[:MAX_RELATIVES]],
-            "more": f"and {count(len(ids) - MAX_RELATIVES)} more" if len(ids) > MAX_RELATIVES else "",
         }
         for title, ids in kin
         if ids
+        for shown in [title if len(ids) <= MAX_RELATIVES else f"{title} ({MAX_RELATIVES} of {count(len(ids))})"]
     ]
 
 

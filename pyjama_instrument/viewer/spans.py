@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ __all__ = ["ROW", "Node", "SpanTable", "end_us", "span_of", "walk"]
 ROW = ("at", "parent", "span", "name", "kind", "status", "tone", "start", "end", "took", "error")
 ERROR_LIMIT = 160
 TEXT_LIMIT = 100_000
+LONGEST_MS = 1e12
 MAX_FRAMES = 100
 _KINDS = {"session": "session", "step": "step", "tool": "tool call"}
 
@@ -51,10 +51,17 @@ def _order(span: Span) -> tuple[int, str]:
     return span.start_us, span.span
 
 
+def _took_us(span: Span) -> int | None:
+    """How long it took; None if it has not ended, or says something impossible."""
+    ms = span.duration_ms
+    return round(max(ms, 0.0) * 1000) if ms is not None and ms < LONGEST_MS else None
+
+
 def end_us(span: Span, run: SessionSummary) -> int | None:
     """When a span ended, in µs since the epoch; None while it goes on. One that was cut off ended with its run."""
-    if span.duration_ms is not None and math.isfinite(span.duration_ms):
-        return span.start_us + round(max(span.duration_ms, 0.0) * 1000)
+    took = _took_us(span)
+    if took is not None:
+        return span.start_us + took
     if span.status == "running":
         return None
     return max(span.start_us, (run.end_time or run.last_seen or 0) * 1000)
@@ -152,18 +159,16 @@ def span_of(tree: SessionTree, key: str) -> dict[str, Any] | None:
         return None
     span = node.span
     return {
-        "key": key,
         "name": label(span.name),
         "status": clip(span.status, 40),
         "tone": TONES.get(span.status, "idle"),
-        "started": span.start_us // 1000,
         "facts": _facts(tree, node),
         "error": clip(_error_text(span), TEXT_LIMIT),
-        "blocks": _blocks(span),
+        "blocks": _blocks(node),
     }
 
 
-def _facts(tree: SessionTree, node: Node) -> list[dict[str, str]]:
+def _facts(tree: SessionTree, node: Node) -> list[dict[str, Any]]:
     span = node.span
     facts = [("kind", _KINDS.get(span.kind, label(span.kind)))]
     if node.above is not None:
@@ -180,30 +185,32 @@ def _facts(tree: SessionTree, node: Node) -> list[dict[str, str]]:
     if span.first_item_ms is not None:
         facts.append(("first item after", duration(span.first_item_ms)))
     facts.append(("written by", clip(span.writer, 40)))
-    return [{"key": name, "name": name, "value": value} for name, value in facts if value]
+    began = {"key": "began", "name": "began", "at": span.start_us // 1000}
+    return [{"key": name, "name": name, "value": value} for name, value in facts if value] + [began]
 
 
 def _own_ms(span: Span) -> float | None:
     """The time during which none of its children ran; None while it goes on."""
-    if span.duration_ms is None or not math.isfinite(span.duration_ms):
+    took = _took_us(span)
+    if took is None:
         return None
-    begin, end = span.start_us, span.start_us + round(span.duration_ms * 1000)
-    covered, reached = 0, begin
-    for child in sorted(span.children, key=lambda child: child.start_us):
-        child_end = end
-        if child.duration_ms is not None and math.isfinite(child.duration_ms):
-            child_end = min(end, child.start_us + round(child.duration_ms * 1000))
+    end, reached, covered = span.start_us + took, span.start_us, 0
+    for child in sorted(span.children, key=_order):
+        inside = _took_us(child)
+        child_end = end if inside is None else min(end, child.start_us + inside)
         covered += max(0, child_end - max(child.start_us, reached))
         reached = max(reached, child_end)
-    return max(0, end - begin - covered) / 1000
+    return max(0, took - covered) / 1000
 
 
-def _blocks(span: Span) -> list[dict[str, str]]:
+def _blocks(node: Node) -> list[dict[str, str]]:
     """What is to be read, and copied, as a text of its own."""
+    span = node.span
     told = [
         ("Traceback", _traceback(span)),
         ("Arguments", _pretty(span.arguments)),
         ("Result", _pretty(span.result)),
+        ("Span id", node.key),
     ]
     return [{"key": title, "title": title, "text": text} for title, text in told if text]
 

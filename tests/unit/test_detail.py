@@ -204,7 +204,7 @@ def test_a_relative_that_has_been_forgotten_is_still_linked() -> None:
 def test_many_relatives_are_counted_beyond_the_newest() -> None:
     others = {session_id(number): run_of("me") for number in range(10, 10 + MAX_RELATIVES + 7)}
     (siblings,) = head(run_of("me"), sessions=others)["kin"]
-    assert (len(siblings["rows"]), siblings["more"]) == (MAX_RELATIVES, "and 7 more")
+    assert (len(siblings["rows"]), siblings["title"]) == (MAX_RELATIVES, "Sessions of the same agent (50 of 57)")
 
 
 def test_spans_that_are_not_shown_are_counted() -> None:

@@ -410,7 +410,7 @@ def test_an_old_link_still_leads_to_the_session(page: Page, fake: FakeDashboard)
 def test_ids_and_json_are_copied(page: Page, fake: FakeDashboard) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     opened(page, fake, "?span=d")
-    for name, text in (("Copy the session’s id", ME), ("Copy the span’s id", "d"), ("Copy Result", "[\n  1,\n  2\n]")):
+    for name, text in (("Copy the session’s id", ME), ("Copy Span id", "d"), ("Copy Result", "[\n  1,\n  2\n]")):
         page.get_by_role("button", name=name).click()
         page.get_by_role("button", name=name).get_by_text("copied").wait_for()
         assert page.evaluate("navigator.clipboard.readText()") == text

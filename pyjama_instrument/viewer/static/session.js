@@ -39,13 +39,14 @@ function moment() {
   return { node: el("span", {}, words, " ", time), update: (m) => (text(words, m.text), stamp(time, m.at, m.mode)) };
 }
 
-function fact() {
+function fact(f) {
   const [name, value, note] = [el("dt"), el("dd"), el("dd", { class: "beside" })];
   return {
-    node: el("div", { class: "tile" }, name, value, note),
+    node: el("div", { class: f.tone && "tile" }, name, value, note),
     update(f) {
       text(name, f.name);
-      text(value, f.value);
+      if (f.at) stamp(value, f.at, "ago");
+      else text(value, f.value);
       attr(value, "data-tone", f.tone);
       text(note, f.note || "");
     },
@@ -68,9 +69,9 @@ function relative() {
   };
 }
 
-function relatives() {
-  const [title, list, more] = [el("h2"), el("ul", { class: "kin" }), el("p", { class: "none" })];
-  return { node: el("section", {}, title, list, more), update: (kin) => (text(title, kin.title), keyed(list, kin.rows, relative), text(more, kin.more)) };
+function relatives({ title }) {
+  const list = el("ul", { class: "kin" });
+  return { node: el("section", {}, el("h2", {}, title), list), update: (kin) => keyed(list, kin.rows, relative) };
 }
 
 function block({ title }) {
@@ -95,16 +96,15 @@ function header(showSpan) {
   const verdict = el("div", { class: "verdict", role: "alert" }, title, words.node, look);
   const [tiles, facts] = [el("dl", { class: "totals" }), el("dl", { class: "facts" })];
   const [step, position, bar] = [el("bdi", { class: "step" }), el("span", { class: "position" }), el("progress", { "aria-label": "Workflow" })];
-  const [drawn, mermaid] = [el("div", { class: "scroll", tabindex: 0 }), el("pre", { tabindex: 0 })];
+  const [drawn, mermaid] = [el("div", { class: "scroll", tabindex: 0 }), block({ title: "Mermaid" })];
   const workflow = el("section", {}, el("h2", {}, "Workflow"), el("div", { class: "line" }, step, position, bar), drawn,
-    el("details", {}, el("summary", {}, "Mermaid"), copier("the diagram", mermaid), mermaid));
+    el("details", {}, el("summary", {}, "as Mermaid text"), mermaid.node));
   let plan = "";
   return {
     heading,
     node: el("header", {}, el("a", { class: "back", href: "#/" }, "← Overview"), el("div", { class: "line" }, heading, mark.node),
       el("p", { class: "faint" }, times, el("span", {}, id, " ", copier("the session’s id", id))), verdict, tiles, facts, workflow),
     update(head) {
-      document.title = head.title;
       text(name, head.agent);
       mark.update(head);
       text(id, head.session);
@@ -125,34 +125,26 @@ function header(showSpan) {
       show(bar, head.fraction !== null);
       bar.value = head.fraction;
       if (plan !== (plan = JSON.stringify(head.drawing))) drawn.replaceChildren(picture(head.drawing, head.steps));
-      text(mermaid, head.mermaid);
+      mermaid.update({ text: head.mermaid });
     },
   };
 }
 
 // The chosen span in full.
 function details(close) {
-  const [name, mark, began, error, key] = [el("bdi"), badge(), moment(), el("bdi", { class: "reason" }), el("code")];
+  const [name, mark, error, facts, blocks] = [el("bdi"), badge(), el("bdi", { class: "reason" }), el("dl", { class: "facts" }), el("div")];
   const heading = el("h2", { tabindex: -1 }, name);
-  const [facts, blocks, message] = [el("dl", { class: "facts" }), el("div"), el("p", { class: "none" })];
-  const body = el("div", {}, error, blocks, facts, el("p", { class: "faint" }, began.node), el("p", { class: "faint" }, key, copier("the span’s id", key)));
-  const node = el("aside", { "aria-label": "Span", hidden: true },
-    el("div", { class: "line" }, heading, mark.node, press("✕", close, { "aria-label": "Close", title: "Close (Esc)" })), message, body);
   return {
-    node,
+    node: el("aside", { "aria-label": "Span", hidden: true },
+      el("div", { class: "line" }, heading, mark.node, press("✕", close, { "aria-label": "Close", title: "Close (Esc)" })), error, blocks, facts),
     heading,
-    update(span, words) {
-      text(message, words);
-      show(body, span !== null);
-      if (!span) return;
+    update(span) {
       text(name, span.name);
       mark.update(span);
-      began.update({ text: "began", at: span.started, mode: "ago" });
       text(error, span.error);
       show(error, span.error !== "");
       keyed(blocks, span.blocks, block);
       keyed(facts, span.facts, fact);
-      text(key, span.key);
     },
   };
 }
@@ -166,6 +158,7 @@ export function mount(parent, [id], query, api) {
   let timer = null;
   let ticket = 0; // of the latest question about a span
   let known = ""; // the row that the details were asked for by
+  let title = "";
 
   const top = header(choose);
   const detail = details(close);
@@ -205,13 +198,12 @@ export function mount(parent, [id], query, api) {
     const mine = (ticket += 1);
     await new Promise((done) => setTimeout(done, 40)); // while j is held down, nobody asks about each row
     if (mine !== ticket) return;
-    let [span, words] = [null, "The server does not answer."];
+    let span = { name: "", error: "The server does not answer.", facts: [], blocks: [] };
     try {
       const answer = await fetch(`${url}/span?key=${encodeURIComponent(key)}`);
-      const told = await answer.json();
-      [span, words] = answer.ok ? [told, ""] : [null, told.error];
+      span = { ...span, ...(await answer.json()) };
     } catch {}
-    if (mine === ticket) detail.update(span, words);
+    if (mine === ticket) detail.update(span);
   }
 
   function close() {
@@ -237,6 +229,7 @@ export function mount(parent, [id], query, api) {
     show(body, true);
     if (answer.head) {
       running = answer.head.status === "running";
+      document.title = title = answer.head.title;
       top.update(answer.head);
       keyed(kin, answer.head.kin, relatives);
       text(more, answer.head.more);
@@ -267,7 +260,8 @@ export function mount(parent, [id], query, api) {
   }
 
   function refresh() {
-    if (timer !== null || !mounted) return;
+    if (title) document.title = title;
+    if (timer !== null) return;
     timer = setTimeout(async () => {
       await load();
       timer = null;
@@ -290,7 +284,7 @@ export function mount(parent, [id], query, api) {
     else if (at === search && event.key === "Enter") spans.node.focus();
     else if (/^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName)) return;
     else if (event.key === "/") search.focus();
-    else if (event.key.length > 1 && ![document.body, top.heading, spans.node].includes(at)) return;
+    else if (event.key.length > 1 && at !== spans.node && at.matches("a, button, summary, [tabindex='0']")) return;
     else if (!spans.press(event.key)) return;
     else if (event.key !== "Enter" && !detail.node.contains(at)) spans.node.focus({ preventScroll: true });
     event.preventDefault();

@@ -55,7 +55,7 @@ export function waterfall({ changed, opened, selected }) {
   const filtered = () => Boolean(query || errors);
   const open = (at) => filtered() || !closed.has(rows[at][KEY]);
 
-  // ── which rows, in which order ──────────────────────────────────────────────────────────────────────
+  // -- which rows, in which order
 
   function arrange() {
     kids = rows.map(() => []);
@@ -92,14 +92,14 @@ export function waterfall({ changed, opened, selected }) {
   function matching() {
     const wanted = new Set();
     for (const row of rows) {
-      if (errors && !wrong(row)) continue;
-      if (!`${row[NAME]} ${row[STATUS] || "ok"} ${row[ERROR]}`.toLowerCase().includes(query.toLowerCase())) continue;
+      const words = `${row[NAME]} ${row[STATUS] || "ok"} ${row[ERROR]}`.toLowerCase();
+      if ((errors && !wrong(row)) || !words.includes(query.toLowerCase())) continue;
       for (let at = row[AT]; at >= 0 && !wanted.has(at); at = rows[at][PARENT]) wanted.add(at);
     }
     return wanted;
   }
 
-  // ── drawing ─────────────────────────────────────────────────────────────────────────────────────────
+  // -- drawing
 
   function slot() {
     const cell = (name, ...inside) => el("div", { role: "gridcell", class: name }, ...inside);
@@ -209,7 +209,7 @@ export function waterfall({ changed, opened, selected }) {
     drawMap();
   }
 
-  // ── the part of the time line that is looked at ─────────────────────────────────────────────────────
+  // -- the part of the time line that is looked at
 
   function zoom(from, to) {
     const all = whole();
@@ -258,7 +258,7 @@ export function waterfall({ changed, opened, selected }) {
   });
   map.addEventListener("dblclick", () => zoom(0, whole()));
 
-  // ── choosing ────────────────────────────────────────────────────────────────────────────────────────
+  // -- choosing
 
   function choose(key) {
     chosen = key;
@@ -307,11 +307,10 @@ export function waterfall({ changed, opened, selected }) {
     return rows[at][PARENT] >= 0 ? choose(rows[rows[at][PARENT]][KEY]) : undefined;
   }
 
-  const page = () => Math.max(1, Math.floor(height / HEIGHT) - 3);
   const keys = {
     j: () => move(1), k: () => move(-1), ArrowDown: () => move(1), ArrowUp: () => move(-1),
     ArrowRight: () => sideways(true), ArrowLeft: () => sideways(false),
-    PageDown: () => move(page()), PageUp: () => move(-page()), Home: () => move(-Infinity), End: () => move(Infinity),
+    Home: () => move(-Infinity), End: () => move(Infinity),
     Enter: () => (chosen === null ? move(1) : opened(chosen)),
     "+": () => zoomBy(0.5), "-": () => zoomBy(2), 0: () => zoom(0, whole()), z: zoomToChosen,
     c: () => collapse(true), e: () => collapse(false),
@@ -325,7 +324,7 @@ export function waterfall({ changed, opened, selected }) {
     return opened(chosen);
   });
 
-  // ── living ──────────────────────────────────────────────────────────────────────────────────────────
+  // -- living
 
   let asked = 0;
   node.addEventListener("scroll", () => (asked = asked || requestAnimationFrame(() => ((asked = 0), draw()))), { passive: true });
