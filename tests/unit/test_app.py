@@ -199,7 +199,7 @@ def test_a_page_that_knows_a_session_is_sent_only_what_has_changed(dashboard: Da
 
 def test_a_span_is_served_in_full(dashboard: Dashboard) -> None:
     answer = ask(dashboard, f"/api/session/{session_id(0)}/span?key=root")
-    assert (answer.status, answer.json["name"], answer.json["kind"]) == (200, "first", "session")
+    assert (answer.status, answer.json["name"], answer.json["status"]) == (200, "first", "running")
 
 
 @pytest.mark.parametrize("key", ["", "none", quote("<img>")])
