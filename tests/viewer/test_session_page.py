@@ -230,7 +230,7 @@ def test_a_link_to_a_span_survives_a_reload_with_what_was_folded(page: Page, fak
     row(page, "inner").locator(".wf-twist").click()
     row(page, "later").click()
     page.locator("aside").get_by_text('"path": "x"').wait_for()
-    assert "span=d" in page.url
+    page.wait_for_url(re.compile("span=d"))
     page.reload()
     page.locator("aside").get_by_text('"path": "x"').wait_for()
     shows(page, "one", "outer", "inner", "later", "wrong")
@@ -249,6 +249,7 @@ def test_a_search_shows_what_it_finds_and_where_that_is(page: Page, fake: FakeDa
     page.keyboard.type("LEA")
     shows(page, "one", "outer", "inner", "leaf")
     page.get_by_text("4 of 6 spans").wait_for()
+    page.wait_for_url(re.compile("q=LEA"))
     page.reload()
     shows(page, "one", "outer", "inner", "leaf")
     page.get_by_role("searchbox").focus()
@@ -260,6 +261,7 @@ def test_only_errors_can_be_shown(page: Page, fake: FakeDashboard) -> None:
     opened(page, fake)
     page.get_by_role("button", name="1 error").click()
     shows(page, "one", "wrong")
+    page.wait_for_url(re.compile("only=errors"))
     page.reload()
     shows(page, "one", "wrong")
     page.get_by_role("button", name="1 error", pressed=True).click()
@@ -301,7 +303,7 @@ def test_the_time_line_zooms_by_keyboard_and_stays_so_over_a_reload(page: Page, 
     page.keyboard.press("z")
     assert width(page, "inner") > 10 * before
     assert not row(page, "later").locator(".wf-bar").is_visible()
-    assert "t=" in page.url
+    page.wait_for_url(re.compile("t="))
     page.reload()
     row(page, "inner").wait_for()
     assert width(page, "inner") > 10 * before

@@ -156,6 +156,7 @@ export function mount(parent, [id], query, api) {
   let mounted = true;
   let last = 0; // when the server was last asked
   let timer = null;
+  let later = null;
   let ticket = 0; // of the latest question about a span
   let known = ""; // the row that the details were asked for by
   let title = "";
@@ -165,7 +166,8 @@ export function mount(parent, [id], query, api) {
   const message = el("p", { class: "none", role: "status" }, "Loading…");
   const spans = waterfall({
     changed() {
-      api.setQuery(spans.state());
+      clearTimeout(later); // browsers refuse an address that changes at each key that is held down
+      later = setTimeout(() => api.setQuery(spans.state()), 100);
       drawTools();
     },
     opened(key) {
@@ -301,6 +303,7 @@ export function mount(parent, [id], query, api) {
       mounted = false;
       clearInterval(poll);
       clearTimeout(timer);
+      clearTimeout(later);
       document.removeEventListener("keydown", key);
       spans.stop();
       root.remove();

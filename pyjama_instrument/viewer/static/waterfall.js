@@ -192,12 +192,13 @@ export function waterfall({ changed, opened, selected }) {
     const pen = map.getContext("2d");
     pen.scale(devicePixelRatio, devicePixelRatio);
     const style = getComputedStyle(node);
+    const colours = {};
     const [each, unit] = [tall / Math.max(shown.length, 8), width / whole()];
     for (const loud of [false, true]) {
       for (const [place, at] of shown.entries()) {
         const row = rows[at];
         if (wrong(row) !== loud) continue;
-        pen.fillStyle = style.getPropertyValue(`--${row[TONE]}`) || "gray";
+        pen.fillStyle = colours[row[TONE]] ||= style.getPropertyValue(`--${row[TONE]}`) || "gray";
         pen.fillRect(row[START] * unit, place * each, Math.max(1, (endOf(row) - row[START]) * unit), Math.max(1, each));
       }
     }
@@ -336,7 +337,8 @@ export function waterfall({ changed, opened, selected }) {
   let [drawn, mapped] = [0, 0];
   let frame = requestAnimationFrame(function live(time) {
     frame = requestAnimationFrame(live);
-    if (!growing || time - drawn < (still.matches ? 1000 : 60)) return;
+    // No more often than the bars grow by half a pixel.
+    if (!growing || time - drawn < (still.matches ? 1000 : Math.max(60, whole() / 2000 / width))) return;
     drawn = time;
     draw();
     if (time - mapped < 1000 || drag) return;
