@@ -12,21 +12,22 @@ starts again if it was overtaken.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import heapq
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pyjama_instrument import hooks
 from pyjama_instrument._latency import percentile_ms
 from pyjama_instrument._session_records import SessionRecords
 from pyjama_instrument._tree import build_tree
 from pyjama_instrument.config import resolve_home
-from pyjama_instrument.document import DashboardData, SessionSummary, SessionTree
+from pyjama_instrument.document import AgentSummary, DashboardData, SessionSummary, SessionTree
 from pyjama_instrument.errors import ConfigError, SchemaTooNew, SessionNotFound
 from pyjama_instrument.events import AnyEvent, parse_event
 from pyjama_instrument.fold import new_document, repaired
@@ -42,6 +43,7 @@ _MAX_SPANS = 20_000
 _KEPT_RECORDS = 10_000
 _KEPT_SESSIONS = 4
 _RATE_SECONDS = 10
+_PROBE_SECONDS = 0.5  # a death is seen that much later at most
 _STALE_LOCK_SECONDS = 10.0
 
 
@@ -61,7 +63,13 @@ class Reader:
     def __init__(self, home: str | os.PathLike[str] | None = None) -> None:
         self.home = resolve_home(home)
         self._snapshot: Snapshot | None = None
-        self._sessions: dict[str, _Session] = {}
+        self._asked: dict[str, _Session] = {}
+        self._probed_at = float("-inf")
+        self._forget()
+
+    def _forget(self) -> None:
+        self._sessions = _Models(SessionSummary, _session)
+        self._agents = _Models(AgentSummary, _agent)
 
     def metrics(self) -> dict[str, Any]:
         """The snapshot document as it would be if everybody's journals were folded this moment.
@@ -81,7 +89,9 @@ class Reader:
             document, notes = self._document(), self._notes()
         except SchemaTooNew as error:
             document, notes = new_document(), [str(error)]
-        return DashboardData.model_validate(_dashboard(document, notes))
+        sessions = self._sessions.of(document["sessions"])
+        agents = self._agents.of(document["agents"])
+        return DashboardData.model_validate(_dashboard(document, notes) | {"sessions": sessions, "agents": agents})
 
     def session(self, session_id: str) -> SessionTree:
         """The tree of spans of one session, from the history and the journals.
@@ -100,13 +110,13 @@ class Reader:
         summary = document["sessions"].get(session_id)
         shown = _session(summary) if summary is not None else None
         children = [sid for sid, other in document["sessions"].items() if other.get("parent-session") == session_id]
-        session = self._sessions.pop(session_id, None) or _Session(self.home, session_id)
+        session = self._asked.pop(session_id, None) or _Session(self.home, session_id)
         tree = session.tree(shown, children)
         if tree is None:
             raise SessionNotFound(f"no session {session_id!r:.80} in {self.home}")
-        self._sessions[session_id] = session
-        if len(self._sessions) > _KEPT_SESSIONS:
-            del self._sessions[next(iter(self._sessions))]
+        self._asked[session_id] = session
+        if len(self._asked) > _KEPT_SESSIONS:
+            del self._asked[next(iter(self._asked))]
         return tree
 
     def tail(self, limit: int = 100) -> list[AnyEvent]:
@@ -147,11 +157,19 @@ class Reader:
             journal = os.open(JOURNAL, _DIRECTORY, dir_fd=directory)
         except OSError:
             return repaired(held.document), False
+        probe = time.monotonic() - self._probed_at >= _PROBE_SECONDS
         try:
-            document, _ = catch_up(held, journal)
+            document, _, touched = catch_up(held, journal, probe=probe)
+        except BaseException:
+            self._forget()  # what was half done has changed entries, and nobody says which
+            raise
         finally:
             os.close(journal)
-        self._snapshot = held
+        if probe:
+            self._probed_at = time.monotonic()
+        self._sessions.forget(touched["sessions"])
+        self._agents.forget(touched["agents"])
+        self._snapshot = dataclasses.replace(held, sound=True)
         overtaken = held.identity not in (identity(directory), identity(directory, PREVIOUS))
         return document, overtaken
 
@@ -350,14 +368,40 @@ def _typed(record: dict[str, Any]) -> AnyEvent | None:
 
 # -- from the document to the dashboard's shape
 
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class _Models(Generic[_Model]):
+    """The entries of one section as models; one that has not changed is not validated again."""
+
+    def __init__(self, model: type[_Model], shape: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self._model = model
+        self._shape = shape
+        self._known: dict[str, tuple[dict[str, Any], _Model]] = {}
+
+    def forget(self, names: Iterable[str]) -> None:
+        """These entries may have changed."""
+        for name in names:
+            self._known.pop(name, None)
+
+    def of(self, section: dict[str, dict[str, Any]]) -> dict[str, _Model]:
+        """The section's models, by name."""
+        old, self._known = self._known, {}
+        for name, entry in section.items():
+            known = old.get(name)
+            # The entry of another generation of the snapshot is another object, and mostly says the same.
+            if known is not None and (known[0] is entry or known[0] == entry):
+                self._known[name] = entry, known[1]
+            else:
+                self._known[name] = entry, self._model.model_validate(self._shape(entry))
+        return {name: model for name, (_, model) in self._known.items()}
+
 
 def _dashboard(document: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     now_ms = time.time_ns() // 1_000_000
     agents = document["agents"]
     health = document["health"]
     return {
-        "agents": {name: _agent(entry) for name, entry in agents.items()},
-        "sessions": {sid: _session(session) for sid, session in document["sessions"].items()},
         "specs": document["specs"],
         "metrics": {
             "global": _global(document, now_ms),

@@ -324,22 +324,3 @@ def test_one_who_is_asked_to_stop_stops_between_two_batches(own_store: Path, aft
     with pytest.raises(InterruptedError):
         catch_up(Snapshot(new_document(), "whole"), writer.store.journal, should_stop=lambda: next(asked) >= after)
     writer.die()
-
-
-# -- looking for a needle
-
-
-def test_with_a_needle_only_the_lines_that_hold_it_are_read(directory: Directory) -> None:
-    directory.put(A + b"{damaged}\n" + B + A)
-    records: list[Record] = []
-    position = Position()
-    read_segment(directory.fd, NAME, position, records.extend, needle=b'"n":2')
-    assert (records, position.offset, position.torn) == ([TWO], len(A + B + A) + 10, 0)
-
-
-def test_a_needle_is_found_in_a_line_longer_than_a_chunk(directory: Directory) -> None:
-    long = encode({"kind": "activity", "text": "x" * 50_000, "n": 2})
-    directory.put(A * 1000 + long + A * 1000)
-    records: list[Record] = []
-    read_segment(directory.fd, NAME, Position(), records.extend, needle=b'"n":2')
-    assert [len(record["text"]) for record in records] == [50_000]

@@ -45,6 +45,28 @@ def test_news_of_other_sessions_are_no_change(writer: Writer, records: SessionRe
     assert not records.refresh()
 
 
+def test_damage_and_long_lines_of_others_are_passed_over(writer: Writer, records: SessionRecords) -> None:
+    writer.write(a_call("one"), a_call("other", session="b" * 32, arguments={"text": "x" * 50_000}))
+    writer.raw(b"{damaged}\n" * 3000)
+    writer.write(a_call("two", arguments={"text": "x" * 50_000}))
+    records.refresh()
+    assert tools(records) == ["one", "two"]
+
+
+@pytest.mark.parametrize("before", range(256 * 1024 - 300, 256 * 1024, 60))
+def test_a_session_is_found_in_the_history_wherever_it_lies(
+    writer: Writer, records: SessionRecords, own_store: Path, before: int
+) -> None:
+    header = writer.path.stat().st_size
+    writer.raw(b"x" * (before - header - 1) + b"\n")
+    writer.write(a_call("one"))
+    for _ in range(3):
+        writer.journal.rotate()
+        fold(own_store)
+    records.refresh()
+    assert tools(records) == ["one"]
+
+
 def test_a_store_that_does_not_exist_holds_nothing(tmp_path: Path) -> None:
     records = SessionRecords(str(tmp_path / "nowhere"), SESSION)
     assert not records.refresh()
