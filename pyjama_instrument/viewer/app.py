@@ -8,14 +8,12 @@ makes are refused. Every answer forbids scripts, styles and connections from any
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.datastructures import Headers, MutableHeaders
@@ -25,11 +23,12 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pyjama_instrument.document import DashboardData, SessionTree, Span
+from pyjama_instrument.document import DashboardData, SessionTree
 from pyjama_instrument.errors import SessionNotFound
-from pyjama_instrument.viewer.detail import detail_of
 from pyjama_instrument.viewer.diagram import mermaid
 from pyjama_instrument.viewer.live import Live, ReaderLike, Source
+from pyjama_instrument.viewer.sessions import OpenSessions
+from pyjama_instrument.viewer.spans import span_of
 from pyjama_instrument.viewer.steps import step_states
 
 __all__ = ["DashboardApp", "create_app"]
@@ -40,11 +39,13 @@ _ASSETS = {
     "style.css": "text/css; charset=utf-8",
     "favicon.svg": "image/svg+xml",
     "app.js": "text/javascript; charset=utf-8",
-    "detail.js": "text/javascript; charset=utf-8",
     "dom.js": "text/javascript; charset=utf-8",
     "live.js": "text/javascript; charset=utf-8",
     "overview.js": "text/javascript; charset=utf-8",
+    "session.css": "text/css; charset=utf-8",
+    "session.js": "text/javascript; charset=utf-8",
     "time.js": "text/javascript; charset=utf-8",
+    "waterfall.js": "text/javascript; charset=utf-8",
 }
 
 _HEADERS = {
@@ -173,6 +174,7 @@ def create_app(reader_factory: Callable[[], ReaderLike], *, store: str | None = 
         Route("/api/stream", pages.stream),
         Route("/api/agent/{id:anything}/diagram", pages.diagram),
         Route("/api/session/{id}/view", pages.session_view),
+        Route("/api/session/{id}/span", pages.session_span),
         Route("/api/session/{id}", pages.session),
     ]
     handlers = {HTTPException: _http_error, Exception: _server_error}
@@ -188,6 +190,7 @@ class _Pages:
         self._live = live
         self._overview = overview
         self._runs = runs
+        self._open = OpenSessions()
         self._assets = {name: (_STATIC / name).read_bytes() for name in _ASSETS}
 
     async def index(self, request: Request) -> Response:
@@ -202,7 +205,7 @@ class _Pages:
         return Response(self._assets[name], headers={"Content-Type": _ASSETS[name]})
 
     async def data(self, request: Request) -> Response:
-        return _json(await self._overview.run(lambda: json_of(self._overview.dashboard())))
+        return _json(await self._overview.run(lambda: self._overview.dashboard().to_json().encode()))
 
     async def view(self, request: Request) -> Response:
         return _json(await self._live.view())
@@ -220,11 +223,19 @@ class _Pages:
         return PlainTextResponse(mermaid(step_states(agent)))
 
     async def session(self, request: Request) -> Response:
-        return _json(await self._runs.run(lambda: tree_json(self._tree(request.path_params["id"]))))
+        return _json(await self._runs.run(lambda: self._tree(request.path_params["id"]).to_json().encode()))
 
     async def session_view(self, request: Request) -> Response:
+        session_id, since = request.path_params["id"], request.query_params.get("since", "")
         data = await self._overview.run(self._overview.dashboard)
-        return _json(await self._runs.run(lambda: self._detail(request.path_params["id"], data)))
+        return _json(await self._runs.run(lambda: self._session_view(session_id, data, since)))
+
+    async def session_span(self, request: Request) -> Response:
+        session_id, key = request.path_params["id"], request.query_params.get("key", "")
+        span = await self._runs.run(lambda: span_of(self._tree(session_id), key))
+        if span is None:
+            raise HTTPException(404, "No span of that id is known.")
+        return _json(_text(span))
 
     def _tree(self, session_id: str) -> SessionTree:
         try:
@@ -232,8 +243,8 @@ class _Pages:
         except SessionNotFound:
             raise HTTPException(404, "No session of that id is known.") from None
 
-    def _detail(self, session_id: str, data: DashboardData) -> bytes:
-        return _text(detail_of(self._tree(session_id), data.sessions, data.timestamp))
+    def _session_view(self, session_id: str, data: DashboardData, since: str) -> bytes:
+        return _text(self._open.view(self._tree(session_id), data.sessions, data.timestamp, since))
 
 
 def _text(view: dict[str, Any]) -> bytes:
@@ -257,40 +268,3 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _server_error(request: Request, error: Exception) -> Response:
     return _error(500, f"The dashboard could not answer: {type(error).__name__}.")
-
-
-# ── JSON ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def json_of(model: BaseModel, leave_out: str | None = None) -> bytes:
-    """The model as JSON with its kebab-case keys, also where captured text is no valid Unicode."""
-    exclude = None if leave_out is None else {leave_out}
-    try:
-        return model.model_dump_json(by_alias=True, exclude=exclude).encode()
-    except ValueError:
-        return json.dumps(_plain(model.model_dump(by_alias=True, exclude=exclude)), default=repr).encode("ascii")
-
-
-def _plain(value: Any) -> Any:
-    """Without the floats that JSON does not know."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def tree_json(tree: SessionTree) -> bytes:
-    """A session tree as JSON. Without recursion: Pydantic gives up on trees some hundred levels deep."""
-    parts = [json_of(tree, "root")[:-1], b',"root":']
-    stack: list[Span | bytes] = [b"}", tree.root]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, bytes):
-            parts.append(item)
-            continue
-        parts += [json_of(item, "children")[:-1], b',"children":[']
-        stack.append(b"]}")
-        for at, child in enumerate(reversed(item.children)):
-            stack += [b",", child] if at else [child]
-    return b"".join(parts)

@@ -3,7 +3,7 @@
 import { attr, byId, el, keyed, show, text } from "./dom.js";
 import { stamp } from "./time.js";
 
-export const hashOf = (session) => `#/run/${encodeURIComponent(session)}`;
+export const hashOf = (session) => `#/session/${encodeURIComponent(session)}`;
 
 function link(session, node) {
   attr(node, "href", session ? hashOf(session) : null);
