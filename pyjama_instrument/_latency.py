@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-__all__ = ["bucket", "percentile_ms"]
+__all__ = ["bounds_ms", "bucket", "percentile_ms"]
 
 _PER_DOUBLING = 8
 
@@ -18,6 +18,11 @@ _PER_DOUBLING = 8
 def bucket(duration_ns: int) -> str:
     """The key of the bucket for a duration; durations under a nanosecond count as one."""
     return str(math.ceil(math.log2(duration_ns) * _PER_DOUBLING) - 1) if duration_ns > 1 else "0"
+
+
+def bounds_ms(index: int) -> tuple[float, float]:
+    """The durations that a bucket holds: more than the first, up to the second."""
+    return 2.0 ** (index / _PER_DOUBLING) / 1e6, 2.0 ** ((index + 1) / _PER_DOUBLING) / 1e6
 
 
 def percentile_ms(buckets: Mapping[str, int], fraction: float) -> float | None:

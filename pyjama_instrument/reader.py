@@ -30,6 +30,7 @@ from pyjama_instrument.errors import ConfigError, SchemaTooNew, SessionNotFound
 from pyjama_instrument.events import AnyEvent, parse_event
 from pyjama_instrument.fold import new_document, repaired
 from pyjama_instrument.storage._layout import HISTORY, JOURNAL, ORIGINAL_LOCK, PREVIOUS, SegmentName, list_segments
+from pyjama_instrument.storage._past import Past, look_back
 from pyjama_instrument.storage._scan import Position, Sink, catch_up, read_segment
 from pyjama_instrument.storage._snapshot import Snapshot, identity, load
 
@@ -107,6 +108,30 @@ class Reader:
         """
         _check_limit(limit)
         return [event for event in map(_typed, self._latest(limit)) if event is not None]
+
+    def latency(self, tool: str) -> dict[int, int]:
+        """How often one tool took how long: calls by bucket, see :func:`~pyjama_instrument._latency.bounds_ms`."""
+        entry = self._document()["tools"].get(tool, {})
+        return {int(key): count for key, count in entry.get("latency", {}).get("buckets", {}).items()}
+
+    def look_back(
+        self,
+        wanted: Callable[[dict[str, Any]], bool],
+        *,
+        before: tuple[int, str] | None = None,
+        after: int | None = None,
+        limit: int = 100,
+    ) -> Past:
+        """The newest records that are wanted, from the journals and the history, with bounded work.
+
+        Args:
+            wanted: which records.
+            before: only those older than this (ts, key), as the last look's ``reached`` gives it.
+            after: only those of this time (µs since the epoch) or later.
+            limit: how many at most.
+        """
+        places = [os.path.join(self.home, place) for place in (JOURNAL, HISTORY)]
+        return look_back(places, wanted, before=before, after=after, limit=limit)
 
     # -- the document
 
