@@ -34,7 +34,7 @@ class Found(NamedTuple):
 
 
 class Past(NamedTuple):
-    """What a look found, newest first. All matches at or after ``reached`` (ts, key) are among it; None: all there are."""
+    """What a look found, newest first, and how far it got: ``reached`` (ts, key), or None for the very beginning."""
 
     found: list[Found]
     reached: tuple[int, str] | None
