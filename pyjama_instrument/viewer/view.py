@@ -63,7 +63,8 @@ MAX_PAST = 100
 MAX_TOOLS = 12
 MAX_LOG = 20
 MAX_CHIPS = 12
-CHIP_LINE = 44
+MANY_RUNNING = 6
+CHIP_LINE = 36
 CHIP_LINE_ENDED = 28
 MAX_CALLS = 4
 _UNREMARKABLE = frozenset({"pending", "skipped", "done"})
@@ -96,6 +97,7 @@ def view_of(
         **shell_of(data, store),
         "totals": _totals(data, Counter(state.status for _, state in runs)),
         "found": len(found),
+        "headline": _headline(attention, len(active)),
         "active": [draw.row(run) for run in active[:in_full]],
         "active_more": max(len(active) - in_full, 0),
         "attention": [draw.row(run) for run in attention[:MAX_ATTENTION]],
@@ -104,6 +106,22 @@ def view_of(
         "tools": [tool_row(name, tool, number_of(tools[0][1].total_duration)) for name, tool in tools[:MAX_TOOLS]],
         "tools_more": max(len(tools) - MAX_TOOLS, 0),
         "log": _log(data.recent_logs),
+    }
+
+
+def _headline(attention: list[_Run], running: int) -> dict[str, Any] | None:
+    """What went wrong last, said on top where the running ones would push it out of sight."""
+    if not attention or running < MANY_RUNNING:
+        return None
+    name, state = attention[0]
+    why = reason(state) if isinstance(state, SessionSummary) else ""
+    agent = label(state.agent_id if isinstance(state, SessionSummary) else name)
+    more = f" ({count(len(attention) - 1)} more)" if len(attention) > 1 else ""
+    return {
+        "text": clip(f"{agent} {state.status}{': ' if why else ''}{why}{more},", 160),
+        "at": _moment(state),
+        "tone": TONES[state.status],
+        "target": "#/?status=wrong",
     }
 
 

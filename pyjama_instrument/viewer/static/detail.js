@@ -1,7 +1,7 @@
 // The panel about one run: what it was, its workflow, and its spans in order.
 
 import { attr, byId, el, keyed, show, svg, text } from "./dom.js";
-import { badge, call, hashOf, progress } from "./overview.js";
+import { badge, call, progress, sessionHash as hashOf } from "./parts.js";
 import { stamp } from "./time.js";
 
 function fact() {
@@ -160,23 +160,23 @@ function build(panel) {
   };
 }
 
-// Follows location.hash; `refresh()` is called whenever the overview has changed.
-export function panel() {
-  const node = byId("panel");
-  let drawn = null;
-  let wanted = null;
+// The page of one run.
+export function mount(parent, params) {
+  const node = el("section", { id: "panel", class: "panel", "aria-labelledby": "panel-h" });
+  const id = params[0];
+  parent.append(node);
+  let drawn = build(node);
   let status = null;
   let last = 0;
   let timer = null;
+  let mounted = true;
 
   async function load() {
-    const id = wanted;
     last = Date.now();
-    let answer;
     try {
-      answer = await fetch(`/api/session/${encodeURIComponent(id)}/view`);
+      const answer = await fetch(`/api/session/${encodeURIComponent(id)}/view`);
       const run = await answer.json();
-      if (id !== wanted) return;
+      if (!mounted) return;
       if (answer.ok) {
         status = run.status;
         drawn.message("");
@@ -187,52 +187,28 @@ export function panel() {
         drawn.message(answer.status === 404 ? "No run of this id is known. It may have been cleared." : run.error);
       }
     } catch {
-      if (id === wanted && status === null) drawn.message("The server does not answer.");
+      if (mounted && status === null) drawn.message("The server does not answer.");
     }
   }
 
   function refresh() {
-    if (wanted === null || timer !== null) return;
+    if (timer !== null) return;
     timer = setTimeout(() => {
       timer = null;
-      if (wanted !== null) load();
+      if (mounted) load();
     }, Math.max(0, last + 1000 - Date.now()));
   }
 
-  function wantedBy(hash) {
-    const match = /^#\/run\/(.+)$/.exec(hash);
-    try {
-      return match && decodeURIComponent(match[1]);
-    } catch {
-      return null;
-    }
-  }
-
-  function follow() {
-    const before = wanted;
-    wanted = wantedBy(location.hash);
-    show(node, wanted !== null);
-    document.body.classList.toggle("with-panel", wanted !== null);
-    if (wanted === null) {
-      node.replaceChildren();
-      const opener = before && document.querySelector(`a[href="${CSS.escape(hashOf(before))}"]`);
-      if (opener) opener.focus({ preventScroll: true });
-      return;
-    }
-    if (wanted === before) return;
-    status = null;
-    drawn = build(node);
-    drawn.clear(wanted);
-    drawn.message("Loading…");
-    drawn.heading.focus({ preventScroll: true });
-    load();
-  }
-
-  document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && wanted !== null) location.hash = "#/";
-  });
-  window.addEventListener("hashchange", follow);
-  setInterval(() => status === "running" && refresh(), 2000);
-  follow();
-  return { refresh };
+  drawn.clear(id);
+  drawn.message("Loading…");
+  const again = setInterval(() => status === "running" && refresh(), 2000);
+  load();
+  return {
+    update: refresh,
+    unmount() {
+      mounted = false;
+      clearInterval(again);
+      clearTimeout(timer);
+    },
+  };
 }
