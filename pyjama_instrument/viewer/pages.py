@@ -105,6 +105,8 @@ class _Feed:
         if self._reached is not None:
             dead = [entry for entry in dead if entry[:2] > self._reached]
         self._entries = merged(entries, dead, limit=self._limit)
+        if len(self._entries) == self._limit:  # a crash may have pushed another entry out
+            self._reached = self._entries[-1][:2]
         self._looked_us = data.timestamp * 1000
         return [entry.row for entry in self._entries]
 

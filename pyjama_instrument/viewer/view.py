@@ -115,10 +115,10 @@ def _headline(attention: list[_Run], running: int) -> dict[str, Any] | None:
         return None
     name, state = attention[0]
     why = reason(state) if isinstance(state, SessionSummary) else ""
-    agent = label(state.agent_id if isinstance(state, SessionSummary) else name)
+    agent = clip(label(state.agent_id if isinstance(state, SessionSummary) else name), 60)
     more = f" ({count(len(attention) - 1)} more)" if len(attention) > 1 else ""
     return {
-        "text": clip(f"{agent} {state.status}{': ' if why else ''}{why}{more},", 160),
+        "text": f"{agent} {state.status}{': ' if why else ''}{clip(why, 120)}{more},",
         "at": _moment(state),
         "tone": TONES[state.status],
         "target": "#/?status=wrong",

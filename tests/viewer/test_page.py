@@ -146,7 +146,7 @@ def test_a_run_opens_shows_its_spans_and_survives_a_reload(
     active(page, "crawler").locator("a.name").click()
     panel = page.locator("#panel")
     panel.locator(".span", has_text="parse").get_by_text("line 3 makes no sense").wait_for()
-    assert "#/run/" in page.url
+    assert "#/session/" in page.url
     page.reload()
     panel.locator(".span", has_text="parse").wait_for()
     panel.locator("svg .node.running", has_text="analyze").wait_for()
@@ -165,16 +165,22 @@ def test_an_open_run_follows_the_agent(page: Page, dashboard: Dashboard, start_a
     panel.locator(".reason", has_text="died in search").wait_for()
 
 
-def test_escape_and_the_back_button_close_the_panel(page: Page, fake: FakeDashboard) -> None:
+def test_an_address_of_an_earlier_version_leads_to_the_run(page: Page, fake: FakeDashboard) -> None:
+    page.goto(f"{fake.url}#/run/{session_id(0)}")
+    page.locator("#panel .facts").wait_for()
+    assert page.url.endswith(f"#/session/{session_id(0)}")
+
+
+def test_escape_and_the_back_button_leave_the_run(page: Page, fake: FakeDashboard) -> None:
     page.goto(fake.url)
     page.locator("#active a.name").first.click()
     page.locator("#panel .spans, #panel .facts").first.wait_for()
     page.keyboard.press("Escape")
-    page.locator("#panel").wait_for(state="hidden")
+    page.locator("#panel").wait_for(state="detached")
     page.go_back()
     page.locator("#panel").wait_for(state="visible")
     page.go_back()
-    page.locator("#panel").wait_for(state="hidden")
+    page.locator("#panel").wait_for(state="detached")
 
 
 @pytest.mark.parametrize("unknown", ["f" * 32, "../../etc", "%2F%00", "%E0%A4%A", "<img>"])
@@ -182,7 +188,7 @@ def test_a_link_to_an_unknown_run_says_so(page: Page, fake: FakeDashboard, unkno
     page.goto(f"{fake.url}#/run/{unknown}")
     live(page)
     if unknown == "%E0%A4%A":  # no encoding at all: no run is asked for
-        assert page.locator("#panel").is_hidden()
+        assert page.locator("#panel").count() == 0
     else:
         page.locator("#panel").get_by_text("No run of this id is known").wait_for()
 
@@ -242,6 +248,8 @@ def test_hostile_names_are_text_and_nothing_else(page: Page, fake: FakeDashboard
     for number in range(0, 4 * len(HOSTILE), 5):
         page.goto(f"{fake.url}#/run/{session_id(number)}")
         page.locator("#panel .facts div").first.wait_for()
+    page.goto(fake.url)
+    page.locator("#active .row").nth(len(HOSTILE) - 1).wait_for()
     names = page.locator("#active .name bdi").all_text_contents()
     assert "<img src=x onerror=document.title='owned'>" in names
     assert "__proto__" in names
@@ -297,7 +305,7 @@ def test_a_server_that_is_gone_is_announced_and_its_return_too(page: Page, fake:
 
 
 def test_without_a_stream_the_page_polls(page: Page, fake: FakeDashboard) -> None:
-    page.route("**/api/stream", lambda route: route.abort())
+    page.route("**/api/stream?*", lambda route: route.abort())
     page.goto(fake.url)
     page.locator("#link[data-state=polling]").wait_for()
     fake.reader.data = data_of(run_of("polled"))
