@@ -53,6 +53,11 @@ class Live:
         """Whether the store is being read again and again."""
         return self._poller is not None
 
+    @property
+    def watchers(self) -> int:
+        """How many streams are open."""
+        return sum(channel.watchers for channel in self._channels.values())
+
     async def view(self, asked: Asked = _EVERYTHING) -> bytes:
         """The view of this moment, as JSON."""
         return await self._source.run(lambda: _json(self._drawing.once(asked)))
@@ -63,8 +68,7 @@ class Live:
         Raises:
             TooManyWatch: no.
         """
-        watchers = sum(channel.watchers for channel in self._channels.values())
-        if watchers >= MAX_WATCHERS or (asked not in self._channels and len(self._channels) >= MAX_VIEWS):
+        if self.watchers >= MAX_WATCHERS or (asked not in self._channels and len(self._channels) >= MAX_VIEWS):
             raise TooManyWatch
 
     async def watch(self, asked: Asked = _EVERYTHING) -> AsyncGenerator[bytes, None]:
