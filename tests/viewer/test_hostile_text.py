@@ -86,7 +86,8 @@ def hostile() -> FakeReader:
         run_of(
             text, statuses[at % 4], workflow=[text, "last"], done=1, host=text, current_step=text,
             steps=[StepSummary(step_id=text, status=text, start_time=now)], tags={text: text},
-            attributes={text: {text: text}}, in_flight=[call_of(text, span=text)], interrupted=[call_of(text)], error=Failure(type=text, message=text),
+            attributes={text: {text: text}}, in_flight=[call_of(text, span=text)],
+            interrupted=[call_of(text)], error=Failure(type=text, message=text),
         )
         for at, text in enumerate(PAYLOADS)
     ]  # fmt: skip
