@@ -7,12 +7,15 @@ from collections.abc import Iterator
 
 __all__ = ["Ids"]
 
-_BATCH = 64
-_SPAN_BYTES = 8
+_PREFIX_BYTES = 7
+_SUFFIXES = [f"{number:02x}" for number in range(256)]
 
 
 class Ids:
     """Makes ids from the system's entropy, so that the program's own ``random.seed()`` has no say in them.
+
+    Span ids come in series of 256 that share their first 56 random bits: that is as unique as 64 random bits are, for
+    a fraction of the price.
 
     Attributes:
         spans: span ids made in advance. ``next(ids.spans, None) or ids.more_spans()`` is the quickest way to one.
@@ -29,7 +32,7 @@ class Ids:
 
     def more_spans(self) -> str:
         """Make span ids in advance, and give one."""
-        spans = iter(os.urandom(_BATCH * _SPAN_BYTES).hex(" ", _SPAN_BYTES).split())
+        spans = map(os.urandom(_PREFIX_BYTES).hex().__add__, _SUFFIXES)
         span = next(spans)
         self.spans = spans
         return span

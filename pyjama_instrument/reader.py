@@ -12,6 +12,7 @@ starts again if it was overtaken.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import heapq
 import itertools
 import os
@@ -23,9 +24,10 @@ from pydantic import ValidationError
 
 from pyjama_instrument import hooks
 from pyjama_instrument._latency import percentile_ms
+from pyjama_instrument._models import Models
 from pyjama_instrument._tree import build_tree
 from pyjama_instrument.config import resolve_home
-from pyjama_instrument.document import DashboardData, SessionTree
+from pyjama_instrument.document import AgentSummary, DashboardData, SessionSummary, SessionTree, ToolMetrics
 from pyjama_instrument.errors import ConfigError, SchemaTooNew, SessionNotFound
 from pyjama_instrument.events import AnyEvent, parse_event
 from pyjama_instrument.fold import new_document, repaired
@@ -60,6 +62,7 @@ class Reader:
     def __init__(self, home: str | os.PathLike[str] | None = None) -> None:
         self.home = resolve_home(home)
         self._snapshot: Snapshot | None = None
+        self._models = Models()
 
     def metrics(self) -> dict[str, Any]:
         """The snapshot document as it would be if everybody's journals were folded this moment.
@@ -73,13 +76,13 @@ class Reader:
         """What the dashboard shows now.
 
         A store that does not exist is empty; one written by a newer version is empty too, with a note in
-        ``health``.
+        ``health``. What has not changed since this reader's last answer may be the same objects: do not change them.
         """
         try:
             document, notes = self._document(), self._notes()
         except SchemaTooNew as error:
             document, notes = new_document(), [str(error)]
-        return DashboardData.model_validate(_dashboard(document, notes))
+        return DashboardData.model_validate(_dashboard(document, notes, self._models))
 
     def session(self, session_id: str) -> SessionTree:
         """The tree of spans of one session, from the history and the journals.
@@ -111,8 +114,8 @@ class Reader:
 
     def latency(self, tool: str) -> dict[int, int]:
         """How often one tool took how long: calls by bucket, see :func:`~pyjama_instrument._latency.bounds_ms`."""
-        entry = self._document()["tools"].get(tool, {})
-        return {int(key): count for key, count in entry.get("latency", {}).get("buckets", {}).items()}
+        buckets = self._document()["tools"].get(tool, {}).get("latency", {}).get("buckets", {})
+        return {int(key): count for key, count in buckets.items() if key.isdecimal() and len(key) < 4}
 
     def look_back(
         self,
@@ -163,10 +166,10 @@ class Reader:
         except OSError:
             return repaired(held.document), False
         try:
-            document, _ = catch_up(held, journal)
+            document = catch_up(held, journal).document
         finally:
             os.close(journal)
-        self._snapshot = held
+        self._snapshot = dataclasses.replace(held, sound=True)
         overtaken = held.identity not in (identity(directory), identity(directory, PREVIOUS))
         return document, overtaken
 
@@ -345,17 +348,17 @@ def _typed(record: dict[str, Any]) -> AnyEvent | None:
 # -- from the document to the dashboard's shape
 
 
-def _dashboard(document: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+def _dashboard(document: dict[str, Any], notes: list[str], models: Models) -> dict[str, Any]:
     now_ms = time.time_ns() // 1_000_000
     agents = document["agents"]
     health = document["health"]
     return {
-        "agents": {name: _agent(entry) for name, entry in agents.items()},
-        "sessions": {sid: _session(session) for sid, session in document["sessions"].items()},
+        "agents": models.of(AgentSummary, agents, _agent),
+        "sessions": models.of(SessionSummary, document["sessions"], _session),
         "specs": document["specs"],
         "metrics": {
             "global": _global(document, now_ms),
-            "tools": {name: _rates(entry) for name, entry in document["tools"].items()},
+            "tools": models.of(ToolMetrics, document["tools"], _rates),
             "agents": {name: _rates(entry["calls"]) for name, entry in agents.items() if "calls" in entry},
         },
         "recent-logs": document["recent-logs"],

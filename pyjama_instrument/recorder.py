@@ -21,9 +21,10 @@ import time
 from typing import Any
 
 from pyjama_instrument import _guard
-from pyjama_instrument._context import Scope, SessionState
+from pyjama_instrument._context import Call, Scope, SessionState
 from pyjama_instrument._flusher import Flusher
 from pyjama_instrument._ids import Ids
+from pyjama_instrument._pace import Pace
 from pyjama_instrument.config import disabled_by_environment, resolve_home, set_home
 from pyjama_instrument.errors import ConfigError, PyjamaError, SchemaTooNew
 from pyjama_instrument.storage._codec import encode, tool_prefix
@@ -31,15 +32,14 @@ from pyjama_instrument.storage._layout import PREVIOUS, SCHEMA, SNAPSHOT, Segmen
 from pyjama_instrument.storage._store import Store
 from pyjama_instrument.storage.journal import SEGMENT_BYTES, Journal
 
-__all__ = ["Call", "Recorder", "configure", "flush", "is_worker", "reason_of", "recorder", "reset_for_testing"]
-
-Call = tuple[int, SessionState, str, str]
-"""A call under way: monotonic start in ns, session, parent span, tool."""
+__all__ = ["Recorder", "configure", "flush", "is_worker", "reason_of", "recorder", "reset_for_testing"]
 
 _ANNOUNCE_AFTER_NS = 250_000_000
 _BUSY_SECONDS = 0.25
 _IDLE_SECONDS = 0.5
 _FOLD_SECONDS = 0.5
+_TAKE_OVER_SECONDS = 0.6
+_KEEP_SECONDS = 10.0
 _REOPEN_SECONDS = 0.5
 _EXIT_WAIT_SECONDS = 0.01
 
@@ -258,11 +258,16 @@ class Recorder:
             self._announce_slow_calls()
             if self.dirty and self.mono_ns() >= self._fold_at:
                 self._fold()
+            else:
+                self._forget_if_idle()
         except SchemaTooNew as error:
             _say_too_new(error)
         except Exception as error:
             _guard.swallow(error, "recorder.flusher")
-        return _BUSY_SECONDS if self.dirty or len(self.in_flight) > len(self.announced) else _IDLE_SECONDS
+        if self.dirty:
+            due = (self._fold_at - self.mono_ns()) / 1e9
+            return due if 0 < due < _BUSY_SECONDS else _BUSY_SECONDS
+        return _BUSY_SECONDS if len(self.in_flight) > len(self.announced) else _IDLE_SECONDS
 
     def _mind_the_journal(self) -> None:
         with self._lock:
@@ -283,7 +288,7 @@ class Recorder:
     def _announce_slow_calls(self) -> None:
         horizon = self.mono_ns() - _ANNOUNCE_AFTER_NS
         for span, call in self.in_flight.copy().items():  # a copy is made in one step
-            if call[0] < horizon and span not in self.announced:
+            if call[4] < horizon and span not in self.announced:
                 with self.settle:
                     self.announced.add(span)
                     if span in self.in_flight:
@@ -292,7 +297,7 @@ class Recorder:
                         self.announced.discard(span)
 
     def _announce(self, span: str, call: Call) -> None:
-        start_ns, session, parent, tool = call
+        session, _, parent, tool, start_ns = call
         ago_us = (self.mono_ns() - start_ns) // 1000
         self.emit(self.tool_started(session, tool, parent, span, self.now_us() - ago_us))
 
@@ -307,16 +312,23 @@ class Recorder:
         journal, flusher = self._journal, self._flusher
         if journal is None or flusher is None:
             return
-        if 0 <= _age_seconds(journal.store) < _FOLD_SECONDS * 0.8:
+        # Whoever folded last goes on, as long as it is in time: it need not read the snapshot again.
+        patience = _FOLD_SECONDS * 0.8 if journal.store.kept is not None else _TAKE_OVER_SECONDS
+        if 0 <= _age_seconds(journal.store) < patience:
             return  # somebody has just folded: the next turn is soon enough
         self.dirty = False
         outcome = "busy"
         try:
-            outcome = compact(journal.store, should_stop=lambda: _give_way(flusher))
+            outcome = compact(journal.store, should_stop=Pace(flusher.stopping))
         finally:
             if outcome != "current":  # fold until nothing is new: whoever lost the race relies on the winner
                 self.dirty = True
             self._fold_at = self.mono_ns() + int(_FOLD_SECONDS * 1e9)
+
+    def _forget_if_idle(self) -> None:
+        journal = self._journal
+        if journal is not None and self.mono_ns() - self._fold_at > _KEEP_SECONDS * 1e9:
+            journal.store.kept = None
 
     def move(self) -> None:
         """Go on in another store, if the settings lead to another one now."""
@@ -338,14 +350,21 @@ class Recorder:
         deadline = time.monotonic() + timeout
         while (journal := self._journal) is not None:
             remaining = max(0.0, deadline - time.monotonic())
+            outcome = "busy"
+            self.dirty = False  # what is recorded from now on is the flusher's again
             try:
-                outcome = compact(journal.store, wait_seconds=remaining, original_wait_seconds=remaining)
+                outcome = compact(
+                    journal.store, wait_seconds=remaining, original_wait_seconds=remaining, should_stop=Pace()
+                )
             except SchemaTooNew as error:
                 _say_too_new(error)
                 return False
             except Exception as error:
                 _guard.swallow(error, "recorder.flush")
                 return False
+            finally:
+                if outcome == "busy":
+                    self.dirty = True
             if outcome != "busy":
                 return not self._dropped
             if time.monotonic() >= deadline:
@@ -466,16 +485,6 @@ def is_worker() -> bool:
 def reason_of(error: OSError) -> str:
     """Why an event is dropped: the name of the error number."""
     return errno.errorcode.get(error.errno or 0, "OSError")
-
-
-def _give_way(flusher: Flusher) -> bool:
-    """Let the host's threads run; asked between portions of a fold. Whether the flusher is to stop.
-
-    Without it a fold may keep the interpreter lock for its whole length: each read gives the lock back for a moment,
-    which is too short for a waiting thread to wake up, but starts its waiting time anew.
-    """
-    time.sleep(0)
-    return flusher.stopping()
 
 
 def _say_too_new(error: SchemaTooNew) -> None:

@@ -1,6 +1,9 @@
 """The two locks around a rewrite of the snapshot.
 
-``metrics.json.lock`` orders the processes of this package: a kernel lock, gone with its holder, never stolen.
+``metrics.json.lock`` orders the processes of this package: a kernel lock, gone with its holder, never stolen. It is the
+lock of ``filelock.FileLock`` on that file, and whoever has time to wait takes it with that. A recording process takes
+it by the bare system call: importing filelock costs 16 ms, registers hooks with fork and audit, and these may end a
+forked child, which is not ours to do in a host.
 ``metrics.lock`` is the protocol of the original agents that may share the store: a file that exists only while
 somebody rewrites ``metrics.json``. We make it too, as a second name of our own lock file: so it appears in one step,
 needs no space on a full disk, and can be told from one of theirs. One of ours that a kill left behind is removed by
@@ -10,15 +13,14 @@ the next holder of the kernel lock, one of theirs is waited for and never broken
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
 
-from filelock import lock_descriptor, unlock_descriptor
-
 from pyjama_instrument.storage._layout import LOCK, ORIGINAL_LOCK
 
-__all__ = ["rewriting", "try_lock"]
+__all__ = ["rewriting", "try_lock", "wait_lock"]
 
 _POLL_SECONDS = 0.01
 
@@ -34,9 +36,26 @@ def try_lock(directory: int, *, wait_seconds: float = 0.0) -> Iterator[bool]:
     finally:
         if fd is not None:
             try:
-                unlock_descriptor(fd)  # closing is not enough: another thread may have forked, the child has a copy
+                fcntl.flock(fd, fcntl.LOCK_UN)  # closing is not enough: another thread may have forked, the child has a copy
             finally:
                 os.close(fd)
+
+
+@contextlib.contextmanager
+def wait_lock(path: str, *, wait_seconds: float) -> Iterator[bool]:
+    """Hold the kernel lock of the store at ``path`` for the block; yields whether it was got within ``wait_seconds``.
+
+    For programs that nobody is being recorded in.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        lock = FileLock(os.path.join(path, LOCK), mode=0o600, fallback_to_soft=False).acquire(timeout=wait_seconds)
+    except Timeout:
+        yield False
+        return
+    with lock:
+        yield True
 
 
 @contextlib.contextmanager
@@ -62,8 +81,11 @@ def _acquire(directory: int) -> int | None:
         return None
     try:
         # The file may have been removed between open and lock: then others lock another file of that name.
-        if lock_descriptor(fd, blocking=False) and _same_file(os.fstat(fd), directory, LOCK):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _same_file(os.fstat(fd), directory, LOCK):
             return fd
+    except BlockingIOError:
+        pass
     except BaseException:
         os.close(fd)
         raise

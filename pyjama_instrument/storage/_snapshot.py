@@ -16,7 +16,7 @@ from pyjama_instrument.errors import SchemaTooNew
 from pyjama_instrument.fold import new_document
 from pyjama_instrument.storage._layout import PREVIOUS, SCHEMA, SNAPSHOT
 
-__all__ = ["Identity", "Snapshot", "identity", "load"]
+__all__ = ["Identity", "Snapshot", "identity", "identity_of", "load"]
 
 Identity: TypeAlias = tuple[int, int, int]
 """Which generation of a file this is: inode, modification time in ns, size."""
@@ -27,7 +27,8 @@ class Snapshot:
     """A document to fold onto.
 
     When it was cleared, ``document`` is the one from before, ``cleared_us`` the time from which events count again,
-    and ``found`` what stands in the file if it carries no offsets of ours: totals that somebody else wrote.
+    and ``found`` what stands in the file if it carries no offsets of ours: totals that somebody else wrote. One that
+    was folded onto before is ``sound``: it needs no repair.
     """
 
     document: dict[str, Any]
@@ -35,12 +36,13 @@ class Snapshot:
     identity: Identity | None = None
     cleared_us: int | None = None
     found: dict[str, Any] | None = None
+    sound: bool = False
 
 
 def identity(directory: int, name: str = SNAPSHOT) -> Identity | None:
     """The identity of the file under ``name`` now; None if there is none."""
     try:
-        return _identity(os.stat(name, dir_fd=directory, follow_symlinks=False))
+        return identity_of(os.stat(name, dir_fd=directory, follow_symlinks=False))
     except OSError:
         return None
 
@@ -79,7 +81,7 @@ def _load_file(directory: int, name: str) -> tuple[dict[str, Any] | None, Identi
     except OSError:
         return None, None, True
     found = os.fstat(fd)
-    which = _identity(found)
+    which = identity_of(found)
     if not stat.S_ISREG(found.st_mode):
         os.close(fd)
         return None, which, True
@@ -99,5 +101,6 @@ def _load_file(directory: int, name: str) -> tuple[dict[str, Any] | None, Identi
     return document, which, False
 
 
-def _identity(found: os.stat_result) -> Identity:
+def identity_of(found: os.stat_result) -> Identity:
+    """The identity of a file with that status."""
     return found.st_ino, found.st_mtime_ns, found.st_size

@@ -28,6 +28,9 @@ class Store:
 
     The descriptors are closed with the object, and not before while somebody may be using it in another thread: a
     number that is closed too early may lead to another store by the time it is used.
+
+    Attributes:
+        kept: what the last run of a compaction has left for the next one; None gives its memory back.
     """
 
     def __init__(self, path: str) -> None:
@@ -37,6 +40,7 @@ class Store:
             StoreUnavailable: the directory cannot be made or opened, or belongs to somebody else.
         """
         self.path = path
+        self.kept: object = None
         self._open: list[tuple[int, tuple[int, int]]] = []
         weakref.finalize(self, _close, self._open).atexit = False
         try:

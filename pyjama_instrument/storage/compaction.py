@@ -9,19 +9,19 @@ continues: the offsets travel in the same file as the totals.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from pyjama_instrument.storage._atomic import replace_keeping_previous, write_file
 from pyjama_instrument.storage._layout import CORRUPT_PREFIX, PREVIOUS, SCHEMA, SNAPSHOT, SegmentName
 from pyjama_instrument.storage._liveness import is_held
-from pyjama_instrument.storage._lock import rewriting, try_lock
-from pyjama_instrument.storage._scan import catch_up
-from pyjama_instrument.storage._snapshot import load
+from pyjama_instrument.storage._lock import rewriting, try_lock, wait_lock
+from pyjama_instrument.storage._pieces import Pieces
+from pyjama_instrument.storage._scan import CaughtUp, catch_up
+from pyjama_instrument.storage._snapshot import Identity, Snapshot, identity, load
 from pyjama_instrument.storage._store import Store
 
 __all__ = ["Outcome", "clear", "compact"]
@@ -59,7 +59,10 @@ def compact(
         OSError: the snapshot cannot be written; it is as it was.
         SchemaTooNew: the snapshot was written by a newer version; it is left alone.
     """
-    with _exclusively(store, wait_seconds, original_wait_seconds, should_stop) as changed_ns:
+    with (
+        try_lock(store.fd, wait_seconds=wait_seconds) as locked,
+        _exclusively(store, locked, original_wait_seconds, should_stop) as changed_ns,
+    ):
         if changed_ns is None:
             return "busy"
         try:
@@ -75,70 +78,102 @@ def clear(store: Store, *, wait_seconds: float = 10.0) -> bool:
         OSError: the snapshot cannot be written; it is as it was.
         SchemaTooNew: the snapshot was written by a newer version; it is left alone.
     """
-    with _exclusively(store, wait_seconds, wait_seconds) as changed_ns:
+    with (
+        wait_lock(store.path, wait_seconds=wait_seconds) as locked,
+        _exclusively(store, locked, wait_seconds) as changed_ns,
+    ):
         if changed_ns is not None:
             snapshot = load(store.fd, changed_ns)
             now_us = time.time_ns() // 1000
-            document, _ = catch_up(replace(snapshot, cleared_us=now_us, found=None), store.journal)
-            _write_both(store, document)
+            store.kept = None
+            _write_both(store, catch_up(replace(snapshot, cleared_us=now_us, found=None), store.journal), _Kept())
         return changed_ns is not None
 
 
 @contextlib.contextmanager
 def _exclusively(
-    store: Store, wait_seconds: float, original_wait_seconds: float, should_stop: Callable[[], bool] = lambda: False
+    store: Store, locked: bool, original_wait_seconds: float, should_stop: Callable[[], bool] = lambda: False
 ) -> Iterator[int | None]:
-    """Hold both locks; yields when the store's directory was last modified by others, None if a lock was missed."""
-    with try_lock(store.fd, wait_seconds=wait_seconds) as locked:
-        if not locked or not store.is_current():
-            yield None
-            return
-        changed_ns = os.fstat(store.fd).st_mtime_ns  # before our own lock file changes it
-        with rewriting(store.fd, wait_seconds=original_wait_seconds, should_stop=should_stop) as got:
-            yield changed_ns if got else None
+    """Hold the second lock too; yields when the store's directory was last modified by others, None if one is missed."""
+    if not locked or not store.is_current():
+        yield None
+        return
+    changed_ns = os.fstat(store.fd).st_mtime_ns  # before our own lock file changes it
+    with rewriting(store.fd, wait_seconds=original_wait_seconds, should_stop=should_stop) as got:
+        yield changed_ns if got else None
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The snapshot as this process wrote it last. While the file is the same, it need not be read and encoded anew."""
+
+    pieces: Pieces = field(default_factory=Pieces)
+    document: dict[str, Any] = field(default_factory=dict)
+    identity: Identity | None = None
 
 
 def _compact(store: Store, changed_ns: int, should_stop: Callable[[], bool]) -> Outcome:
-    snapshot = load(store.fd, changed_ns)
-    if snapshot.state == "corrupt":  # or somebody who knows none of the locks is writing it just now
-        time.sleep(_HALF_WRITTEN_SECONDS)
-        snapshot = load(store.fd, changed_ns)
+    kept, store.kept = store.kept, None  # what is half done must not be found again
+    if type(kept) is _Kept and kept.identity == identity(store.fd):
+        snapshot = Snapshot(kept.document, "whole", kept.identity, sound=True)
+    else:
+        kept, snapshot = _Kept(), _load(store, changed_ns)
     covered = _sealed(snapshot.document) if snapshot.state == "whole" else []
-    document, changed = catch_up(snapshot, store.journal, should_stop=should_stop)
+    news = catch_up(snapshot, store.journal, should_stop=should_stop)
     if snapshot.state != "whole":
         if snapshot.state == "corrupt":
             _keep_corrupt(store)
-        _write_both(store, document)
-    elif changed or covered:
-        _stamp(document)
-        replace_keeping_previous(store.fd, SNAPSHOT, PREVIOUS, _dump(document))
+        _write_both(store, news, kept)
+    elif news.changed or covered:
+        data = _encoded(news, kept, should_stop)
+        written = replace_keeping_previous(store.fd, SNAPSHOT, PREVIOUS, data)
         _retire(store, covered)
-        if document["generation"] % _TIDY_EVERY == 0:
+        if news.document["generation"] % _TIDY_EVERY == 0:
             _tidy(store)
+        kept.identity = written
+        store.kept = kept
     else:
+        if snapshot.sound:
+            store.kept = kept
         return "current"
     return "folded"
 
 
-def _write_both(store: Store, document: dict[str, Any]) -> None:
+def _load(store: Store, changed_ns: int) -> Snapshot:
+    snapshot = load(store.fd, changed_ns)
+    if snapshot.state == "corrupt":  # or somebody who knows none of the locks is writing it just now
+        time.sleep(_HALF_WRITTEN_SECONDS)
+        snapshot = load(store.fd, changed_ns)
+    return snapshot
+
+
+def _write_both(store: Store, news: CaughtUp, kept: _Kept) -> None:
     """Write a document that has no valid predecessor: both generations are the same then.
 
     The snapshot first: one that is missing beside a predecessor always means that somebody removed it.
     """
-    _stamp(document)
-    data = _dump(document)
-    write_file(store.fd, SNAPSHOT, data)
+    data = _encoded(news, kept, lambda: False)
+    kept.identity = write_file(store.fd, SNAPSHOT, data)
     write_file(store.fd, PREVIOUS, data)
+    store.kept = kept
 
 
-def _stamp(document: dict[str, Any]) -> None:
+def _encoded(news: CaughtUp, kept: _Kept, should_stop: Callable[[], bool]) -> bytes:
+    """The next generation's bytes.
+
+    Raises:
+        InterruptedError: ``should_stop`` became true.
+    """
+
+    def pause() -> None:
+        if should_stop():
+            raise InterruptedError("asked to stop")
+
+    kept.document = document = news.document
     generation = document.get("generation", 0)
     document["schema"] = SCHEMA
     document["generation"] = (generation if type(generation) is int else 0) + 1
-
-
-def _dump(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode("ascii") + b"\n"
+    return kept.pieces.join(document, news.touched, pause)
 
 
 def _sealed(document: dict[str, Any]) -> list[SegmentName]:

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
-from pyjama_instrument.storage._lock import rewriting, try_lock
+from pyjama_instrument.storage._lock import rewriting, try_lock, wait_lock
 
 OURS = "metrics.json.lock"
 THEIRS = "metrics.lock"
@@ -31,6 +32,21 @@ def directory(place: Path) -> Iterator[int]:
 def test_one_at_a_time_holds_the_lock(directory: int) -> None:
     with try_lock(directory) as first, try_lock(directory) as second:
         assert (first, second) == (True, False)
+
+
+def test_the_lock_is_that_of_filelock(directory: int, place: Path) -> None:
+    theirs = FileLock(place / OURS, timeout=0)
+    with try_lock(directory), pytest.raises(Timeout):
+        theirs.acquire()
+    with theirs, try_lock(directory) as got:
+        assert not got
+
+
+def test_whoever_waits_for_the_lock_gets_it_or_is_told(directory: int, place: Path) -> None:
+    with try_lock(directory), wait_lock(str(place), wait_seconds=0.02) as got:
+        assert not got
+    with wait_lock(str(place), wait_seconds=0.02) as got, try_lock(directory) as second:
+        assert (got, second) == (True, False)
 
 
 def test_the_lock_is_free_after_the_block(directory: int) -> None:
