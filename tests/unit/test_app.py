@@ -358,6 +358,26 @@ def test_many_streams_share_one_poller(dashboard: Dashboard, reader: FakeReader)
         stream.__exit__()
 
 
+def test_fifty_pages_are_sent_the_same_bytes_and_only_what_has_changed(reader: FakeReader) -> None:
+    async def message(watcher: AsyncGenerator[bytes, None]) -> bytes:
+        while not (frame := await anext(watcher)).startswith(b"data: "):
+            pass
+        return frame
+
+    async def watch(live: Live) -> None:
+        watchers = [live.watch() for _ in range(50)]
+        whole = [await message(watcher) for watcher in watchers]
+        reader.data = data_of(*(run_of(f"agent-{n}", calls=int(n == 7)) for n in range(100)))
+        changes = [await message(watcher) for watcher in watchers]
+        assert len(set(whole)) == len(set(changes)) == 1
+        assert len(changes[0]) < len(whole[0]) / 50
+        for watcher in watchers:
+            await watcher.aclose()
+
+    reader.data = data_of(*(run_of(f"agent-{n}") for n in range(100)))
+    _with_live(reader, watch)
+
+
 def test_a_watcher_that_lags_holds_up_nobody_and_gets_the_latest(reader: FakeReader) -> None:
     async def watch(live: Live) -> None:
         slow, quick = live.watch(), live.watch()

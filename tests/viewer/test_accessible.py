@@ -56,7 +56,7 @@ def test_a_page_has_no_serious_finding(page: Page, shop: Shop, address: str, sch
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of the two literals
     page.goto(f"{shop.url}{address}")
     page.locator("#link[data-state=live]").wait_for()
-    page.wait_for_function("document.getElementById('page').textContent.length > 40")
+    page.wait_for_function("() => document.getElementById('page').textContent.length > 40")
     assert grave_findings(page) == []
 
 

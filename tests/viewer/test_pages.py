@@ -110,7 +110,7 @@ def test_going_back_comes_back_to_the_row_that_was_opened(page: Page, shop: Shop
     page.locator("#tools-body a", has_text="parse").click()
     page.locator(".chart svg").first.wait_for()
     page.go_back()
-    page.wait_for_function("document.activeElement.textContent === 'parse'")
+    page.wait_for_function("() => document.activeElement.textContent === 'parse'")
 
 
 # ── the overview ────────────────────────────────────────────────────────────────────────────────────────
@@ -260,7 +260,7 @@ def test_activity_is_filtered_by_tool_agent_status_and_text(page: Page, shop: Sh
     page.get_by_role("combobox", name="Agent").press("Enter")
     page.get_by_role("searchbox").fill("needle")
     page.wait_for_url(re.compile(r"#/activity\?tool=ask&agent=agent-1&q=needle$"))
-    page.wait_for_function("document.querySelectorAll('#entries li').length === 1")
+    page.wait_for_function("() => document.querySelectorAll('#entries li').length === 1")
     page.get_by_role("group", name="status").get_by_role("link", name="Ok").click()
     page.get_by_text("Nothing matches").wait_for()
     page.reload()
