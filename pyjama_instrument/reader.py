@@ -17,17 +17,16 @@ import heapq
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pyjama_instrument import hooks
 from pyjama_instrument._latency import percentile_ms
-from pyjama_instrument._models import Models
 from pyjama_instrument._tree import build_tree
 from pyjama_instrument.config import resolve_home
-from pyjama_instrument.document import AgentSummary, DashboardData, SessionSummary, SessionTree, ToolMetrics
+from pyjama_instrument.document import AgentSummary, DashboardData, SessionSummary, SessionTree
 from pyjama_instrument.errors import ConfigError, SchemaTooNew, SessionNotFound
 from pyjama_instrument.events import AnyEvent, parse_event
 from pyjama_instrument.fold import new_document, repaired
@@ -43,6 +42,7 @@ _ATTEMPTS = 10
 _MAX_SPANS = 20_000
 _KEPT_RECORDS = 10_000
 _RATE_SECONDS = 10
+_PROBE_SECONDS = 0.5  # a death is seen that much later at most
 _STALE_LOCK_SECONDS = 10.0
 
 
@@ -62,7 +62,12 @@ class Reader:
     def __init__(self, home: str | os.PathLike[str] | None = None) -> None:
         self.home = resolve_home(home)
         self._snapshot: Snapshot | None = None
-        self._models = Models()
+        self._probed_at = float("-inf")
+        self._forget()
+
+    def _forget(self) -> None:
+        self._sessions = _Models(SessionSummary, _session)
+        self._agents = _Models(AgentSummary, _agent)
 
     def metrics(self) -> dict[str, Any]:
         """The snapshot document as it would be if everybody's journals were folded this moment.
@@ -76,13 +81,15 @@ class Reader:
         """What the dashboard shows now.
 
         A store that does not exist is empty; one written by a newer version is empty too, with a note in
-        ``health``. What has not changed since this reader's last answer may be the same objects: do not change them.
+        ``health``.
         """
         try:
             document, notes = self._document(), self._notes()
         except SchemaTooNew as error:
             document, notes = new_document(), [str(error)]
-        return DashboardData.model_validate(_dashboard(document, notes, self._models))
+        sessions = self._sessions.of(document["sessions"])
+        agents = self._agents.of(document["agents"])
+        return DashboardData.model_validate(_dashboard(document, notes) | {"sessions": sessions, "agents": agents})
 
     def session(self, session_id: str) -> SessionTree:
         """The tree of spans of one session, from the history and the journals.
@@ -165,10 +172,18 @@ class Reader:
             journal = os.open(JOURNAL, _DIRECTORY, dir_fd=directory)
         except OSError:
             return repaired(held.document), False
+        probe = time.monotonic() - self._probed_at >= _PROBE_SECONDS
         try:
-            document = catch_up(held, journal).document
+            document, _, touched = catch_up(held, journal, probe=probe)
+        except BaseException:
+            self._forget()  # what was half done has changed entries, and nobody says which
+            raise
         finally:
             os.close(journal)
+        if probe:
+            self._probed_at = time.monotonic()
+        self._sessions.forget(touched["sessions"])
+        self._agents.forget(touched["agents"])
         self._snapshot = dataclasses.replace(held, sound=True)
         overtaken = held.identity not in (identity(directory), identity(directory, PREVIOUS))
         return document, overtaken
@@ -347,18 +362,44 @@ def _typed(record: dict[str, Any]) -> AnyEvent | None:
 
 # -- from the document to the dashboard's shape
 
+_Model = TypeVar("_Model", bound=BaseModel)
 
-def _dashboard(document: dict[str, Any], notes: list[str], models: Models) -> dict[str, Any]:
+
+class _Models(Generic[_Model]):
+    """The entries of one section as models; one that has not changed is not validated again."""
+
+    def __init__(self, model: type[_Model], shape: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self._model = model
+        self._shape = shape
+        self._known: dict[str, tuple[dict[str, Any], _Model]] = {}
+
+    def forget(self, names: Iterable[str]) -> None:
+        """These entries may have changed."""
+        for name in names:
+            self._known.pop(name, None)
+
+    def of(self, section: dict[str, dict[str, Any]]) -> dict[str, _Model]:
+        """The section's models, by name."""
+        old, self._known = self._known, {}
+        for name, entry in section.items():
+            known = old.get(name)
+            # The entry of another generation of the snapshot is another object, and mostly says the same.
+            if known is not None and (known[0] is entry or known[0] == entry):
+                self._known[name] = entry, known[1]
+            else:
+                self._known[name] = entry, self._model.model_validate(self._shape(entry))
+        return {name: model for name, (_, model) in self._known.items()}
+
+
+def _dashboard(document: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     now_ms = time.time_ns() // 1_000_000
     agents = document["agents"]
     health = document["health"]
     return {
-        "agents": models.of(AgentSummary, agents, _agent),
-        "sessions": models.of(SessionSummary, document["sessions"], _session),
         "specs": document["specs"],
         "metrics": {
             "global": _global(document, now_ms),
-            "tools": models.of(ToolMetrics, document["tools"], _rates),
+            "tools": {name: _rates(entry) for name, entry in document["tools"].items()},
             "agents": {name: _rates(entry["calls"]) for name, entry in agents.items() if "calls" in entry},
         },
         "recent-logs": document["recent-logs"],

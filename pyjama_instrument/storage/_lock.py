@@ -36,7 +36,8 @@ def try_lock(directory: int, *, wait_seconds: float = 0.0) -> Iterator[bool]:
     finally:
         if fd is not None:
             try:
-                fcntl.flock(fd, fcntl.LOCK_UN)  # closing is not enough: another thread may have forked, the child has a copy
+                # Closing is not enough: another thread may have forked, and the child has a copy.
+                fcntl.flock(fd, fcntl.LOCK_UN)
             finally:
                 os.close(fd)
 

@@ -94,7 +94,7 @@ def clear(store: Store, *, wait_seconds: float = 10.0) -> bool:
 def _exclusively(
     store: Store, locked: bool, original_wait_seconds: float, should_stop: Callable[[], bool] = lambda: False
 ) -> Iterator[int | None]:
-    """Hold the second lock too; yields when the store's directory was last modified by others, None if one is missed."""
+    """Hold the second lock too; yields when others last modified the store's directory, None if a lock is missed."""
     if not locked or not store.is_current():
         yield None
         return
