@@ -36,15 +36,17 @@ class Drawing:
         self._clearable = clearable
         self._data = DashboardData()
         self._recent: Recent | None = None
+        self._looked = False
         self._feeds: dict[Asked, _Feed] = {}
 
     def look(self, asked: Iterable[Asked]) -> None:
         """Read the store; forget what is not asked for any more."""
         self._data = self._source.dashboard()
-        if self._recent is None:
-            self._recent = _recent(self._source, self._data)
-        else:
+        if self._recent is not None:
             self._recent.observe(self._data)
+        elif self._looked:
+            self._recent = _recent(self._source, self._data)
+        self._looked = True  # what was before the first look can wait for the second: the page is to be seen at once
         self._feeds = {each: self._feeds.get(each) or _Feed(each) for each in asked if each.page in _WITH_FEED}
 
     def view(self, asked: Asked) -> dict[str, Any]:
@@ -58,6 +60,7 @@ class Drawing:
     def forget(self) -> None:
         """Nobody watches any more."""
         self._recent = None
+        self._looked = False
         self._feeds = {}
 
     def _draw(self, asked: Asked, data: DashboardData, recent: Recent, feed: _Feed) -> dict[str, Any]:
