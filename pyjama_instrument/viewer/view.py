@@ -352,8 +352,13 @@ def _log_row(key: str, entry: LogEntry) -> dict[str, Any]:
     return {
         "key": key,
         "at": entry.timestamp,
+        "kind": "call" if entry.tool else "run",
+        "what": label(entry.tool) if entry.tool else "",
+        "tool": entry.tool,
         "agent": label(entry.agent_id),
-        "tool": label(entry.tool) if entry.tool else "",
+        "session": None,
+        "took": "",
+        "error": "",
         "status": clip(entry.status, 40),
         "tone": TONES.get(entry.status, "idle"),
     }

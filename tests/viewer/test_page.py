@@ -88,7 +88,7 @@ def test_a_tool_that_fails_is_counted_and_logged(page: Page, dashboard: Dashboar
     live(page)
     start_agent(WORKER).go()
     page.locator("#tools tr", has_text="parse").locator(".errors", has_text="1").wait_for()
-    page.locator("#log li", has_text="parse").get_by_text("error").first.wait_for()
+    page.locator("#log li", has_text="parse").get_by_text("error", exact=True).first.wait_for()
     active(page, "crawler").get_by_text("1 error").wait_for()
 
 

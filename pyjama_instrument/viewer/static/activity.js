@@ -12,7 +12,7 @@ export function activityRow() {
   const what = el("bdi", { class: "mono tool" });
   const anchor = el("a", {}, what);
   const name = el("bdi");
-  const agent = el("a", { class: "agent", "data-nav": "run" }, name);
+  const agent = el("a", { class: "agent" }, name);
   const took = el("span", { class: "num faint" });
   const error = el("bdi", { class: "why" });
   const node = el("li", {}, time, mark.node, anchor, agent, took, error);
@@ -22,9 +22,10 @@ export function activityRow() {
       stamp(time, entry.at, "ago");
       mark.update(entry.status, entry.tone);
       text(what, entry.kind === "call" || entry.kind === "run" ? entry.what : `${entry.kind} ${entry.what}`);
-      attr(anchor, "href", entry.kind === "call" ? toolHash(entry.tool || entry.what) : null);
+      attr(anchor, "href", entry.tool ? toolHash(entry.tool) : null);
       text(name, entry.agent);
-      attr(agent, "href", entry.session ? sessionHash(entry.session) : null);
+      attr(agent, "href", entry.session && sessionHash(entry.session));
+      attr(agent, "data-nav", entry.session && "run");
       text(took, entry.took);
       text(error, entry.error);
       attr(node, "data-tone", entry.tone);

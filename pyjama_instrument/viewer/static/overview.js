@@ -1,8 +1,10 @@
 // The overview: what runs, what went wrong, what is over. What to show, and in which words, the server decides.
 
 import { attr, el, keyed, show, text } from "./dom.js";
-import { badge, button, call, chip, choice, copyButton, progress, searchBox, sessionHash, spark, tile, toolHash } from "./parts.js";
+import { activityRow } from "./activity.js";
+import { badge, button, call, chip, choice, copyButton, progress, searchBox, sessionHash, spark, tile } from "./parts.js";
 import { stamp } from "./time.js";
+import { toolRow } from "./tools.js";
 
 function link(session, node) {
   attr(node, "href", session ? sessionHash(session) : null);
@@ -96,42 +98,6 @@ function pastRow() {
   };
 }
 
-function toolRow() {
-  const name = el("bdi", { class: "mono" });
-  const anchor = el("a", {}, name);
-  const share = el("span", { class: "share", "aria-hidden": "true" });
-  const names = ["calls", "errors", "p50", "p95", "total"];
-  const cells = names.map((key) => cell(key === "errors" ? "num errors" : "num"));
-  const node = el("tr", {}, el("th", { scope: "row" }, anchor, share), ...cells);
-  return {
-    node,
-    update(tool) {
-      text(name, tool.tool);
-      attr(anchor, "href", toolHash(tool.key));
-      share.style.width = `${tool.share * 100}%`;
-      names.forEach((key, at) => text(cells[at], tool[key]));
-      attr(cells[1], "title", tool.last_error && `last: ${tool.last_error}`);
-    },
-  };
-}
-
-function logLine() {
-  const mark = badge();
-  const agent = el("bdi", { class: "agent" });
-  const tool = el("bdi", { class: "mono tool" });
-  const time = el("span", { class: "faint" });
-  const node = el("li", {}, mark.node, tool, agent, time);
-  return {
-    node,
-    update(entry) {
-      mark.update(entry.status, entry.tone);
-      text(agent, entry.agent);
-      text(tool, entry.tool);
-      stamp(time, entry.at, "ago");
-    },
-  };
-}
-
 const heads = (...names) => el("thead", {}, el("tr", {}, ...names.map((name, at) => el("th", { scope: "col", class: at && name !== "Status" ? "num" : null }, name))));
 
 function section(id, title, ...children) {
@@ -185,8 +151,8 @@ export function mount(parent, params, query, api) {
       keyed(active, view.active, card);
       keyed(attention, view.attention, card);
       keyed(past, view.past, pastRow);
-      keyed(tools, view.tools, toolRow);
-      keyed(log, view.log, logLine);
+      keyed(tools, view.tools, toolRow(["calls", "errors", "p50", "p95", "total"]));
+      keyed(log, view.log, activityRow);
       running.update(view.active.length + view.active_more, !filtered || view.active.length > 0);
       wrong.update(view.attention.length, view.attention.length > 0);
       over.update(view.past.length + view.past_more, view.past.length > 0);

@@ -6,14 +6,16 @@ import { bars, button, choice, copyButton, searchBox, spark, tile, toolHash } fr
 
 const COLUMNS = [["tool", "Tool"], ["calls", "Calls"], ["errors", "Errors"], ["success", "Success"], ["now", "Calls/s"], ["p50", "p50"], ["p95", "p95"], ["p99", "p99"], ["total", "Total time"]];
 
-function row() {
+// A row of these columns; the wide one also has a sparkline and the last error.
+export const toolRow = (columns, wide = false) => () => {
   const name = el("bdi", { class: "mono" });
-  const anchor = el("a", { class: "name", "data-nav": "tool" }, name);
+  const anchor = el("a", { class: wide ? "name" : null, "data-nav": wide ? "tool" : null }, name);
   const share = el("span", { class: "share", "aria-hidden": "true" });
   const line = spark("calls in the last minute");
   const error = el("bdi", { class: "why one-line" });
-  const cells = COLUMNS.slice(1).map(([key]) => el("td", { class: key === "errors" ? "num errors" : "num" }));
-  const node = el("tr", {}, el("th", { scope: "row" }, anchor, share), ...cells, el("td", {}, line.node), el("td", { class: "last-error" }, error));
+  const cells = columns.map((key) => el("td", { class: key === "errors" ? "num errors" : "num" }));
+  const node = el("tr", {}, el("th", { scope: "row" }, anchor, share), ...cells);
+  if (wide) node.append(el("td", {}, line.node), el("td", { class: "last-error" }, error));
   return {
     node,
     update(tool) {
@@ -21,13 +23,15 @@ function row() {
       attr(anchor, "title", tool.tool);
       attr(anchor, "href", toolHash(tool.key));
       share.style.width = `${tool.share * 100}%`;
-      cells.forEach((cell, at) => text(cell, tool[COLUMNS[at + 1][0]]));
+      cells.forEach((cell, at) => text(cell, tool[columns[at]]));
       line.update(tool.spark);
       text(error, tool.last_error);
       attr(error, "title", tool.last_error);
     },
   };
-}
+};
+
+const wideRow = toolRow(COLUMNS.slice(1).map(([key]) => key), true);
 
 function table(parent, query, api) {
   const body = el("tbody", { id: "tools-body" });
@@ -54,7 +58,7 @@ function table(parent, query, api) {
       if (!view.rows) return;
       sort = view.sort;
       for (const [key, node] of heads) attr(node, "aria-sort", sort === key ? "ascending" : sort === `-${key}` ? "descending" : null);
-      keyed(body, view.rows, row);
+      keyed(body, view.rows, wideRow);
       text(found, view.found === view.all ? view.all : `${view.found} of ${view.all}`);
       show(nothing, !view.rows.length);
       text(more, view.more ? `Show more: ${view.more} are left out` : "");
@@ -74,7 +78,6 @@ function single(parent, name) {
   const line = el("div", { class: "chart" });
   const axis = el("p", { class: "axis" });
   const calls = el("ol", { class: "log wide-log", "aria-label": "Latest calls" });
-  let current = null;
   const body = el("div", {}, facts, error,
     el("section", {}, el("h3", {}, "How long calls take"), chart, marks),
     el("section", {}, el("h3", {}, "Calls in the last ten minutes"), line, axis),
@@ -104,11 +107,10 @@ function single(parent, name) {
   return {
     update(view) {
       if (view.tool === undefined) return;
-      current = view;
       text(title, view.name);
       show(missing, view.tool === null);
       show(body, view.tool !== null);
-      if (current.tool === null) return;
+      if (view.tool === null) return;
       keyed(facts, view.facts, tile);
       text(error, view.last_error && `Last error: ${view.last_error}`);
       show(error, Boolean(view.last_error));
