@@ -24,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from pyjama_instrument import hooks
 from pyjama_instrument._latency import percentile_ms
+from pyjama_instrument._session_records import SessionRecords
 from pyjama_instrument._tree import build_tree
 from pyjama_instrument.config import resolve_home
 from pyjama_instrument.document import AgentSummary, DashboardData, SessionSummary, SessionTree
@@ -41,6 +42,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _ATTEMPTS = 10
 _MAX_SPANS = 20_000
 _KEPT_RECORDS = 10_000
+_KEPT_SESSIONS = 4
 _RATE_SECONDS = 10
 _PROBE_SECONDS = 0.5  # a death is seen that much later at most
 _STALE_LOCK_SECONDS = 10.0
@@ -62,6 +64,7 @@ class Reader:
     def __init__(self, home: str | os.PathLike[str] | None = None) -> None:
         self.home = resolve_home(home)
         self._snapshot: Snapshot | None = None
+        self._asked: dict[str, _Session] = {}
         self._probed_at = float("-inf")
         self._forget()
 
@@ -94,6 +97,9 @@ class Reader:
     def session(self, session_id: str) -> SessionTree:
         """The tree of spans of one session, from the history and the journals.
 
+        Asked again for one of the last few sessions, it reads only what is new, and while nothing is, it gives the
+        same tree again: change nothing in it.
+
         Raises:
             ConfigError: a session id is a string.
             SessionNotFound: no such session is known.
@@ -102,13 +108,17 @@ class Reader:
         if not isinstance(session_id, str):
             raise ConfigError(f"a session id is a string, not {type(session_id).__name__}")
         document = self._document()
-        records = [(name.writer, record) for name, record in self._records() if record.get("session") == session_id]
         summary = document["sessions"].get(session_id)
-        if summary is None and not records:
-            raise SessionNotFound(f"no session {session_id!r:.80} in {self.home}")
-        children = [sid for sid, other in document["sessions"].items() if other.get("parent-session") == session_id]
         shown = _session(summary) if summary is not None else None
-        return build_tree(session_id, shown, records, children, limit=_MAX_SPANS)
+        children = [sid for sid, other in document["sessions"].items() if other.get("parent-session") == session_id]
+        session = self._asked.pop(session_id, None) or _Session(self.home, session_id)
+        tree = session.tree(shown, children)
+        if tree is None:
+            raise SessionNotFound(f"no session {session_id!r:.80} in {self.home}")
+        self._asked[session_id] = session
+        if len(self._asked) > _KEPT_SESSIONS:
+            del self._asked[next(iter(self._asked))]
+        return tree
 
     def tail(self, limit: int = 100) -> list[AnyEvent]:
         """The last ``limit`` events of all journals, oldest first.
@@ -229,6 +239,27 @@ class Reader:
     def _latest(self, limit: int) -> list[dict[str, Any]]:
         records = (record for _, record in self._records() if type(record.get("ts")) is int)
         return sorted(heapq.nlargest(limit, records, key=_ts), key=_ts)
+
+
+class _Session:
+    """A session that was asked for: its records so far, and the last tree with what it was made from."""
+
+    def __init__(self, home: str, session_id: str) -> None:
+        self._id = session_id
+        self._records = SessionRecords(home, session_id)
+        self._last: tuple[SessionSummary, SessionTree] | None = None
+
+    def tree(self, summary: dict[str, Any] | None, children: list[str]) -> SessionTree | None:
+        """The tree as of now, which is the last one if nothing is new; None if nothing is known of the session."""
+        changed = self._records.refresh()
+        if summary is None and not self._records.found:
+            return None
+        # A copy: the fold goes on changing the document.
+        state = SessionSummary.model_validate(copy.deepcopy(summary or {}))
+        if self._last is None or changed or self._last[0] != state or self._last[1].child_sessions != children:
+            tree = build_tree(self._id, summary, self._records.found, children, limit=_MAX_SPANS)
+            self._last = state, tree
+        return self._last[1]
 
 
 def get_dashboard_data(home: str | os.PathLike[str] | None = None) -> DashboardData:

@@ -264,10 +264,9 @@ class Recorder:
             _say_too_new(error)
         except Exception as error:
             _guard.swallow(error, "recorder.flusher")
-        if self.dirty:
-            due = (self._fold_at - self.mono_ns()) / 1e9
-            return due if 0 < due < _BUSY_SECONDS else _BUSY_SECONDS
-        return _BUSY_SECONDS if len(self.in_flight) > len(self.announced) else _IDLE_SECONDS
+        pause = _BUSY_SECONDS if len(self.in_flight) > len(self.announced) else _IDLE_SECONDS
+        due = (self._fold_at - self.mono_ns()) / 1e9
+        return due if self.dirty and 0 < due < pause else pause
 
     def _mind_the_journal(self) -> None:
         with self._lock:
@@ -314,8 +313,9 @@ class Recorder:
             return
         # Whoever folded last goes on, as long as it is in time: it need not read the snapshot again.
         patience = _FOLD_SECONDS * 0.8 if journal.store.kept is not None else _TAKE_OVER_SECONDS
-        if 0 <= _age_seconds(journal.store) < patience:
-            return  # somebody has just folded: the next turn is soon enough
+        if 0 <= (age := _age_seconds(journal.store)) < patience:
+            self._fold_at = self.mono_ns() + int((patience - age) * 1e9)
+            return
         self.dirty = False
         outcome = "busy"
         try:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import math
 import re
 import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
@@ -25,14 +23,15 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pyjama_instrument.document import DashboardData, SessionTree, Span
+from pyjama_instrument.document import DashboardData, SessionTree
 from pyjama_instrument.errors import PyjamaError, SessionNotFound
 from pyjama_instrument.viewer.asked import asked_of
-from pyjama_instrument.viewer.detail import detail_of
 from pyjama_instrument.viewer.diagram import mermaid
 from pyjama_instrument.viewer.guard import Guard, checked_token
 from pyjama_instrument.viewer.live import Live, ReaderLike, Source, TooManyWatch
 from pyjama_instrument.viewer.pages import older
+from pyjama_instrument.viewer.sessions import OpenSessions
+from pyjama_instrument.viewer.spans import span_of
 from pyjama_instrument.viewer.steps import step_states
 
 __all__ = ["DashboardApp", "create_app"]
@@ -133,6 +132,7 @@ def create_app(
         Route("/api/clear", clearing.clear, methods=["POST"]),
         Route("/api/agent/{id:anything}/diagram", pages.diagram),
         Route("/api/session/{id}/view", pages.session_view),
+        Route("/api/session/{id}/span", pages.session_span),
         Route("/api/session/{id}", pages.session),
     ]
     handlers = {HTTPException: _http_error, Exception: _server_error}
@@ -148,6 +148,7 @@ class _Pages:
         self._live = live
         self._overview = overview
         self._runs = runs
+        self._open = OpenSessions()
         self._assets = {file.name: file.read_bytes() for file in _STATIC.iterdir() if file.suffix in _TYPES}
 
     async def index(self, request: Request) -> Response:
@@ -162,7 +163,7 @@ class _Pages:
         return Response(self._assets[name], headers={"Content-Type": _TYPES[Path(name).suffix]})
 
     async def data(self, request: Request) -> Response:
-        return _json(await self._overview.run(lambda: json_of(self._overview.dashboard())))
+        return _json(await self._overview.run(lambda: self._overview.dashboard().to_json().encode()))
 
     async def view(self, request: Request) -> Response:
         return _json(await self._live.view(asked_of(request.query_params)))
@@ -192,11 +193,19 @@ class _Pages:
         return PlainTextResponse(mermaid(step_states(agent)))
 
     async def session(self, request: Request) -> Response:
-        return _json(await self._runs.run(lambda: tree_json(self._tree(request.path_params["id"]))))
+        return _json(await self._runs.run(lambda: self._tree(request.path_params["id"]).to_json().encode()))
 
     async def session_view(self, request: Request) -> Response:
+        session_id, since = request.path_params["id"], request.query_params.get("since", "")
         data = await self._overview.run(self._overview.dashboard)
-        return _json(await self._runs.run(lambda: self._detail(request.path_params["id"], data)))
+        return _json(await self._runs.run(lambda: self._session_view(session_id, data, since)))
+
+    async def session_span(self, request: Request) -> Response:
+        session_id, key = request.path_params["id"], request.query_params.get("key", "")
+        span = await self._runs.run(lambda: span_of(self._tree(session_id), key))
+        if span is None:
+            raise HTTPException(404, "No span of that id is known.")
+        return _json(_text(span))
 
     def _tree(self, session_id: str) -> SessionTree:
         try:
@@ -204,8 +213,8 @@ class _Pages:
         except SessionNotFound:
             raise HTTPException(404, "No session of that id is known.") from None
 
-    def _detail(self, session_id: str, data: DashboardData) -> bytes:
-        return _text(detail_of(self._tree(session_id), data.sessions, data.timestamp))
+    def _session_view(self, session_id: str, data: DashboardData, since: str) -> bytes:
+        return _text(self._open.view(self._tree(session_id), data.sessions, data.timestamp, since))
 
 
 class _Clearing:
@@ -276,40 +285,3 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _server_error(request: Request, error: Exception) -> Response:
     return _error(500, f"The dashboard could not answer: {type(error).__name__}.")
-
-
-# ── JSON ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def json_of(model: BaseModel, leave_out: str | None = None) -> bytes:
-    """The model as JSON with its kebab-case keys, also where captured text is no valid Unicode."""
-    exclude = None if leave_out is None else {leave_out}
-    try:
-        return model.model_dump_json(by_alias=True, exclude=exclude).encode()
-    except ValueError:
-        return json.dumps(_plain(model.model_dump(by_alias=True, exclude=exclude)), default=repr).encode("ascii")
-
-
-def _plain(value: Any) -> Any:
-    """Without the floats that JSON does not know."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def tree_json(tree: SessionTree) -> bytes:
-    """A session tree as JSON. Without recursion: Pydantic gives up on trees some hundred levels deep."""
-    parts = [json_of(tree, "root")[:-1], b',"root":']
-    stack: list[Span | bytes] = [b"}", tree.root]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, bytes):
-            parts.append(item)
-            continue
-        parts += [json_of(item, "children")[:-1], b',"children":[']
-        stack.append(b"]}")
-        for at, child in enumerate(reversed(item.children)):
-            stack += [b",", child] if at else [child]
-    return b"".join(parts)

@@ -368,6 +368,11 @@ def test_sessions_inside_a_session_are_named(writer: Writer) -> None:
     assert load_session(SESSION).child_sessions == ["b" * 32]
 
 
+def test_an_event_that_only_mentions_a_session_is_none_of_its_tree(writer: Writer) -> None:
+    writer.write(session_begins(), a_call("elsewhere", session="b" * 32, arguments={"about": SESSION}))
+    assert load_session(SESSION).root.children == []
+
+
 def test_an_unknown_session_is_an_error_that_names_it(own_store: Path) -> None:
     with pytest.raises(SessionNotFound, match=f"{'f' * 32}.*{own_store}"):
         load_session("f" * 32)

@@ -6,7 +6,7 @@ import { connect } from "./live.js";
 import { mount as overview } from "./overview.js";
 import { copyButton } from "./parts.js";
 import { router } from "./router.js";
-import { mount as session } from "./detail.js";
+import { mount as session } from "./session.js";
 import { setServerTime, tick } from "./time.js";
 import { mount as tools } from "./tools.js";
 
