@@ -8,13 +8,13 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
-CODE := pyjama_instrument tests examples $(wildcard benchmarks)
+CODE := pyjama_instrument tests examples docs $(wildcard benchmarks)
 MATRIX := 3.11 3.12 3.13
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1 # its look for a newer version needs the network
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress lint fmt cover matrix bench browser system clean
+.PHONY: help demo test stress lint fmt cover matrix bench browser system screenshots clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -46,6 +46,9 @@ cover: $(VENV)/.dev ## branch coverage, dying children included
 
 bench: ## what recording costs, measured beside its peers: about 20 minutes (ARGS="overhead --quick" for less)
 	@$(PYTHON) -m benchmarks $(ARGS)
+
+screenshots: $(VENV)/.dev ## make the pictures in docs/images from the running demo; needs Chromium
+	@$(BIN)/python docs/screenshots.py
 
 # Each version in its own environment; versions that are not on this machine are named and left out.
 matrix: ## the tests under each Python of 3.11, 3.12 and 3.13 that is here, warnings as errors

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
 
-__all__ = ["bucket", "buckets", "percentile_ms"]
+__all__ = ["bounds_ms", "bucket", "buckets", "percentile_ms"]
 
 _PER_DOUBLING = 8
 _FEW = 6  # that many are quicker one by one
@@ -32,6 +32,11 @@ def buckets(durations_ns: Sequence[int]) -> Iterable[tuple[str, int]]:
         return [(bucket(duration_ns), 1) for duration_ns in durations_ns]
     counts = Counter(map(bisect_left, repeat(_UPPER_NS), durations_ns))
     return [(str(index), count) for index, count in counts.items()]
+
+
+def bounds_ms(index: int) -> tuple[float, float]:
+    """The durations that a bucket holds: more than the first, up to the second."""
+    return 2.0 ** (index / _PER_DOUBLING) / 1e6, 2.0 ** ((index + 1) / _PER_DOUBLING) / 1e6
 
 
 def percentile_ms(buckets: Mapping[str, int], fraction: float) -> float | None:

@@ -32,6 +32,7 @@ from pyjama_instrument.errors import ConfigError, SchemaTooNew, SessionNotFound
 from pyjama_instrument.events import AnyEvent, parse_event
 from pyjama_instrument.fold import new_document, repaired
 from pyjama_instrument.storage._layout import HISTORY, JOURNAL, ORIGINAL_LOCK, PREVIOUS, SegmentName, list_segments
+from pyjama_instrument.storage._past import Past, look_back
 from pyjama_instrument.storage._scan import Position, Sink, catch_up, read_segment
 from pyjama_instrument.storage._snapshot import Snapshot, identity, load
 
@@ -127,6 +128,30 @@ class Reader:
         """
         _check_limit(limit)
         return [event for event in map(_typed, self._latest(limit)) if event is not None]
+
+    def latency(self, tool: str) -> dict[int, int]:
+        """How often one tool took how long: calls by bucket, see :func:`~pyjama_instrument._latency.bounds_ms`."""
+        buckets = self._document()["tools"].get(tool, {}).get("latency", {}).get("buckets", {})
+        return {int(key): count for key, count in buckets.items() if key.isdecimal() and len(key) < 4}
+
+    def look_back(
+        self,
+        wanted: Callable[[dict[str, Any]], bool],
+        *,
+        before: tuple[int, str] | None = None,
+        after: int | None = None,
+        limit: int = 100,
+    ) -> Past:
+        """The newest records that are wanted, from the journals and the history, with bounded work.
+
+        Args:
+            wanted: which records.
+            before: only those older than this (ts, key), as the last look's ``reached`` gives it.
+            after: only those of this time (µs since the epoch) or later.
+            limit: how many at most.
+        """
+        places = [os.path.join(self.home, place) for place in (JOURNAL, HISTORY)]
+        return look_back(places, wanted, before=before, after=after, limit=limit)
 
     # -- the document
 
@@ -429,7 +454,7 @@ def _rates(counts: dict[str, Any]) -> dict[str, Any]:
     buckets = counts.get("latency", {}).get("buckets", {})
     shown = {key: value for key, value in counts.items() if key not in ("latency", "durations")}
     for key, fraction in (("p50-ms", 0.5), ("p95-ms", 0.95), ("p99-ms", 0.99)):
-        shown[key] = percentile_ms(buckets, fraction)
+        shown[key] = percentile_ms(buckets, fraction) if buckets else None
     if count:
         shown["success-rate"] = counts.get("success", 0) / count
         shown["avg-duration-ms"] = total_ms / count

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -26,7 +27,7 @@ from pyjama_instrument.viewer.app import create_app
 from pyjama_instrument.viewer.live import Live, Source
 from pyjama_instrument.viewer.server import DEFAULT_PORT, serve
 from tests.conftest import RunPython
-from tests.viewer.fakes import HOSTILE, NOW, FakeReader, data_of, run_of, session_id
+from tests.viewer.fakes import HOSTILE, NOW, FakeReader, applied, data_of, run_of, session_id
 
 DEADLINE = 20.0  # a hang guard
 PACKAGE = Path(viewer.__file__).parent
@@ -54,17 +55,20 @@ class Answer:
 class Stream:
     """An open event stream, read as it comes."""
 
-    def __init__(self, dashboard: Dashboard, **headers: str) -> None:
+    def __init__(self, dashboard: Dashboard, query: str = "", **headers: str) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", dashboard.port, timeout=DEADLINE)
-        self._connection.request("GET", "/api/stream", headers=headers)
+        self._connection.request("GET", f"/api/stream{query}", headers=headers)
         self.response = self._connection.getresponse()
+        self.sent: list[dict[str, Any]] = []
+        self._view: dict[str, Any] = {}
 
     def view(self) -> dict[str, Any]:
-        """The next view; comments and the like are passed over."""
+        """The next view, put together from what was sent; comments and the like are passed over."""
         while line := self.response.readline():
             if line.startswith(b"data: "):
-                view: dict[str, Any] = json.loads(line[6:])
-                return view
+                self.sent.append(json.loads(line[6:]))
+                self._view = applied(self._view, self.sent[-1])
+                return self._view
         raise EOFError
 
     def __enter__(self) -> Stream:
@@ -140,7 +144,7 @@ def test_unknown_paths_are_404_in_json(dashboard: Dashboard, path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
-@pytest.mark.parametrize("path", ["/", "/api/data", "/api/stream"])
+@pytest.mark.parametrize("path", ["/", "/api/data", "/api/stream", "/api/activity", "/api/token"])
 def test_nothing_can_be_changed(dashboard: Dashboard, method: str, path: str) -> None:
     answer = ask(dashboard, path, method)
     assert (answer.status, answer.json) == (405, {"error": "Method Not Allowed"})
@@ -360,6 +364,26 @@ def test_many_streams_share_one_poller(dashboard: Dashboard, reader: FakeReader)
         stream.__exit__()
 
 
+def test_fifty_pages_are_sent_the_same_bytes_and_only_what_has_changed(reader: FakeReader) -> None:
+    async def message(watcher: AsyncGenerator[bytes, None]) -> bytes:
+        while not (frame := await anext(watcher)).startswith(b"data: "):
+            pass
+        return frame
+
+    async def watch(live: Live) -> None:
+        watchers = [live.watch() for _ in range(50)]
+        whole = [await message(watcher) for watcher in watchers]
+        reader.data = data_of(*(run_of(f"agent-{n}", calls=int(n == 7)) for n in range(100)))
+        changes = [await message(watcher) for watcher in watchers]
+        assert len(set(whole)) == len(set(changes)) == 1
+        assert len(changes[0]) < len(whole[0]) / 50
+        for watcher in watchers:
+            await watcher.aclose()
+
+    reader.data = data_of(*(run_of(f"agent-{n}") for n in range(100)))
+    _with_live(reader, watch)
+
+
 def test_a_watcher_that_lags_holds_up_nobody_and_gets_the_latest(reader: FakeReader) -> None:
     async def watch(live: Live) -> None:
         slow, quick = live.watch(), live.watch()
@@ -411,11 +435,15 @@ async def _other_tasks_end() -> None:
     await asyncio.wait_for(asyncio.gather(*others), DEADLINE)
 
 
+_views: WeakKeyDictionary[AsyncGenerator[bytes, None], dict[str, Any]] = WeakKeyDictionary()
+
+
 async def _agent(frames: AsyncGenerator[bytes, None]) -> str:
     """The first active agent of the next view."""
     while not (frame := await anext(frames)).startswith(b"data: "):
         pass
-    return str(json.loads(frame[6:])["active"][0]["agent"])
+    view = _views[frames] = applied(_views.get(frames, {}), json.loads(frame[6:]))
+    return str(view["active"][0]["agent"])
 
 
 # ── a store that cannot be read ─────────────────────────────────────────────────────────────────────────
@@ -647,12 +675,22 @@ def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
 
 
 def test_the_pure_parts_import_nothing_of_the_server() -> None:
-    for name in ("view", "detail", "diagram", "spans", "steps", "wording"):
+    pure = ("activity", "asked", "changes", "detail", "diagram", "recent", "spans", "steps", "tools", "view", "wording")
+    for name in pure:
         tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
         imported = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-        allowed = {"pyjama_instrument.document", "__future__", "json", "math", "re", "unicodedata", "itertools"}
-        allowed |= {f"pyjama_instrument.viewer.{name}" for name in ("diagram", "spans", "steps", "view", "wording")}
+        allowed = {
+            "pyjama_instrument.document",
+            "__future__",
+            "json",
+            "math",
+            "re",
+            "unicodedata",
+            "itertools",
+            "heapq",
+        }
+        allowed |= {f"pyjama_instrument.viewer.{name}" for name in pure}
         assert imported <= allowed | {"collections", "collections.abc", "dataclasses", "typing"}, name
 
 

@@ -247,7 +247,7 @@ def test_the_totals_count_tool_calls_of_all_agents() -> None:
         "label": "errors",
         "value": "4",
         "tone": "bad",
-        "target": "#all-tools",
+        "target": "#/activity?status=error",
     }
     assert tile(view, "success")["value"] == "99.7 %"
     assert tile(view, "p50 / p95 / p99")["value"] == "40 ms / 90 ms / 1.2 s"

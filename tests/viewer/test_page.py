@@ -87,7 +87,7 @@ def test_a_tool_that_fails_is_counted_and_logged(page: Page, dashboard: Dashboar
     live(page)
     start_agent(WORKER).go()
     page.locator("#tools tr", has_text="parse").locator(".errors", has_text="1").wait_for()
-    page.locator("#log li", has_text="parse").get_by_text("error").first.wait_for()
+    page.locator("#log li", has_text="parse").get_by_text("error", exact=True).first.wait_for()
     active(page, "crawler").get_by_text("1 error").wait_for()
 
 
@@ -239,7 +239,7 @@ def test_a_server_that_is_gone_is_announced_and_its_return_too(page: Page, fake:
 
 
 def test_without_a_stream_the_page_polls(page: Page, fake: FakeDashboard) -> None:
-    page.route("**/api/stream", lambda route: route.abort())
+    page.route("**/api/stream?*", lambda route: route.abort())
     page.goto(fake.url)
     page.locator("#link[data-state=polling]").wait_for()
     fake.reader.data = data_of(run_of("polled"))
