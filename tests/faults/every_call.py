@@ -32,6 +32,8 @@ SYSTEM_CALLS = (
     "write",
 )  # fmt: skip
 _ENOUGH = 2000
+_LATER = 3
+"""Calls after the fault has gone."""
 
 
 def report(mode: str, flow: str, every: int) -> dict[str, Any]:
@@ -103,14 +105,14 @@ def _with_an_error(flow: Flow, fault: Fails) -> tuple[bool, list[str]]:
             return True, [f"ended with {code}: {_failure(where)}"]
         said = json.loads((where.ledgers.parent / "report.json").read_text())
         wrong = list(_unaccounted(where, said)) if not (flow.wipes or flow.clears) else []
-        return touched.exists(), wrong + list(what_is_wrong(where, flow))
+        return touched.exists(), wrong + list(what_is_wrong(where, flow, later=_LATER))
 
 
 def _heal(work: Work) -> None:
     """The fault is gone: recording has resumed at the next call, and what was dropped is told."""
-    work()
+    work(1)
     before = sum(recorder._dropped.values())
-    work(2)
+    work(_LATER - 1)
     assert sum(recorder._dropped.values()) <= before, "recording has not resumed"
     recorder._tick()
     assert not recorder._dropped, "what was dropped is not told"
