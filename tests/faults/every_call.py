@@ -23,6 +23,7 @@ from pyjama_instrument.recorder import recorder
 from tests.faults.flows import FLOWS, Flow, Place, Work, in_a_child, place, what_is_wrong
 from tests.faults.injection import ERRORS, Dies, Fails, injected
 from tests.faults.oracle import all_numbers
+from tests.stores import AGENT
 
 __all__ = ["report"]
 
@@ -136,7 +137,7 @@ def _unaccounted(where: Place, said: dict[str, Any]) -> Iterator[str]:
                 reported += record["count"]
             elif not record["kind"].startswith("writer."):
                 on_file += 1
-                prepared_others += record["kind"] != "tool.ended" and record["agent"] != "agent"
+                prepared_others += record["kind"] != "tool.ended" and record["agent"] == AGENT
     if made != on_file - prepared_others + reported:
         yield f"{made} events were made, {on_file - prepared_others} are on file, {reported} reported as dropped"
 
