@@ -172,20 +172,30 @@ def _straced(where: Place, flow: Flow, inject: str, name: str) -> int:
     pid = in_a_child(where, flow, flow.act, gate)
     os.close(reading)
     command = ["strace", "-f", "-qqq", "-o", "/dev/null", "-p", str(pid), "-e", f"trace={name}", "-e", inject]
-    tracer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _until_traced(pid)
+        tracer = _attached(command, pid)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; the child: {_failure(where)}") from None
+    try:
         os.close(writing)
         return _wait(pid)
     finally:
-        tracer.wait(timeout=60)
+        tracer.communicate(timeout=60)
 
 
-def _until_traced(pid: int) -> None:
-    deadline = time.monotonic() + 60
-    while "TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text():
-        assert time.monotonic() < deadline, "strace does not attach"
-        time.sleep(0.001)
+def _attached(command: list[str], pid: int) -> subprocess.Popen[str]:
+    """A tracer that is in place. One that ends at once, which happens on a busy machine, is started again."""
+    said = ""
+    for _ in range(5):
+        tracer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 20
+        while tracer.poll() is None and time.monotonic() < deadline:
+            if "TracerPid:\t0\n" not in Path(f"/proc/{pid}/status").read_text():
+                return tracer
+            time.sleep(0.001)
+        tracer.kill()
+        said = tracer.communicate()[1]
+    raise AssertionError(f"strace does not attach: {said}")
 
 
 # --
