@@ -19,13 +19,22 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pyjama_instrument import hooks
 from pyjama_instrument._latency import percentile_ms
 from pyjama_instrument._tree import build_tree
 from pyjama_instrument.config import resolve_home
-from pyjama_instrument.document import DashboardData, SessionTree
+from pyjama_instrument.document import (
+    AgentSummary,
+    DashboardData,
+    GlobalMetrics,
+    Health,
+    LogEntry,
+    SessionSummary,
+    SessionTree,
+    ToolMetrics,
+)
 from pyjama_instrument.errors import ConfigError, SchemaTooNew, SessionNotFound
 from pyjama_instrument.events import AnyEvent, parse_event
 from pyjama_instrument.fold import new_document, repaired
@@ -78,7 +87,10 @@ class Reader:
             document, notes = self._document(), self._notes()
         except SchemaTooNew as error:
             document, notes = new_document(), [str(error)]
-        return DashboardData.model_validate(_dashboard(document, notes))
+        try:
+            return DashboardData.model_validate(_dashboard(document, notes))
+        except (ValidationError, AttributeError, KeyError, OverflowError, TypeError, ValueError):
+            return _what_is_sound(document, notes)
 
     def session(self, session_id: str) -> SessionTree:
         """The tree of spans of one session, from the history and the journals.
@@ -338,6 +350,39 @@ def _dashboard(document: dict[str, Any], notes: list[str]) -> dict[str, Any]:
         "health": health | {"notes": [*notes, *_health_notes(health)]},
         "timestamp": now_ms,
     }
+
+
+_ENTRIES: dict[str, tuple[type[BaseModel], Callable[[Any], Any]]] = {
+    "agents": (AgentSummary, lambda entry: _agent(entry) | {"calls": _rates(entry.get("calls", {}))}),
+    "sessions": (SessionSummary, lambda entry: _session(entry)),
+    "tools": (ToolMetrics, lambda entry: _rates(entry)),
+}
+
+
+def _what_is_sound(document: dict[str, Any], notes: list[str]) -> DashboardData:
+    """The same of a document in which somebody has put what does not belong there: without those entries."""
+    sound, left_out = dict(document), 0
+    for section, (model, shown) in _ENTRIES.items():
+        sound[section] = {key: entry for key, entry in document[section].items() if _is_sound(model, shown, entry)}
+        left_out += len(document[section]) - len(sound[section])
+    sound["recent-logs"] = [
+        entry for entry in document["recent-logs"] if _is_sound(LogEntry, lambda entry: entry, entry)
+    ]
+    left_out += len(document["recent-logs"]) - len(sound["recent-logs"])
+    for section, model in (("global", GlobalMetrics), ("health", Health)):
+        if not _is_sound(model, _rates if section == "global" else lambda entry: entry, document[section]):
+            sound[section] = new_document()[section]
+            left_out += 1
+    notes = [*notes, f"{left_out} damaged entries of metrics.json are not shown"]
+    return DashboardData.model_validate(_dashboard(sound, notes))
+
+
+def _is_sound(model: type[BaseModel], shown: Callable[[Any], Any], entry: Any) -> bool:
+    try:
+        model.model_validate(shown(entry))
+    except (ValidationError, AttributeError, KeyError, OverflowError, TypeError, ValueError):
+        return False
+    return True
 
 
 def _agent(entry: dict[str, Any]) -> dict[str, Any]:
