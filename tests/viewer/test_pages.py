@@ -328,6 +328,16 @@ def test_a_question_mark_shows_the_keys_and_escape_hides_them(page: Page, shop: 
     page.get_by_role("dialog").wait_for(state="hidden")
 
 
+def test_escape_closes_the_list_of_keys_and_not_the_page_behind_it(page: Page, shop: Shop) -> None:
+    page.goto(f"{shop.url}#/session/{session_id(0)}")
+    page.locator("#page h1, #page h2").first.wait_for()
+    page.keyboard.press("?")
+    page.get_by_role("dialog", name="Keyboard shortcuts").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="hidden")
+    assert "#/session/" in page.url
+
+
 def test_the_first_tab_stop_skips_to_the_content(page: Page, shop: Shop) -> None:
     page.goto(shop.url)
     page.locator("#active .row").wait_for()

@@ -128,5 +128,6 @@ addEventListener("keydown", (event) => {
   act();
 });
 byId("keys").addEventListener("click", KEYS["?"]);
+for (const dialog of document.querySelectorAll("dialog")) dialog.addEventListener("keydown", (event) => event.stopPropagation());
 
 setInterval(tick, 1000);
