@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 __all__ = ["Ids"]
 
 _PREFIX_BYTES = 7
-_SUFFIXES = [f"{number:02x}" for number in range(256)]
+_SUFFIXES = [f"{number:02x}" for number in range(64)]
 
 
 class Ids:
     """Makes ids from the system's entropy, so that the program's own ``random.seed()`` has no say in them.
 
-    Span ids come in series of 256 that share their first 56 random bits: that is as unique as 64 random bits are, for
+    Span ids come in series of 64 that share their first 56 random bits: that is as unique as 64 random bits are, for
     a fraction of the price.
 
     Attributes:
@@ -23,7 +23,9 @@ class Ids:
 
     spans: Iterator[str]
 
-    def __init__(self) -> None:
+    def __init__(self, refilling: Callable[[], None] = lambda: None) -> None:
+        """``refilling`` is called now and then, before ids are made: a time to notice what must not be repeated."""
+        self._refilling = refilling
         self.reseed()
 
     def reseed(self) -> None:
@@ -32,6 +34,7 @@ class Ids:
 
     def more_spans(self) -> str:
         """Make span ids in advance, and give one."""
+        self._refilling()
         spans = map(os.urandom(_PREFIX_BYTES).hex().__add__, _SUFFIXES)
         span = next(spans)
         self.spans = spans

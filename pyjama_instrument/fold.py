@@ -104,6 +104,8 @@ def carry_running(document: Document, onto: Document | None = None) -> Document:
     for key in ("journals", "writers"):
         fresh[key] = document[key]
     fresh["generation"] = document.get("generation", 0)
+    if "clock" in document:
+        fresh["clock"] = document["clock"]
     for sid, session in document["sessions"].items():
         if session["status"] == "running":
             agent = session["agent-id"]
@@ -322,6 +324,9 @@ class Fold:
             return
         if failure := _failure(event):
             session["error"] = failure
+        if session["start-time"] > ms:  # the clock was set back meanwhile
+            duration_ns = event.get("duration_ns")
+            session["start-time"] = ms - (duration_ns // 1_000_000 if type(duration_ns) is int else 0)
         self._end(session, status if status in _ENDED else "completed", ms, step_status="cancelled")
         session["in-flight"] = {}
 
@@ -348,7 +353,7 @@ class Fold:
         session.update({"status": status, "end-time": ms, "current-step": None})
         for step in session["steps"]:
             if step["status"] == "running":
-                step.update({"status": step_status, "end-time": ms})
+                step.update({"status": step_status, "start-time": min(step["start-time"], ms), "end-time": ms})
         if session["writer"] is not None:
             _agent_entry(self.document, session["agent-id"])["runs"][status] += 1
         self._touched.add(session["agent-id"])
@@ -388,6 +393,8 @@ class Fold:
         for known in reversed(session["steps"]):
             if known.get("span") == span:
                 known.update({"status": status, "end-time": ms})
+                if known["start-time"] > ms:  # the clock was set back meanwhile
+                    known["start-time"] = start
                 break
         else:
             ended = {"step-id": step, "span": span, "status": status, "start-time": start, "end-time": ms}

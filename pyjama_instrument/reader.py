@@ -474,6 +474,11 @@ def _global(document: dict[str, Any], now_ms: int) -> dict[str, Any]:
 
 def _health_notes(health: dict[str, Any]) -> list[str]:
     notes = []
+    if health.get("locks") == "untrusted":
+        notes.append(
+            "file locks do not keep others out where the store is: nothing is retired or deleted, and nobody is seen "
+            "to have crashed; set PYJAMA_HOME to a directory on a local disk"
+        )
     if torn := health.get("torn"):
         notes.append(f"{torn} damaged records were skipped")
     for reason, count in health.get("dropped", {}).items():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 
 from pyjama_instrument.storage._snapshot import Identity, identity_of
+from pyjama_instrument.storage._trust import owner_only
 
 __all__ = ["replace_keeping_previous", "write_file"]
 
@@ -51,9 +53,13 @@ def _write_temporary(directory: int, data: bytes) -> Identity:
     _unlink(directory, _TEMPORARY)  # left by a writer that was killed
     fd = os.open(_TEMPORARY, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
     try:
+        owner_only(fd)
         remaining = memoryview(data)
         while remaining:
-            remaining = remaining[os.write(fd, remaining) :]
+            written = os.write(fd, remaining)
+            if not written:  # a file system that takes nothing and reports nothing must not have us try for ever
+                raise OSError(errno.EIO, "nothing could be written", _TEMPORARY)
+            remaining = remaining[written:]
         # The kernel's own times are coarse: whoever writes in place within the same tick would go unnoticed.
         os.utime(fd, ns=(now_ns := time.time_ns(), now_ns))
         os.fsync(fd)

@@ -7,8 +7,11 @@ interpreter lock, and with it the host's threads, for milliseconds.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Set
 from typing import Any
+
+from pyjama_instrument.storage._layout import SIGNATURE
 
 __all__ = ["Pieces", "Touched"]
 
@@ -18,7 +21,7 @@ Touched = Mapping[str, Set[str]]
 _SECTIONS = ("sessions", "tools", "agents")
 _ENTRIES_AT_ONCE = 50
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
 class Pieces:
@@ -36,7 +39,7 @@ class Pieces:
             pause: called now and then; whatever it raises comes through, and the pieces are useless then.
         """
         parts = [f"{_encode(key)}:{self._value(key, value, touched, pause)}" for key, value in document.items()]
-        return f"{{{','.join(parts)}}}\n".encode("ascii")
+        return f"{{{','.join(parts)}".encode("ascii") + SIGNATURE
 
     def _value(self, key: str, value: Any, touched: Touched, pause: Callable[[], object]) -> str:
         if key not in self._known:
@@ -54,3 +57,18 @@ class Pieces:
             new[name] = piece
         self._known[key] = new
         return f"{{{','.join(new.values())}}}"
+
+
+def _encode(value: Any) -> str:
+    try:
+        return _encoder.encode(value)
+    except ValueError:  # a number beyond all bounds, which somebody else wrote; browsers would read none of it
+        return _encoder.encode(_finite(value))
+
+
+def _finite(value: Any) -> Any:
+    if type(value) is dict:
+        return {key: _finite(part) for key, part in value.items()}
+    if type(value) is list:
+        return [_finite(part) for part in value]
+    return value if type(value) is not float or math.isfinite(value) else 0.0

@@ -19,7 +19,7 @@ from pyjama_instrument.storage._codec import MAX_RECORD_BYTES, CallDecoder, deco
 from pyjama_instrument.storage._layout import SegmentName, list_segments
 from pyjama_instrument.storage._liveness import is_held
 from pyjama_instrument.storage._pieces import Touched
-from pyjama_instrument.storage._snapshot import Snapshot
+from pyjama_instrument.storage._snapshot import Snapshot, locks_are_trusted
 
 __all__ = ["CaughtUp", "Position", "Sink", "catch_up", "read_segment"]
 
@@ -107,6 +107,7 @@ class _CatchUp:
         self.should_stop = should_stop
         self.probe = probe
         self.before: dict[str, Any] = snapshot.document["journals"]
+        self.trust = locks_are_trusted(snapshot.document)
         self.after: dict[str, Any] = {}
         self.alive: set[str] = set()
         self.later: list[tuple[str, list[dict[str, Any]]]] = []
@@ -164,7 +165,9 @@ class _CatchUp:
         position = Position.load(stored)
         if not position.sealed:
             torn = position.torn
-            held = read_segment(self.journal, name, position, lambda items: self._add(name.writer, items), self.decode)
+            held = read_segment(
+                self.journal, name, position, lambda items: self._add(name.writer, items), self.decode, trust=self.trust
+            )
             if calls := self.calls.rest():
                 self._add(name.writer, calls)
             if held is None:
@@ -186,9 +189,17 @@ def _has_size(directory: int, name: SegmentName, stored: Any) -> bool:
 
 
 def read_segment(
-    directory: int, name: SegmentName, position: Position, sink: Sink, decode: Decode = decode_lines
+    directory: int,
+    name: SegmentName,
+    position: Position,
+    sink: Sink,
+    decode: Decode = decode_lines,
+    *,
+    trust: bool = True,
 ) -> bool | None:
     """Hand the records after ``position`` to ``sink``, batch by batch, and move ``position`` on.
+
+    Without ``trust`` a missing lock proves nothing, and the segment is taken for held.
 
     Returns:
         Whether the segment's writer still holds it; None if there is no such segment. One that is there but may
@@ -209,7 +220,7 @@ def read_segment(
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return False
-        held = is_held(fd)  # before reading: if it is not held now, what we read is all there will ever be
+        held = not trust or is_held(fd)  # before reading: if it is not held now, what we read is all there will ever be
         _read(fd, position, held, sink, decode)
         position.sealed = not held
         return held

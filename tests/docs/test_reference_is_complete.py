@@ -22,6 +22,7 @@ _PUBLIC_MODULES = [
     "pyjama_instrument.errors",
     "pyjama_instrument.hooks",
     "pyjama_instrument.reader",
+    "pyjama_instrument.redaction",
     "pyjama_instrument.shared_metrics",
     "pyjama_instrument.testing",
     "pyjama_instrument.viewer",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pyjama_instrument import reader as reader_module
 from pyjama_instrument._session_records import SessionRecords
 from pyjama_instrument.errors import SessionNotFound
 from pyjama_instrument.reader import Reader
@@ -119,7 +120,8 @@ def test_a_reader_asked_again_gives_the_same_tree_until_something_is_new(writer:
     assert [call.status for call in second.root.children] == ["ok"]
 
 
-def test_a_reader_notices_that_the_process_of_a_session_died(writer: Writer) -> None:
+def test_a_reader_notices_that_the_process_of_a_session_died(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "_PROBE_SECONDS", 0.0)
     reader = Reader()
     writer.write(session_begins(), call_begins("lost"))
     assert reader.session(SESSION).session.status == "running"

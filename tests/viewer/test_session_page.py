@@ -152,7 +152,7 @@ def test_a_session_is_opened_from_the_overview_and_its_page_survives_a_reload(
         row(page, "parse").get_by_text("ValueError: line 3 makes no sense").wait_for()
         row(page, "deploy").get_by_text("running").wait_for()
         page.locator("svg .node.running", has_text="analyze").wait_for()
-        assert page.locator("#totals").is_hidden()
+        assert page.locator("#active").is_hidden()
         page.reload()
 
 
@@ -210,7 +210,8 @@ def test_the_keyboard_goes_through_the_spans_and_opens_and_closes_them(page: Pag
     page.keyboard.press("Escape")
     page.locator("aside").wait_for(state="hidden")
     page.keyboard.press("Escape")
-    page.locator("#totals").wait_for()
+    page.locator(".session").wait_for(state="detached")
+    page.wait_for_url(re.compile("#/$"))
 
 
 def test_the_tree_tells_assistive_technology_what_it_is(page: Page, fake: FakeDashboard) -> None:
@@ -366,7 +367,7 @@ def test_the_details_follow_the_span(page: Page, fake: FakeDashboard) -> None:
 def test_leaving_the_page_ends_its_questions(page: Page, fake: FakeDashboard) -> None:
     fake.reader.data = data_of(run_of("one"))
     opened(page, fake)
-    page.get_by_role("link", name="← Overview").click()
+    page.locator("a.back").click()
     page.locator("#active .row").wait_for()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "/api/session/" in request.url else None)
