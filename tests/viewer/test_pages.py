@@ -105,6 +105,15 @@ def test_an_address_of_no_page_shows_the_overview(page: Page, shop: Shop) -> Non
     page.locator("#active .row").wait_for()
 
 
+def test_going_back_from_a_run_shows_the_overview_although_nothing_has_changed(page: Page, shop: Shop) -> None:
+    page.goto(shop.url)
+    page.locator("#active a.name").click()
+    page.locator(".session h1").wait_for()
+    page.go_back()
+    page.locator("#active .row").wait_for()
+    page.locator("#totals .tile").first.wait_for()
+
+
 def test_going_back_comes_back_to_the_row_that_was_opened(page: Page, shop: Shop) -> None:
     page.goto(f"{shop.url}#/tools")
     page.locator("#tools-body a", has_text="parse").click()
