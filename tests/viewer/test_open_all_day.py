@@ -23,7 +23,7 @@ window.EventSource = class {
   constructor(url) {
     window.stream = this;
     this.readyState = 1;
-    fetch(url.replace("/api/stream", "/api/view")).then((answer) => answer.json()).then((view) => this.begin(view));
+    fetch(url.replace("/api/stream", "/api/view")).then((answer) => answer.json()).then((view) => this.begin(view), () => {});
   }
   close() {}
   begin(view) {
