@@ -123,7 +123,7 @@ class _CatchUp:
         for writer in last.keys() - self.alive:
             # It may have moved on to a segment that was not there when we listed the directory.
             name = last[writer].next
-            while self._visit(name):
+            while self._is_there(name) and self._visit(name):
                 name = name.next
         if self.snapshot.cleared_us is not None:
             self._start_again()
@@ -151,6 +151,16 @@ class _CatchUp:
         self.fold = Fold(carry_running(self.fold.document, self.snapshot.found))
         for writer, records in self.later:
             self.fold.add(writer, records)
+
+    def _is_there(self, name: SegmentName) -> bool:
+        try:
+            os.stat(name.filename, dir_fd=self.journal, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        except OSError:  # nobody is declared dead for what cannot be looked at, nor do we look for ever
+            self.alive.add(name.writer)
+            return False
+        return True
 
     def _visit(self, name: SegmentName) -> bool:
         """Fold one segment's new records; whether there is such a segment."""

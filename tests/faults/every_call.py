@@ -23,6 +23,7 @@ from pyjama_instrument.recorder import recorder
 from tests.faults.flows import FLOWS, Flow, Place, Work, in_a_child, place, what_is_wrong
 from tests.faults.injection import ERRORS, Dies, Fails, injected
 from tests.faults.oracle import all_numbers
+from tests.stores import AGENT
 
 __all__ = ["report"]
 
@@ -32,6 +33,8 @@ SYSTEM_CALLS = (
     "write",
 )  # fmt: skip
 _ENOUGH = 2000
+_LATER = 3
+"""Calls after the fault has gone."""
 
 
 def report(mode: str, flow: str, every: int) -> dict[str, Any]:
@@ -103,14 +106,14 @@ def _with_an_error(flow: Flow, fault: Fails) -> tuple[bool, list[str]]:
             return True, [f"ended with {code}: {_failure(where)}"]
         said = json.loads((where.ledgers.parent / "report.json").read_text())
         wrong = list(_unaccounted(where, said)) if not (flow.wipes or flow.clears) else []
-        return touched.exists(), wrong + list(what_is_wrong(where, flow))
+        return touched.exists(), wrong + list(what_is_wrong(where, flow, later=_LATER))
 
 
 def _heal(work: Work) -> None:
     """The fault is gone: recording has resumed at the next call, and what was dropped is told."""
-    work()
+    work(1)
     before = sum(recorder._dropped.values())
-    work(2)
+    work(_LATER - 1)
     assert sum(recorder._dropped.values()) <= before, "recording has not resumed"
     recorder._tick()
     assert not recorder._dropped, "what was dropped is not told"
@@ -134,7 +137,7 @@ def _unaccounted(where: Place, said: dict[str, Any]) -> Iterator[str]:
                 reported += record["count"]
             elif not record["kind"].startswith("writer."):
                 on_file += 1
-                prepared_others += record["kind"] != "tool.ended" and record["agent"] != "agent"
+                prepared_others += record["kind"] != "tool.ended" and record["agent"] == AGENT
     if made != on_file - prepared_others + reported:
         yield f"{made} events were made, {on_file - prepared_others} are on file, {reported} reported as dropped"
 
@@ -169,20 +172,30 @@ def _straced(where: Place, flow: Flow, inject: str, name: str) -> int:
     pid = in_a_child(where, flow, flow.act, gate)
     os.close(reading)
     command = ["strace", "-f", "-qqq", "-o", "/dev/null", "-p", str(pid), "-e", f"trace={name}", "-e", inject]
-    tracer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _until_traced(pid)
+        tracer = _attached(command, pid)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; the child: {_failure(where)}") from None
+    try:
         os.close(writing)
         return _wait(pid)
     finally:
-        tracer.wait(timeout=60)
+        tracer.communicate(timeout=60)
 
 
-def _until_traced(pid: int) -> None:
-    deadline = time.monotonic() + 60
-    while "TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text():
-        assert time.monotonic() < deadline, "strace does not attach"
-        time.sleep(0.001)
+def _attached(command: list[str], pid: int) -> subprocess.Popen[str]:
+    """A tracer that is in place. One that ends at once, which happens on a busy machine, is started again."""
+    said = ""
+    for _ in range(5):
+        tracer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 20
+        while tracer.poll() is None and time.monotonic() < deadline:
+            if "TracerPid:\t0\n" not in Path(f"/proc/{pid}/status").read_text():
+                return tracer
+            time.sleep(0.001)
+        tracer.kill()
+        said = tracer.communicate()[1]
+    raise AssertionError(f"strace does not attach: {said}")
 
 
 # --

@@ -16,8 +16,8 @@ from pyjama_instrument.storage._codec import MAX_RECORD_BYTES, encode
 from pyjama_instrument.storage._layout import SegmentName, list_segments
 from pyjama_instrument.storage._liveness import hold
 from pyjama_instrument.storage._scan import Position, catch_up, read_segment
-from pyjama_instrument.storage._snapshot import Snapshot
-from tests.stores import Record, Writer, a_call, call_begins, session_begins
+from pyjama_instrument.storage._snapshot import Snapshot, load
+from tests.stores import Record, Writer, a_call, call_begins, dead_journal, fold, open_store, session_begins
 
 NAME = SegmentName("00ff00ff00ff00ff", 1)
 ONE, TWO = {"kind": "activity", "n": 1}, {"kind": "activity", "n": 2}
@@ -324,3 +324,21 @@ def test_one_who_is_asked_to_stop_stops_between_two_batches(own_store: Path, aft
     with pytest.raises(InterruptedError):
         catch_up(Snapshot(new_document(), "whole"), writer.store.journal, should_stop=lambda: next(asked) >= after)
     writer.die()
+
+
+def test_a_directory_whose_files_cannot_be_looked_at_is_not_searched_for_ever(
+    own_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One may list a directory that one may read but not enter; after a dead writer's last segment a next is looked for.
+    dead_journal(own_store, session_begins(), a_call())
+    fold(own_store)
+
+    def refuse(*_: object, **__: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with open_store(own_store) as store:
+        snapshot = load(store.fd)
+        monkeypatch.setattr(os, "open", refuse)
+        monkeypatch.setattr(os, "stat", refuse)
+        document, _ = catch_up(snapshot, store.journal)
+    assert document["global"]["count"] == 1
