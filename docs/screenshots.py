@@ -58,6 +58,9 @@ def _take(browser: Browser, address: str) -> None:
         page.locator("#attention .row").nth(1).wait_for()  # one has failed, one was killed, others may still run
         page.screenshot(path=_IMAGES / _name("dashboard", scheme))
     for scheme, page in pages.items():
+        page.locator("#attention .row", has_text="crashed").locator("a").first.click()
+        page.locator(".wf-space [role=row]").first.wait_for()
+        page.screenshot(path=_IMAGES / _name("session", scheme))
         page.goto(f"{address}#/tools")
         page.locator("#tools-body tr").first.wait_for()
         page.screenshot(path=_IMAGES / _name("tools", scheme))

@@ -105,6 +105,15 @@ def test_an_address_of_no_page_shows_the_overview(page: Page, shop: Shop) -> Non
     page.locator("#active .row").wait_for()
 
 
+def test_going_back_from_a_run_shows_the_overview_although_nothing_has_changed(page: Page, shop: Shop) -> None:
+    page.goto(shop.url)
+    page.locator("#active a.name").click()
+    page.locator(".session h1").wait_for()
+    page.go_back()
+    page.locator("#active .row").wait_for()
+    page.locator("#totals .tile").first.wait_for()
+
+
 def test_going_back_comes_back_to_the_row_that_was_opened(page: Page, shop: Shop) -> None:
     page.goto(f"{shop.url}#/tools")
     page.locator("#tools-body a", has_text="parse").click()
@@ -326,6 +335,16 @@ def test_a_question_mark_shows_the_keys_and_escape_hides_them(page: Page, shop: 
     page.get_by_role("dialog", name="Keyboard shortcuts").wait_for()
     page.keyboard.press("Escape")
     page.get_by_role("dialog").wait_for(state="hidden")
+
+
+def test_escape_closes_the_list_of_keys_and_not_the_page_behind_it(page: Page, shop: Shop) -> None:
+    page.goto(f"{shop.url}#/session/{session_id(0)}")
+    page.locator("#page h1, #page h2").first.wait_for()
+    page.keyboard.press("?")
+    page.get_by_role("dialog", name="Keyboard shortcuts").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="hidden")
+    assert "#/session/" in page.url
 
 
 def test_the_first_tab_stop_skips_to_the_content(page: Page, shop: Shop) -> None:

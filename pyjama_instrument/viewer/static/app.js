@@ -55,7 +55,7 @@ const routes = router(byId("page"), pages, {
   onPage(name) {
     for (const link of byId("nav").children) attr(link, "aria-current", link.dataset.page === name ? "page" : null);
   },
-  onWatch: (search) => live.watch(search),
+  onWatch: (search, fresh) => live.watch(search, fresh),
 });
 
 byId("skip").addEventListener("click", (event) => {
@@ -128,5 +128,6 @@ addEventListener("keydown", (event) => {
   act();
 });
 byId("keys").addEventListener("click", KEYS["?"]);
+for (const dialog of document.querySelectorAll("dialog")) dialog.addEventListener("keydown", (event) => event.stopPropagation());
 
 setInterval(tick, 1000);

@@ -21,6 +21,7 @@ function applied(view, message) {
 
 export function connect({ onView, onState }) {
   let search = null; // what is watched, such as "?page=tools"
+  let view = null; // the latest of it
   let source = null;
   let streaming = false;
   let failures = 0;
@@ -29,12 +30,11 @@ export function connect({ onView, onState }) {
 
   function open() {
     if (source || document.hidden || search === null) return;
-    let view = null;
     const opened = new EventSource(`/api/stream${search}`);
     source = opened;
     opened.onmessage = (event) => {
       const message = JSON.parse(event.data);
-      if (source !== opened || (message.changes && !view)) return;
+      if (source !== opened || (message.changes && !streaming)) return;
       streaming = true;
       failures = 0;
       view = applied(view, message);
@@ -44,7 +44,6 @@ export function connect({ onView, onState }) {
     opened.onerror = () => {
       if (source !== opened) return;
       streaming = false;
-      view = null;
       // The browser tries again by itself unless it was refused for good.
       if (opened.readyState === EventSource.CLOSED) close();
       poll();
@@ -64,9 +63,10 @@ export function connect({ onView, onState }) {
     try {
       const answer = await fetch(`/api/view${asked}`);
       if (!answer.ok) throw new Error(String(answer.status));
-      const view = await answer.json();
+      const polled = await answer.json();
       failures = 0;
       if (!streaming && asked === search) {
+        view = polled;
         onView(view);
         onState("polling");
       }
@@ -87,9 +87,14 @@ export function connect({ onView, onState }) {
   addEventListener("pagehide", close);
   addEventListener("pageshow", open);
   return {
-    watch(next) {
-      if (next === search) return;
+    // `fresh`: whoever watches now has not seen anything yet.
+    watch(next, fresh) {
+      if (next === search) {
+        if (fresh && view) onView(view);
+        return;
+      }
       search = next;
+      view = null;
       close();
       if (document.hidden) poll();
       else open();

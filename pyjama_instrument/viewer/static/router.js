@@ -13,7 +13,7 @@ function parse(hash) {
   }
 }
 
-// `pages` by name: {mount, parent, watch(params, query)}; `onPage(name)` and `onWatch(search)` tell the surroundings.
+// `pages` by name: {mount, parent, watch(params, query)}; `onPage(name)` and `onWatch(search, fresh)` tell the surroundings.
 export function router(node, pages, { onPage, onWatch }) {
   let route = null;
   let page = null;
@@ -30,9 +30,9 @@ export function router(node, pages, { onPage, onWatch }) {
     node.replaceChildren();
     page = pages[next.page].mount(node, next.params, next.query, api);
     onPage(next.page);
-    onWatch(pages[next.page].watch(next.params, next.query));
-    if (before) unsettled = { from: before.hash, top: places.get(location.hash) || 0 };
     scrollTo(0, 0);
+    if (before) unsettled = { from: before.hash, top: places.get(location.hash) || 0 };
+    onWatch(pages[next.page].watch(next.params, next.query), true);
   }
 
   // Once there is something to be seen: back to where it was left, and the focus to what was opened.
