@@ -1,8 +1,8 @@
 """Dashboard data and session trees as HTML that needs nothing else: for notebooks and for the exported page. Pure.
 
-What comes in is the JSON form of ``DashboardData`` and ``SessionTree``; names and values in it may be hostile, so
-each one is made printable and escaped. There is no script, no link and no style attribute; the same colours are
-readable on light and on dark ground. Sizes are bounded by the caller's limits.
+What comes in is a ``DashboardData`` or a ``SessionTree`` (not imported here: they use this to show themselves). Names
+and values in them may be hostile, so each one is made printable and escaped. There is no script, no link and no
+style attribute; the same colours are readable on light and on dark ground. Sizes are bounded by the caller's limits.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pyjama_instrument._wording import count, duration, moment, printable, problem
 
 __all__ = ["STYLE", "Limits", "dashboard_html", "notebook", "session_html"]
-
-Json = dict[str, Any]
 
 STYLE = """
 .pyjama { font: 13px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", sans-serif; text-align: left; }
@@ -61,6 +59,7 @@ STYLE = """
 _STATES = frozenset({"running", "completed", "ok", "failed", "error", "crashed", "cancelled"})
 _URGENCY = {"running": 0, "crashed": 1, "failed": 2, "cancelled": 3, "completed": 4}
 _DEEP = 12
+_DEEPEST = 100
 
 
 class Limits:
@@ -77,39 +76,39 @@ def notebook(content: str) -> str:
     return f'<div class="pyjama"><style>{STYLE}</style>\n{content}\n</div>'
 
 
-def dashboard_html(data: Json, limits: Limits) -> str:
+def dashboard_html(data: Any, limits: Limits) -> str:
     """Agents, tools and what is wrong with the data."""
-    overall = data["metrics"]["global"]
+    overall = data.metrics.global_
     states: dict[str, int] = {}
-    for agent in data["agents"].values():
-        states[agent["status"]] = states.get(agent["status"], 0) + 1
+    for agent in data.agents.values():
+        states[agent.status] = states.get(agent.status, 0) + 1
     parts = [f"{_state(status)} {number:,}" for status, number in sorted(states.items(), key=_by_urgency)]
-    calls = [count(overall["count"], "call"), count(overall["error"], "error")]
-    if overall["p50-ms"] is not None:
-        calls += [f"p50 {duration(overall['p50-ms'])}", f"p95 {duration(overall['p95-ms'])}"]
+    calls = [count(overall.count, "call"), count(overall.error, "error")]
+    if overall.p50_ms is not None:
+        calls += [f"p50 {duration(overall.p50_ms)}", f"p95 {duration(overall.p95_ms)}"]
     headline = " &nbsp; ".join([*parts, _text(" · ".join(calls))])
-    shown = [f"<p>{headline} <span class=faint>{moment(data['timestamp'] * 1000)}</span></p>"]
-    if not data["agents"] and not data["metrics"]["tools"]:
+    shown = [f"<p>{headline} <span class=faint>{moment(data.timestamp * 1000)}</span></p>"]
+    if not data.agents and not data.metrics.tools:
         shown.append("<p>Nothing recorded yet.</p>")
     shown += _agents(data, limits)
-    shown += _tools(data["metrics"]["tools"], limits)
-    shown += [f"<p class=note>{_text(note, 500)}</p>" for note in data["health"]["notes"]]
+    shown += _tools(data.metrics.tools, limits)
+    shown += [f"<p class=note>{_text(note, 500)}</p>" for note in data.health.notes]
     return "\n".join(shown)
 
 
-def session_html(tree: Json, limits: Limits) -> str:
+def session_html(tree: Any, limits: Limits) -> str:
     """One session: its outcome, its tags and attributes, and its spans on a time line."""
-    run, root = tree["session"], tree["root"]
-    took = "" if root["duration-ms"] is None else f" <span class=faint>{duration(root['duration-ms'])}</span>"
+    run, root = tree.session, tree.root
+    took = "" if root.duration_ms is None else f" <span class=faint>{duration(root.duration_ms)}</span>"
     shown = [
-        f"<h2><bdi>{_text(run['agent-id'])}</bdi> {_state(run['status'])}{took}</h2>",
+        f"<h2><bdi>{_text(run.agent_id)}</bdi> {_state(run.status)}{took}</h2>",
         f"<p class=faint>{_text(_about(tree))}</p>",
     ]
-    if run["error"]:
-        shown.append(_wrong(run["error"], limits))
-    if interrupted := [_text(call["tool"]) for call in run["interrupted"][: limits.rows]]:
+    if run.error:
+        shown.append(_wrong(run.error.type, run.error.message, None, limits))
+    if interrupted := [_text(call.tool) for call in run.interrupted[: limits.rows]]:
         shown.append(f"<p class=wrong>cut off in {', '.join(interrupted)}</p>")
-    values = [("tag", run["tags"]), ("attribute", run["attributes"])]
+    values = [("tag", run.tags), ("attribute", run.attributes)]
     facts = [(f"{kind} {name}", value) for kind, given in values for name, value in given.items()]
     if facts:
         shown.append(_table([], [[_text(name), _value(value, limits)] for name, value in facts[: limits.rows]]))
@@ -123,43 +122,41 @@ def _by_urgency(item: tuple[str, Any]) -> int:
     return _URGENCY.get(item[0], 9)
 
 
-def _agents(data: Json, limits: Limits) -> list[str]:
-    agents = sorted(
-        data["agents"].items(), key=lambda item: (_URGENCY.get(item[1]["status"], 9), -(item[1]["last-seen"] or 0))
-    )
+def _agents(data: Any, limits: Limits) -> list[str]:
+    agents = sorted(data.agents.items(), key=lambda item: (_URGENCY.get(item[1].status, 9), -(item[1].last_seen or 0)))
     rows = [
         [
             f"<bdi>{_text(name)}</bdi>",
-            _state(agent["status"]),
-            _doing(agent, data["sessions"].get(agent["session"] or "")),
-            f"{agent['runs']['count']:,}",
-            f"<span class=when>{moment((agent['last-seen'] or 0) * 1000)}</span>",
+            _state(agent.status),
+            _doing(agent, data.sessions.get(agent.session or "")),
+            f"{agent.runs.count:,}",
+            f"<span class=when>{moment((agent.last_seen or 0) * 1000)}</span>",
         ]
         for name, agent in agents[: limits.rows]
     ]
     return _section("Agents", ["agent", "status", "now", "#runs", "last seen"], rows, len(agents))
 
 
-def _doing(agent: Json, session: Json | None) -> str:
+def _doing(agent: Any, session: Any) -> str:
     if session is None:
-        return _text(agent["current-step"] or "")
-    if agent["status"] == "failed" and session["error"]:
-        return _text(problem(session["error"]["type"], session["error"]["message"]))
-    if agent["status"] not in ("running", "crashed"):
+        return _text(agent.current_step or "")
+    if agent.status == "failed" and session.error:
+        return _text(problem(session.error.type, session.error.message))
+    if agent.status not in ("running", "crashed"):
         return ""
-    calls = session["in-flight" if agent["status"] == "running" else "interrupted"]
-    parts = [agent["current-step"] or "", *(f"in {call['tool']}" for call in calls[:3])]
+    calls = session.in_flight if agent.status == "running" else session.interrupted
+    parts = [agent.current_step or "", *(f"in {call.tool}" for call in calls[:3])]
     return _text(", ".join(filter(None, parts)))
 
 
-def _tools(tools: dict[str, Json], limits: Limits) -> list[str]:
-    by_count = sorted(tools.items(), key=lambda item: -item[1]["count"])
+def _tools(tools: dict[str, Any], limits: Limits) -> list[str]:
+    by_count = sorted(tools.items(), key=lambda item: -item[1].count)
     rows = [
         [
             f"<bdi>{_text(name)}</bdi>",
-            f"{tool['count']:,}",
-            f"{tool['error']:,}",
-            *(duration(tool[key]) for key in ("p50-ms", "p95-ms", "p99-ms")),
+            f"{tool.count:,}",
+            f"{tool.error:,}",
+            *(duration(each) for each in (tool.p50_ms, tool.p95_ms, tool.p99_ms)),
         ]
         for name, tool in by_count[: limits.rows]
     ]
@@ -194,99 +191,101 @@ def _cell(tag: str, content: str, is_number: bool) -> str:
 class _Waterfall:
     """The spans of a tree with their bars on one time line."""
 
-    def __init__(self, tree: Json, limits: Limits) -> None:
+    def __init__(self, tree: Any, limits: Limits) -> None:
         self._tree = tree
         self._limits = limits
-        self._left = limits.spans
-        run = tree["session"]
-        begins = [span["start-us"] for span in _all(tree["root"]) if span["start-us"]] or [0]
+        run = tree.session
+        begins = [span.start_us for span in _all(tree.root) if span.start_us] or [0]
         self._begin = min(begins)
-        self._last_us = max(1000 * (run["end-time"] or run["last-seen"] or 0), *begins)
-        self._length = max(max(map(self._end, _all(tree["root"]))) - self._begin, 1)
+        self._last_us = max(1000 * (run.end_time or run.last_seen or 0), *begins)
+        self._length = max(max(map(self._end, _all(tree.root))) - self._begin, 1)
 
     def rows(self) -> list[str]:
-        """The tree, and how much of it is missing."""
+        """The tree, and how much of it is missing. Without recursion: a tool may call itself thousands deep."""
         shown: list[str] = []
-        self._add(shown, self._tree["root"], 0)
-        missing = self._tree["truncated"] + sum(1 for _ in _all(self._tree["root"])) - self._limits.spans
+        left = self._limits.spans
+        ahead: list[tuple[Any, int]] = [(self._tree.root, 0)]
+        while ahead:
+            span, depth = ahead.pop()
+            if span is None:
+                shown.append("</details>")
+            elif left > 0:
+                left -= 1
+                facts = self._facts(span)
+                shown.append(self._opened(span, depth, facts))
+                below = [(child, depth + 1) for child in reversed(span.children)]
+                if facts or below:
+                    # Parsers nest some hundred elements and no more: what is deeper goes side by side.
+                    ahead += [(None, depth), *below] if depth < _DEEPEST else [*below, (None, depth)]
+        missing = self._tree.truncated + sum(1 for _ in _all(self._tree.root)) - self._limits.spans
         if missing > 0:
             shown.append(f"<p class=note>{count(missing, 'more span')} not shown</p>")
         return shown
 
-    def _add(self, shown: list[str], span: Json, depth: int) -> None:
-        if self._left <= 0:
-            return
-        self._left -= 1
-        facts = self._facts(span)
+    def _opened(self, span: Any, depth: int, facts: list[str]) -> str:
         inside = " in" if 0 < depth <= _DEEP else ""
-        if not facts and not span["children"]:
-            shown.append(f'<div class="leaf{inside}">{self._row(span)}</div>')
-            return
-        is_open = " open" if span["children"] or span["status"] not in ("ok", "completed") else ""
-        shown.append(f'<details class="span{inside}"{is_open}><summary>{self._row(span)}</summary>')
-        if facts:
-            shown.append(f"<div class=facts>{''.join(facts)}</div>")
-        for child in span["children"]:
-            self._add(shown, child, depth + 1)
-        shown.append("</details>")
+        if not facts and not span.children:
+            return f'<div class="leaf{inside}">{self._row(span)}</div>'
+        is_open = " open" if span.children or span.status not in ("ok", "completed") else ""
+        shown = f'<details class="span{inside}"{is_open}><summary>{self._row(span)}</summary>'
+        return f"{shown}<div class=facts>{''.join(facts)}</div>" if facts else shown
 
-    def _row(self, span: Json) -> str:
-        left = min(max((span["start-us"] - self._begin) / self._length, 0.0), 1.0)
-        width = min(max((self._end(span) - span["start-us"]) / self._length, 0.003), 1.0)
-        name, took = _text(span["name"]), duration(span["duration-ms"])
+    def _row(self, span: Any) -> str:
+        left = min(max((span.start_us - self._begin) / self._length, 0.0), 1.0)
+        width = min(max((self._end(span) - span.start_us) / self._length, 0.003), 1.0)
+        name, took = _text(span.name), duration(span.duration_ms)
         bar = (
-            f'<svg class=bar aria-hidden=true><rect class="{_tone(span["status"])}" x="{100 * min(left, 0.997):.2f}%" '
+            f'<svg class=bar aria-hidden=true><rect class="{_tone(span.status)}" x="{100 * min(left, 0.997):.2f}%" '
             f'y=1 width="{100 * width:.2f}%" height=8 rx=2 /></svg>'
         )
         return (
             f'<div class=row><span class=name title="{name}"><bdi>{name}</bdi></span>{bar}'
-            f"<span class=num>{took}</span>{_state(span['status'])}</div>"
+            f"<span class=num>{took}</span>{_state(span.status)}</div>"
         )
 
-    def _facts(self, span: Json) -> list[str]:
-        facts = [_wrong(span["error"], self._limits)] if span["error"] else []
-        if span["items"] is not None:
-            first = f", the first after {duration(span['first-item-ms'])}" if span["first-item-ms"] is not None else ""
-            facts.append(f"<p>{_text(count(span['items'], 'item'))}{first}</p>")
-        arguments = list((span["arguments"] or {}).items())[: self._limits.rows]
+    def _facts(self, span: Any) -> list[str]:
+        error = span.error or {}
+        facts = [_wrong(error.get("type"), error.get("message"), error.get("traceback"), self._limits)] if error else []
+        if span.items is not None:
+            first = f", the first after {duration(span.first_item_ms)}" if span.first_item_ms is not None else ""
+            facts.append(f"<p>{_text(count(span.items, 'item'))}{first}</p>")
+        arguments = list((span.arguments or {}).items())[: self._limits.rows]
         lines = [f"{_text(name)} = {_value(value, self._limits)}" for name, value in arguments]
-        if span["result"] is not None:
-            lines.append(f"→ {_value(span['result'], self._limits)}")
+        if span.result is not None:
+            lines.append(f"→ {_value(span.result, self._limits)}")
         return [*facts, f"<pre>{chr(10).join(lines)}</pre>"] if lines else facts
 
-    def _end(self, span: Json) -> Any:
+    def _end(self, span: Any) -> Any:
         """Where the bar ends, µs. One that is open ends where the session was last heard of."""
-        begin, took = span["start-us"], span["duration-ms"]
+        begin, took = span.start_us, span.duration_ms
         if took is not None and math.isfinite(took):
             return begin + max(took, 0.0) * 1000
         return max(begin, self._last_us)
 
 
-def _all(root: Json) -> Iterable[Json]:
+def _all(root: Any) -> Iterator[Any]:
     ahead = [root]
     while ahead:
         span = ahead.pop()
         yield span
-        ahead += span["children"]
+        ahead += span.children
 
 
-def _about(tree: Json) -> str:
-    run = tree["session"]
-    parts = [f"session {tree['id']}", f"began {moment(tree['root']['start-us'])}"]
-    parts += [f"{count(run['calls'], 'call')}, {count(run['errors'], 'error')}"]
-    if run["pid"] is not None:
-        parts.append(f"pid {run['pid']}" + (f" on {run['host']}" if run["host"] else ""))
-    if run["parent-session"]:
-        parts.append(f"part of session {run['parent-session']}")
-    if tree["child-sessions"]:
-        parts.append(count(len(tree["child-sessions"]), "child session"))
+def _about(tree: Any) -> str:
+    run = tree.session
+    parts = [f"session {tree.id}", f"began {moment(tree.root.start_us)}"]
+    parts += [f"{count(run.calls, 'call')}, {count(run.errors, 'error')}"]
+    if run.pid is not None:
+        parts.append(f"pid {run.pid}" + (f" on {run.host}" if run.host else ""))
+    if run.parent_session:
+        parts.append(f"part of session {run.parent_session}")
+    if tree.child_sessions:
+        parts.append(count(len(tree.child_sessions), "child session"))
     return " · ".join(parts)
 
 
-def _wrong(error: Json, limits: Limits) -> str:
-    name, message = str(error.get("type") or ""), str(error.get("message") or "")
-    said = f"<p>{_text(problem(name, message, limits.text), limits.text)}</p>"
-    frames = error.get("traceback")
+def _wrong(kind: Any, message: Any, frames: Any, limits: Limits) -> str:
+    said = f"<p>{_text(problem(str(kind or ''), str(message or ''), limits.text), limits.text)}</p>"
     lines = [_text(line, limits.text) for line in frames[:50]] if isinstance(frames, list | tuple) else []
     traceback = f"<pre>{chr(10).join(lines)}</pre>" if lines else ""
     return f"<div class=wrong>{said}{traceback}</div>"

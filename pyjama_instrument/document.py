@@ -216,7 +216,7 @@ class DashboardData(_Kebab):
 
     def _repr_html_(self) -> str:
         """How notebooks show it: agents and tools, the first twenty of each."""
-        return notebook(dashboard_html(self.model_dump(by_alias=True), Limits()))
+        return notebook(dashboard_html(self, Limits()))
 
 
 class Span(_Kebab):
@@ -256,4 +256,4 @@ class SessionTree(_Kebab):
 
     def _repr_html_(self) -> str:
         """How notebooks show it: the spans on a time line, the first two hundred of them."""
-        return notebook(session_html(self.model_dump(by_alias=True), Limits()))
+        return notebook(session_html(self, Limits()))

@@ -38,6 +38,8 @@ FORMATS = {
 }
 """The formats by name."""
 
+_BATCH_BYTES = 64 * 1024
+
 _WRITERS: dict[str, Callable[[Material], Iterator[bytes]]] = {
     "jsonl": write_jsonl,
     "csv": write_csv,
@@ -80,7 +82,7 @@ def export(
     lines = read_lines(reader.home, None if session_id is None else family(session_id, data), progress)
     if session_id is not None and session_id not in data.sessions:
         lines = _some(lines, session_id, reader.home)
-    return _WRITERS[format](Material(data, lines, session_id))
+    return _batched(_WRITERS[format](Material(data, lines, session_id)))
 
 
 def file_name(format: str, session_id: str | None = None, agent: str | None = None) -> str:  # noqa: A002
@@ -94,6 +96,17 @@ def file_name(format: str, session_id: str | None = None, agent: str | None = No
     parts = ["pyjama", re.sub(r"[^A-Za-z0-9]+", "-", (agent or "")[:60]).strip("-")]
     parts.append(re.sub(r"[^A-Za-z0-9]", "", session_id)[:8] if session_id is not None else "")
     return "-".join(filter(None, parts)) + FORMATS[format].ending
+
+
+def _batched(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Pieces of a size that is worth a write of its own."""
+    batch = bytearray()
+    for piece in pieces:
+        batch += piece
+        if len(batch) >= _BATCH_BYTES:
+            yield bytes(batch)
+            batch.clear()
+    yield bytes(batch)
 
 
 def _some(lines: Iterator[Line], session_id: str, home: str) -> Iterator[Line]:

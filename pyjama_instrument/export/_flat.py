@@ -14,7 +14,6 @@ from pyjama_instrument.export._material import Material
 
 __all__ = ["COLUMNS", "write_csv", "write_jsonl"]
 
-_BATCH_BYTES = 64 * 1024
 _LONGEST_TEXT = 2000
 
 COLUMNS = (
@@ -31,15 +30,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def write_jsonl(material: Material) -> Iterator[bytes]:
     """Each record as it was recorded."""
-    batch = bytearray()
     for line in material.lines:
-        batch += line.text
-        batch += b"\n"
-        if len(batch) >= _BATCH_BYTES:
-            yield bytes(batch)
-            batch.clear()
-    if batch:
-        yield bytes(batch)
+        yield line.text + b"\n"
 
 
 def write_csv(material: Material) -> Iterator[bytes]:
@@ -48,9 +40,8 @@ def write_csv(material: Material) -> Iterator[bytes]:
     table = csv.writer(text)
     table.writerow(COLUMNS)
     for line in material.lines:
+        yield _taken(text)
         table.writerow(_row(line.ts, line.writer, line.record))
-        if text.tell() >= _BATCH_BYTES:
-            yield _taken(text)
     yield _taken(text)
 
 

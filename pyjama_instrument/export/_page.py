@@ -39,11 +39,11 @@ def write_page(material: Material) -> Iterator[bytes]:
     grown = grow_trees(material, most=_MOST_SPANS)
     yield _bytes(_head(_title(material)))
     if material.session_id is None:
-        yield _bytes(f"<div class=scroll>{dashboard_html(material.data.to_dict(), _LIMITS)}</div>\n")
+        yield _bytes(f"<div class=scroll>{dashboard_html(material.data, _LIMITS)}</div>\n")
     if grown.left_out:
         yield _bytes(f"<p class=note>{count(grown.left_out, 'older session')} left out, for size</p>\n")
     for tree in grown.trees:
-        yield _bytes(f"<section>\n{session_html(tree.model_dump(by_alias=True), _LIMITS)}\n</section>\n")
+        yield _bytes(f"<section>\n{session_html(tree, _LIMITS)}\n</section>\n")
     yield b"</main>\n</body>\n</html>\n"
 
 

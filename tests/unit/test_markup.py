@@ -124,3 +124,12 @@ def test_bars_are_where_the_spans_were() -> None:
         ("0.00", "100.00"),
         ("50.00", "25.00"),
     ]
+
+
+def test_a_recursion_thousands_deep_can_be_shown() -> None:
+    span = Span(name="leaf")
+    for _ in range(3000):
+        span = Span(name="recurse", children=[span])
+    shown = a_tree(span)._repr_html_()
+    check(shown)
+    assert "2,801 more spans not shown" in shown
