@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pyjama_instrument import document, events
-from pyjama_instrument.cli._parser import _parser, parse
+from pyjama_instrument.cli._parser import make_parser, parse
 from tests.docs.pages import ROOT, fences, pages, section
 
 _REFERENCE = ROOT / "docs" / "reference"
@@ -29,7 +29,7 @@ _PUBLIC_MODULES = [
 
 
 def _commands() -> dict[str, argparse.ArgumentParser]:
-    actions = _parser()._actions
+    actions = make_parser()._actions
     return next(dict(action.choices) for action in actions if isinstance(action, argparse._SubParsersAction))
 
 
