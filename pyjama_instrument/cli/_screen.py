@@ -37,9 +37,9 @@ class Screen:
 
     def leave(self) -> None:
         """Give the terminal back as it was."""
-        self._write(_LEAVE)
         if self._keys is not None and self._before is not None:
             termios.tcsetattr(self._keys, termios.TCSADRAIN, self._before)
+        self._write(_LEAVE)
 
     def size(self) -> tuple[int, int]:
         """Columns and lines, at this moment."""

@@ -20,7 +20,7 @@ __all__ = ["top"]
 
 _KEYS = {name[0]: name for name in SORTS}
 _HELP = "q quit   sort by  " + "  ".join(f"{name[0]} {name}" for name in SORTS) + "   the same key again: the other way"
-_ROWS_WHEN_PLAIN = 40
+_PLAIN_SIZE = (120, 40)
 
 
 class _Order(NamedTuple):
@@ -57,7 +57,7 @@ def top(options: argparse.Namespace) -> int:
     reader.metrics()  # raises for a store that is too new, of which the dashboard's data would show nothing
     order = _Order(options.sort, options.reverse)
     if options.once or not sys.stdout.isatty():
-        for line in frame(reader.dashboard(), {}, order, _ROWS_WHEN_PLAIN):
+        for line in frame(reader.dashboard(), {}, order, _PLAIN_SIZE):
             say(line)
         return 0
     try:
@@ -74,8 +74,8 @@ def _watch(look: Callable[[], DashboardData], order: _Order, seconds: float) -> 
         data, due = look(), time.monotonic() + seconds
         rates: dict[str, float] = {}
         while True:
-            rows = screen.size()[1] - 1
-            lines = frame(data, rates, order, rows)[:rows]
+            columns, rows = screen.size()[0], screen.size()[1] - 1
+            lines = frame(data, rates, order, (columns, rows))[:rows]
             screen.draw([*lines, *[""] * (rows - len(lines)), paint(_HELP, "dim")])
             key = screen.key(max(0.0, due - time.monotonic()))
             if key in ("q", "Q"):
@@ -98,16 +98,18 @@ def _rates(before: DashboardData, now: DashboardData) -> dict[str, float]:
     }
 
 
-def frame(data: DashboardData, rates: dict[str, float], order: _Order, rows: int) -> list[str]:
-    """What to show on at most ``rows`` lines."""
+def frame(data: DashboardData, rates: dict[str, float], order: _Order, size: tuple[int, int]) -> list[str]:
+    """What to show on so many columns and lines. Names are short where there is little room, lines are not."""
+    columns, rows = size
+    name_limit = min(40, max(12, columns // 3))
     second = data.metrics.global_.calls_per_second
     head = f"{paint('pyjama top', 'bold')}  {clock(data.timestamp * 1000)[:8]}   {second:.1f} calls/s"
     lines = [head, f"{paint('Agents', 'dim')} {counts_by_status(data)}", f"{paint('Tools', 'dim')}  {totals(data)}", ""]
     notes = troubles(data)[:3]
     left = max(rows - len(lines) - len(notes) - 3, 4)
-    tools = _tools(data, rates, order)
+    tools = _tools(data, rates, order, name_limit)
     room_for_agents = max(left // 2, left - len(tools))
-    lines += _cut(_agents(data, order), room_for_agents)
+    lines += _cut(_agents(data, order, name_limit), room_for_agents)
     lines += ["", *_cut(tools, left - min(len(data.agents) + 1, room_for_agents))]
     return [*lines, *notes]
 
@@ -119,7 +121,7 @@ def _cut(lines: list[str], most: int) -> list[str]:
     return [*lines[:kept], f"… and {len(lines) - kept} more"]
 
 
-def _agents(data: DashboardData, order: _Order) -> list[str]:
+def _agents(data: DashboardData, order: _Order, name_limit: int) -> list[str]:
     def figures(name: str) -> _Figures:
         calls = data.metrics.agents.get(name)
         if calls is None:
@@ -131,7 +133,7 @@ def _agents(data: DashboardData, order: _Order) -> list[str]:
     names.sort(key=lambda name: urgency(data.agents[name].status))
     rows = [
         [
-            printable(name, 40),
+            printable(name, name_limit),
             printable(data.agents[name].status),
             _progress(data.agents[name]),
             doing(data.agents[name], data),
@@ -151,7 +153,7 @@ def _progress(agent: AgentSummary) -> str:
     return f"{min(done, agent.workflow.total_steps)}/{agent.workflow.total_steps}"
 
 
-def _tools(data: DashboardData, rates: dict[str, float], order: _Order) -> list[str]:
+def _tools(data: DashboardData, rates: dict[str, float], order: _Order, name_limit: int) -> list[str]:
     tools = data.metrics.tools
     known = [
         _Figures(name, tool.count, tool.error, rates.get(name), tool.p95_ms, tool.total_duration)
@@ -159,7 +161,7 @@ def _tools(data: DashboardData, rates: dict[str, float], order: _Order) -> list[
     ]
     rows = [
         [
-            printable(name, 40),
+            printable(name, name_limit),
             str(tools[name].count),
             str(tools[name].error),
             f"{rates[name]:.1f}" if name in rates else "–",
