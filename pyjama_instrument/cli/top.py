@@ -136,14 +136,14 @@ def _agents(data: DashboardData, order: _Order, name_limit: int) -> list[str]:
             printable(name, name_limit),
             printable(data.agents[name].status),
             _progress(data.agents[name]),
-            doing(data.agents[name], data),
             str(known[name].calls),
             str(known[name].errors),
             ago(data.agents[name].last_seen, data),
+            doing(data.agents[name], data),  # the longest: what a narrow terminal cuts off is the end of this
         ]
         for name in names
     ]
-    return table(["AGENT", "STATUS", "STEPS", "NOW", "CALLS", "ERRORS", "SEEN"], rows, right=frozenset({4, 5, 6}))
+    return table(["AGENT", "STATUS", "STEPS", "CALLS", "ERRORS", "SEEN", "NOW"], rows, right=frozenset({3, 4, 5}))
 
 
 def _progress(agent: AgentSummary) -> str:

@@ -20,6 +20,7 @@ _SOURCES = sorted((ROOT / "pyjama_instrument").rglob("*.py"))
 _PUBLIC_MODULES = [
     "pyjama_instrument",
     "pyjama_instrument.errors",
+    "pyjama_instrument.export",
     "pyjama_instrument.hooks",
     "pyjama_instrument.reader",
     "pyjama_instrument.shared_metrics",
@@ -62,7 +63,7 @@ def test_every_command_line_shown_is_understood(page: Path) -> None:
     for fence in fences(page, "console"):
         for line in fence.text.splitlines():
             if line.startswith("pyjama "):
-                parse(shlex.split(line.partition(" | ")[0], comments=True)[1:])
+                parse(shlex.split(re.split(r" [|>] ", line)[0], comments=True)[1:])
 
 
 def test_every_setting_is_documented() -> None:
