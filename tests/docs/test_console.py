@@ -15,7 +15,7 @@ from tests.docs.pages import ROOT, fences, pages
 from tests.stores import START_US, a_call, dead_journal, fold, session_begins, session_ends
 
 _ENDLESS = re.compile(r"pyjama (dashboard|demo)\b(?!.*--once)")
-_OTHERS = re.compile(r"(pip|make) ")
+_OTHERS = re.compile(r"(pip|make|python3 -m venv) ")
 
 
 def _lines() -> list[tuple[str, str]]:
@@ -35,7 +35,7 @@ def shell_store(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The store where the documentation says it is, with a run of each agent that it names, live and in history."""
     store = Path(os.environ["HOME"], ".pyjama")
     monkeypatch.delenv("PYJAMA_HOME")
-    for agent, digit in (("crawler", "1"), ("calculator", "2"), ("backup", "3")):
+    for agent, digit in (("crawler", "1"), ("calculator", "2"), ("researcher", "3")):
         session = digit * 32
         call = a_call("fetch", session, agent, ts=START_US + 5_000)
         ended = session_ends(session, agent, ts=START_US + 9_000)

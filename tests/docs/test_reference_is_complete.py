@@ -63,7 +63,7 @@ def test_every_command_line_shown_is_understood(page: Path) -> None:
     for fence in fences(page, "console"):
         for line in fence.text.splitlines():
             if line.startswith("pyjama "):
-                parse(shlex.split(re.split(r" [|>] ", line)[0], comments=True)[1:])
+                parse(shlex.split(re.split(r" [|>&](?: |$)", line)[0], comments=True)[1:])
 
 
 def test_every_setting_is_documented() -> None:
