@@ -53,6 +53,7 @@ STYLE = """
 .pyjama summary .name::before { content: "▸ "; opacity: .7; }
 .pyjama details[open] > summary .name::before { content: "▾ "; }
 .pyjama .leaf .name { padding-left: 13px; }
+.pyjama .leaf { content-visibility: auto; contain-intrinsic-height: auto 21px; }
 .pyjama .facts { margin: 2px 0 6px 16px; }
 """
 
@@ -60,6 +61,8 @@ _STATES = frozenset({"running", "completed", "ok", "failed", "error", "crashed",
 _URGENCY = {"running": 0, "crashed": 1, "failed": 2, "cancelled": 3, "completed": 4}
 _DEEP = 12
 _DEEPEST = 100
+_LARGE = 500
+_WELL = ("ok", "completed")
 
 
 class Limits:
@@ -198,6 +201,12 @@ class _Waterfall:
         begins = [span.start_us for span in _all(tree.root) if span.start_us] or [0]
         self._begin = min(begins)
         self._last_us = max(1000 * (run.end_time or run.last_seen or 0), *begins)
+        spans = list(_all(tree.root))
+        self._is_large = len(spans) > _LARGE
+        self._notable: set[int] = set()
+        for span in reversed(spans):  # children before their parents
+            if span.status not in _WELL or any(id(child) in self._notable for child in span.children):
+                self._notable.add(id(span))
         self._length = max(max(map(self._end, _all(tree.root))) - self._begin, 1)
 
     def rows(self) -> list[str]:
@@ -226,9 +235,15 @@ class _Waterfall:
         inside = " in" if 0 < depth <= _DEEP else ""
         if not facts and not span.children:
             return f'<div class="leaf{inside}">{self._row(span)}</div>'
-        is_open = " open" if span.children or span.status not in ("ok", "completed") else ""
+        is_open = " open" if self._is_open(span, depth) else ""
         shown = f'<details class="span{inside}"{is_open}><summary>{self._row(span)}</summary>'
         return f"{shown}<div class=facts>{''.join(facts)}</div>" if facts else shown
+
+    def _is_open(self, span: Any, depth: int) -> bool:
+        """What has something inside; of a large tree only the way to what went wrong or still runs."""
+        if depth == 0 or id(span) in self._notable:
+            return True
+        return bool(span.children) and not self._is_large
 
     def _row(self, span: Any) -> str:
         left = min(max((span.start_us - self._begin) / self._length, 0.0), 1.0)

@@ -64,7 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="pyjama",
         description="See what your agents are doing: a local dashboard and a few commands over one directory.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=18),
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, help="show the version and exit")

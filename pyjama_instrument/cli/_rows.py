@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyjama_instrument._wording import duration, printable, problem
+from pyjama_instrument._wording import count, duration, printable, problem
 from pyjama_instrument.cli._terminal import paint
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ def counts_by_status(data: DashboardData) -> str:
 
 
 def totals(data: DashboardData) -> str:
-    """``156 calls, 4 errors, p50 40 ms, p95 90 ms``."""
+    """``1,156 calls, 4 errors, p50 40 ms, p95 90 ms``."""
     overall = data.metrics.global_
-    parts = [f"{overall.count} calls", f"{overall.error} errors"]
+    parts = [count(overall.count, "call"), count(overall.error, "error")]
     if overall.p50_ms is not None and overall.p95_ms is not None:
         parts += [f"p50 {duration(overall.p50_ms)}", f"p95 {duration(overall.p95_ms)}"]
     return ", ".join(parts)

@@ -47,7 +47,7 @@ def _filter(options: argparse.Namespace, show: Callable[[Event], str]) -> Callab
     def wanted(event: Event) -> bool:
         for field, given in patterns.items():
             value = getattr(event, field, None)
-            if value is None or not any(fnmatchcase(str(value), pattern) for pattern in given):
+            if value not in given and not any(fnmatchcase(str(value), pattern) for pattern in given if value):
                 return False
         return text is None or text.search(_SGR.sub("", show(event))) is not None
 

@@ -179,6 +179,12 @@ def test_tail_shows_the_events_that_pass_every_filter(
     assert {f"{line[1]} {line[3]}" for line in found} == shown
 
 
+def test_a_name_with_brackets_in_it_can_be_asked_for_as_it_is(pyjama: Pyjama, own_store: Path) -> None:
+    dead_journal(own_store, a_call("get[1]"), a_call("get1"))
+    assert [line.split()[3] for line in pyjama("tail", "--tool", "get[1]").stdout.splitlines()] == ["get[1]", "get1"]
+    assert len(pyjama("tail", "--agent", "?*").stdout.splitlines()) == 2
+
+
 def test_tail_counts_the_lines_that_pass(pyjama: Pyjama, own_store: Path) -> None:
     calls = [a_call(name, ts=START_US + n) for n, name in enumerate(["rare", "rare", "rare", *["often"] * 50])]
     dead_journal(own_store, *calls)

@@ -133,3 +133,10 @@ def test_a_recursion_thousands_deep_can_be_shown() -> None:
     shown = a_tree(span)._repr_html_()
     check(shown)
     assert "2,801 more spans not shown" in shown
+
+
+def test_of_a_large_tree_only_the_way_to_what_went_wrong_is_open() -> None:
+    steps = [Span(name=f"step {n}", status="ok", children=[Span(name="call", status="ok")] * 9) for n in range(90)]
+    steps[5] = Span(name="step 5", status="ok", children=[Span(name="call", status="error")])
+    shown = a_tree(Span(name="crawler", status="completed", children=steps))._repr_html_()
+    assert re.findall(r'open><summary>.*?title="([^"]*)"', shown) == ["crawler", "step 5"]
