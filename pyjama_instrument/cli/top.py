@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -56,7 +57,7 @@ def top(options: argparse.Namespace) -> int:
     reader = Reader()
     reader.metrics()  # raises for a store that is too new, of which the dashboard's data would show nothing
     order = _Order(options.sort, options.reverse)
-    if options.once or not sys.stdout.isatty():
+    if options.once or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         for line in frame(reader.dashboard(), {}, order, _PLAIN_SIZE):
             say(line)
         return 0
