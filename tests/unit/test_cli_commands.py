@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pyjama_instrument import agent_session, tool
-from pyjama_instrument.cli import _parser
+from pyjama_instrument.cli import _parser, main
 from pyjama_instrument.cli._sessions import find_session
 from pyjama_instrument.document import DashboardData, SessionSummary
 from pyjama_instrument.errors import ConfigError, SessionNotFound
@@ -34,9 +34,21 @@ from tests.stores import (
     step_ends,
 )
 from tests.trace_format import check_trace
-from tests.unit.test_cli import HOSTILE, RAW, Pyjama, pyjama, run_agent
+from tests.unit.test_cli import HOSTILE, RAW, Pyjama, run_agent
 
-__all__ = ["pyjama"]
+
+@pytest.fixture
+def pyjama(capsys: pytest.CaptureFixture[str]) -> Pyjama:
+    """Run the command in this process: a hundred children would take a minute."""
+
+    def run(*args: str, returncode: int = 0) -> subprocess.CompletedProcess[str]:
+        capsys.readouterr()
+        code = main(args)
+        shown = capsys.readouterr()
+        assert code == returncode, f"{shown.out}\n{shown.err}"
+        return subprocess.CompletedProcess(args, code, shown.out, shown.err)
+
+    return run
 
 
 def a_run() -> None:
@@ -346,7 +358,7 @@ def test_no_control_character_of_a_recorded_name_or_value_is_printed(pyjama: Pyj
         run.step(HOSTILE),
     ):
         hostile(HOSTILE)
-    shown = pyjama(*args).stdout
+    shown = pyjama(*args).stdout.replace("\r\n", "\n")  # CSV's own line ends
     assert "bidi" in shown
     assert RAW.search(shown) is None
 
