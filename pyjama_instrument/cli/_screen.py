@@ -51,8 +51,8 @@ class Screen:
         shown = [f"{fit(line, columns)}\x1b[K" for line in lines[:rows]]
         self._write("\x1b[H" + "\r\n".join(shown) + "\x1b[J")
 
-    def key(self, seconds: float) -> str:
-        """The next key, or nothing if none is pressed in that time."""
+    def keys(self, seconds: float) -> str:
+        """The keys that were pressed, as soon as there are any; none if there are none in that time."""
         if self._keys is None:
             select.select([], [], [], seconds)
             return ""
@@ -60,11 +60,13 @@ class Screen:
         pressed = os.read(self._keys, _LONGEST_KEY) if ready else b""
         if ready and not pressed:
             raise EOFError  # the terminal is gone
-        return pressed.decode("ascii", "ignore") if len(pressed) == 1 else ""
+        return "" if pressed.startswith(b"\x1b") else pressed.decode("ascii", "ignore")  # arrows and the like
 
     def _write(self, text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        """Past the buffer of ``sys.stdout``: a signal's handler may come here while it is being written out."""
+        data = text.encode(sys.stdout.encoding or "utf-8", "backslashreplace")
+        while data:
+            data = data[os.write(sys.stdout.fileno(), data) :]
 
 
 @contextlib.contextmanager

@@ -78,10 +78,10 @@ def _watch(look: Callable[[], DashboardData], order: _Order, seconds: float) -> 
             columns, rows = screen.size()[0], screen.size()[1] - 1
             lines = frame(data, rates, order, (columns, rows))[:rows]
             screen.draw([*lines, *[""] * (rows - len(lines)), paint(_HELP, "dim")])
-            key = screen.key(max(0.0, due - time.monotonic()))
-            if key in ("q", "Q"):
-                return
-            order = order.press(key)
+            for key in screen.keys(max(0.0, due - time.monotonic())):
+                if key in ("q", "Q"):
+                    return
+                order = order.press(key)
             if time.monotonic() >= due:
                 before, data, due = data, look(), time.monotonic() + seconds
                 rates = _rates(before, data)

@@ -16,6 +16,7 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ _SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 class Terminal:
     """A pseudo-terminal with a command on it, as a shell would start one."""
 
-    def __init__(self, *args: str, columns: int = 100, lines: int = 24) -> None:
+    def __init__(self, *args: str, script: str = 'exec "$@"', columns: int = 100, lines: int = 24) -> None:
         self.ours, self.theirs = pty.openpty()
         self.resize(columns, lines)
         self.before = termios.tcgetattr(self.theirs)
@@ -43,7 +44,7 @@ class Terminal:
         # The first terminal that a session's leader opens is the one that Ctrl-C and Ctrl-Z come from.
         name = os.ttyname(self.theirs)
         self.process = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" <{name} >{name} 2>&1', "sh", *PYJAMA, *args],
+            ["bash", "-c", f"exec <{name} >{name} 2>&1; {script}", "bash", *PYJAMA, *args],
             env=environment | {"TERM": "xterm"},
             start_new_session=True,
         )
@@ -99,8 +100,8 @@ Start = Callable[..., Terminal]
 def start(own_store: Path) -> Iterator[Start]:
     terminals: list[Terminal] = []
 
-    def start(*args: str, **size: int) -> Terminal:
-        terminals.append(Terminal(*args, **size))
+    def start(*args: str, **settings: Any) -> Terminal:
+        terminals.append(Terminal(*args, **settings))
         return terminals[-1]
 
     yield start
@@ -139,16 +140,19 @@ def test_top_that_is_told_to_end_leaves_the_terminal_as_it_was(start: Start, num
 
 
 def test_top_that_is_stopped_gives_the_terminal_back_and_takes_it_again(start: Start) -> None:
-    terminal = start("top", "--interval", "0.1")
+    # Only a shell's job can be stopped: nobody could continue a process that no shell looks after.
+    terminal = start("top", "--interval", "0.1", script='set -m; "$@"; echo stopped; read; fg >/dev/null')
     terminal.wait_for(drawn)
     terminal.type("\x1a")
-    terminal.wait_for(lambda shown: shown.endswith(LEAVE))
+    terminal.wait_for(lambda shown: "stopped" in shown)
+    assert LEAVE in terminal.shown
     assert terminal.is_as_before()
     terminal.shown = ""
-    os.kill(terminal.process.pid, signal.SIGCONT)
-    terminal.wait_for(lambda shown: shown.startswith(ENTER) and drawn(shown))
+    terminal.type("\n")
+    terminal.wait_for(lambda shown: ENTER in shown and drawn(shown))
     terminal.type("q")
     assert terminal.wait() == 0
+    assert terminal.is_as_before()
 
 
 def test_top_shows_what_is_recorded_meanwhile(start: Start, own_store: Path) -> None:
@@ -176,6 +180,21 @@ def test_a_key_sorts_at_once_and_again_the_other_way(start: Start, own_store: Pa
         terminal.type(key)
         terminal.wait_for(drawn)
         assert (key, first()) == (key, name)
+
+
+def test_keys_that_come_at_once_are_each_heard_and_arrows_are_not(start: Start, own_store: Path) -> None:
+    dead_journal(own_store, *[a_call("often") for _ in range(3)], a_call("wrong", status="error"))
+    terminal = start("top", "--interval", "3600")
+    terminal.wait_for(drawn)
+    terminal.shown = ""
+    terminal.type("\x1b[A")
+    terminal.wait_for(drawn)
+    terminal.shown = ""
+    terminal.type("nn")
+    terminal.wait_for(drawn)
+    assert next(line.split()[0] for line in terminal.last_frame() if re.match("often|wrong", line)) == "wrong"
+    terminal.type("cq")
+    assert terminal.wait() == 0
 
 
 def test_no_line_is_longer_than_the_terminal_and_no_frame_higher(start: Start, own_store: Path) -> None:
