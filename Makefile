@@ -8,13 +8,13 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
-CODE := pyjama_instrument tests examples $(wildcard benchmarks)
+CODE := pyjama_instrument tests examples docs $(wildcard benchmarks)
 MATRIX := 3.11 3.12 3.13
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1 # its look for a newer version needs the network
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt cover docs matrix bench browser clean
+.PHONY: help demo test stress lint fmt cover docs matrix bench browser system screenshots clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -22,8 +22,12 @@ help: ## show this list
 demo: $(VENV)/.viewer ## start the dashboard and some agents to look at (ARGS=--once ends by itself)
 	@exec $(BIN)/pyjama demo $(ARGS)
 
-test: lint browser ## everything CI runs: lint, types, layers, then all tests (ARGS=... goes to pytest)
+test: lint browser system ## everything CI runs: lint, types, layers, then all tests (ARGS=... goes to pytest)
 	@$(BIN)/python -m pytest $(ARGS)
+
+stress: PACKAGES += clojure libdata-json-clojure # an agent of the original in its own language
+stress: lint browser system ## the same tests at full size: long storms, every injection (ARGS=... goes to pytest)
+	@PYJAMA_STRESS=1 $(BIN)/python -m pytest -o timeout=3600 $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check $(CODE)
@@ -47,6 +51,9 @@ docs: $(VENV)/.dev ## the documentation as a site, warnings as errors
 bench: ## what recording costs, measured beside its peers: about 20 minutes (ARGS="overhead --quick" for less)
 	@$(PYTHON) -m benchmarks $(ARGS)
 
+screenshots: $(VENV)/.dev ## make the pictures in docs/images from the running demo; needs Chromium
+	@$(BIN)/python docs/screenshots.py
+
 # Each version in its own environment; versions that are not on this machine are named and left out.
 matrix: ## the tests under each Python of 3.11, 3.12 and 3.13 that is here, warnings as errors
 	@set -e; for v in $(MATRIX); do \
@@ -67,6 +74,17 @@ browser:
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 			apt-get install -y -qq --no-install-recommends chromium >/dev/null && exit 0; fi; \
 	echo "no Chromium here and none could be installed: the browser tests will be skipped"
+
+# The fault tests kill processes at single system calls (strace) and take the power from a file system (e2fsprogs).
+# Where these cannot be installed the tests are skipped and say why.
+PACKAGES := strace e2fsprogs mount
+system:
+	@dpkg-query -W $(PACKAGES) >/dev/null 2>&1 && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		echo "installing $(PACKAGES) for the fault tests"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends $(PACKAGES) >/dev/null && exit 0; fi; \
+	echo "not all of $(PACKAGES) can be installed here: some fault tests will be skipped"
 
 clean: ## remove environments, caches and build products
 	@rm -rf .venv .venv-* .bench .coverage .grimp_cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist

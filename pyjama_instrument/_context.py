@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
-__all__ = ["Scope", "SessionState", "current"]
+__all__ = ["Call", "Scope", "SessionState", "current"]
 
 
 class SessionState:
@@ -31,7 +31,10 @@ class SessionState:
         self.standing: dict[str, dict[str, Any]] = {}
 
 
-Scope: TypeAlias = tuple[SessionState, str]
-"""The session and the innermost open span of the running code."""
+Call: TypeAlias = tuple[SessionState, str, str, str, int]
+"""A tool call under way: session, its span, the parent span, the tool, and its monotonic start in ns."""
+
+Scope: TypeAlias = tuple[SessionState, str] | Call
+"""The session and the innermost open span of the running code, and what else is known if that is a call."""
 
 current: ContextVar[Scope | None] = ContextVar("pyjama_scope", default=None)

@@ -239,8 +239,11 @@ def suspend(held: Any) -> Suspended:
 
 def renamed(stand_in: Any, original: Any) -> Any:
     """The coroutine or generator, or the function that makes it, under the host's own name, for warnings."""
-    stand_in.__name__ = getattr(original, "__name__", stand_in.__name__)
-    stand_in.__qualname__ = getattr(original, "__qualname__", stand_in.__qualname__)
+    try:
+        stand_in.__name__ = getattr(original, "__name__", stand_in.__name__)
+        stand_in.__qualname__ = getattr(original, "__qualname__", stand_in.__qualname__)
+    except Exception:  # a callable object's name may be anything, or be found by code that fails
+        pass
     return stand_in
 
 

@@ -19,8 +19,11 @@ _said: set[str] = set()
 
 def swallow(error: Exception, where: str) -> None:
     """Take note of a fault of ours at ``where`` and let the host go on."""
-    counts[where] = counts.get(where, 0) + 1
-    say_once(where, f"{where}: {type(error).__name__}: {_message(error)} (the program goes on; said once)")
+    try:
+        counts[where] = counts.get(where, 0) + 1
+        say_once(where, f"{where}: {type(error).__name__}: {_message(error)} (the program goes on; said once)")
+    except Exception:  # a guard that raises is none: out of memory or of stack, there is nobody to tell
+        pass
     for observer in list(observers):
         try:
             observer(error, where)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 __all__ = ["Ids"]
 
-_BATCH = 64
-_SPAN_BYTES = 8
+_PREFIX_BYTES = 7
+_SUFFIXES = [f"{number:02x}" for number in range(64)]
 
 
 class Ids:
     """Makes ids from the system's entropy, so that the program's own ``random.seed()`` has no say in them.
+
+    Span ids come in series of 64 that share their first 56 random bits: that is as unique as 64 random bits are, for
+    a fraction of the price.
 
     Attributes:
         spans: span ids made in advance. ``next(ids.spans, None) or ids.more_spans()`` is the quickest way to one.
@@ -20,7 +23,9 @@ class Ids:
 
     spans: Iterator[str]
 
-    def __init__(self) -> None:
+    def __init__(self, refilling: Callable[[], None] = lambda: None) -> None:
+        """``refilling`` is called now and then, before ids are made: a time to notice what must not be repeated."""
+        self._refilling = refilling
         self.reseed()
 
     def reseed(self) -> None:
@@ -29,7 +34,8 @@ class Ids:
 
     def more_spans(self) -> str:
         """Make span ids in advance, and give one."""
-        spans = iter(os.urandom(_BATCH * _SPAN_BYTES).hex(" ", _SPAN_BYTES).split())
+        self._refilling()
+        spans = map(os.urandom(_PREFIX_BYTES).hex().__add__, _SUFFIXES)
         span = next(spans)
         self.spans = spans
         return span

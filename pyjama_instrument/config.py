@@ -1,6 +1,7 @@
 """Settings: where the store is and whether anything is recorded; and the rule for names.
 
-Precedence: ``configure()``, then the environment (``PYJAMA_HOME``, ``PYJAMA_DISABLED``), then the default
+Precedence: ``configure()``, then the environment (``PYJAMA_HOME``, ``PYJAMA_DISABLED``,
+``PYJAMA_ERROR_MESSAGES``), then the default
 ``~/.pyjama``. Nothing is read from files.
 """
 
@@ -11,10 +12,21 @@ import pwd
 
 from pyjama_instrument.errors import ConfigError, StoreUnavailable
 
-__all__ = ["MAX_NAME", "check_name", "clean_text", "disabled_by_environment", "resolve_home", "set_home"]
+__all__ = [
+    "MAX_NAME",
+    "check_name",
+    "clean_text",
+    "disabled_by_environment",
+    "error_messages_by_environment",
+    "home_to_write",
+    "resolve_home",
+    "set_home",
+]
 
 MAX_NAME = 256
 """Longest name of an agent, tool or step, in characters."""
+
+_NO = ("0", "false", "no")
 
 _configured_home: str | None = None
 
@@ -45,9 +57,40 @@ def resolve_home(home: str | os.PathLike[str] | None = None) -> str:
     return os.path.join(_user_home(), ".pyjama")
 
 
+def home_to_write() -> str:
+    """The same for the write side, which makes the directory and leaves files there.
+
+    The default is then refused where the home directory is another user's: under ``sudo``, which may leave ``HOME`` as
+    it was, files of root's would be left in it. A directory that was named is asked for.
+
+    Raises:
+        StoreUnavailable: nothing says where the user's home directory is, or it is another user's.
+    """
+    home = resolve_home()
+    if _configured_home is None and not os.environ.get("PYJAMA_HOME"):
+        _check_whose(os.path.dirname(home))
+    return home
+
+
+def _check_whose(directory: str) -> None:
+    try:
+        owner = os.stat(directory).st_uid
+    except OSError:
+        return  # making it will say what is wrong
+    if owner not in (os.geteuid(), 0):  # root's are right in containers that run as anybody
+        raise StoreUnavailable(
+            f"{directory} is the home of another user (HOME is set to it): set PYJAMA_HOME to a directory you own"
+        )
+
+
 def disabled_by_environment() -> bool:
     """Whether ``PYJAMA_DISABLED`` is set to anything but empty, ``0``, ``false`` or ``no``."""
-    return os.environ.get("PYJAMA_DISABLED", "").strip().lower() not in ("", "0", "false", "no")
+    return os.environ.get("PYJAMA_DISABLED", "").strip().lower() not in ("", *_NO)
+
+
+def error_messages_by_environment() -> bool:
+    """Whether messages of exceptions are recorded: not if ``PYJAMA_ERROR_MESSAGES`` is ``0``, ``false`` or ``no``."""
+    return os.environ.get("PYJAMA_ERROR_MESSAGES", "").strip().lower() not in _NO
 
 
 def check_name(value: object, what: str) -> str:

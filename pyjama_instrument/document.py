@@ -7,6 +7,8 @@ by this version.
 
 from __future__ import annotations
 
+import json
+import math
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -46,8 +48,26 @@ class _Kebab(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
     def to_json(self) -> str:
-        """Compact JSON text with kebab-case keys."""
-        return self.model_dump_json(by_alias=True)
+        """Compact JSON text with kebab-case keys. What JSON does not know becomes null (NaN) or text."""
+        return _json_of(self)
+
+
+def _json_of(model: BaseModel, leave_out: str | None = None) -> str:
+    exclude = None if leave_out is None else {leave_out}
+    try:
+        return model.model_dump_json(by_alias=True, exclude=exclude)
+    except ValueError:  # recorded text need not be valid Unicode: a file name may hold any bytes
+        plain = _plain(model.model_dump(by_alias=True, exclude=exclude))
+        return json.dumps(plain, separators=(",", ":"), default=repr)
+
+
+def _plain(value: Any) -> Any:
+    """Without the floats that JSON does not know."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Failure(_Kebab):
@@ -257,3 +277,34 @@ class SessionTree(_Kebab):
     def _repr_html_(self) -> str:
         """How notebooks show it: the spans on a time line, the first two hundred of them."""
         return notebook(session_html(self, Limits()))
+
+    # Without recursion: Pydantic gives up on trees some hundred levels deep.
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready dictionary with kebab-case keys, however deep the tree is."""
+        top, root = self.model_dump(mode="json", by_alias=True, exclude={"root"}), _without_children(self.root)
+        todo = [(self.root, root)]
+        while todo:
+            span, shown = todo.pop()
+            shown["children"] = [_without_children(child) for child in span.children]
+            todo += zip(span.children, shown["children"], strict=True)
+        return top | {"root": root}
+
+    def to_json(self) -> str:
+        """Compact JSON text with kebab-case keys, however deep the tree is."""
+        parts = [_json_of(self, "root")[:-1], ',"root":']
+        todo: list[Span | str] = ["}", self.root]
+        while todo:
+            item = todo.pop()
+            if isinstance(item, str):
+                parts.append(item)
+                continue
+            parts += [_json_of(item, "children")[:-1], ',"children":[']
+            todo.append("]}")
+            for at, child in enumerate(reversed(item.children)):
+                todo += [",", child] if at else [child]
+        return "".join(parts)
+
+
+def _without_children(span: Span) -> dict[str, Any]:
+    return span.model_dump(mode="json", by_alias=True, exclude={"children"})

@@ -3,23 +3,25 @@
 Invariants:
 
 * Folding events in one go or in any number of portions gives the same document (but for the order of activity-log
-  lines of one millisecond).
+  lines of one millisecond, and for the last digits of sums of durations).
 * A fold only adds to the document it is given: counters grow by what the events say, keys it does not know stay.
 * A damaged event changes nothing but ``health``.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Set
-from typing import Any
+from typing import Any, TypeAlias
 
-from pyjama_instrument._latency import bucket
+from pyjama_instrument._calls import Calls
+from pyjama_instrument._latency import bucket, buckets
 
 __all__ = ["LIMITS", "OTHER", "Fold", "carry_running", "new_document", "repaired"]
 
 Document = dict[str, Any]
 Record = dict[str, Any]
+_LogLine: TypeAlias = tuple[int, str, str | None, str]
 
 OTHER = "__other__"
 """Where tools and agents beyond the limits are counted."""
@@ -102,6 +104,8 @@ def carry_running(document: Document, onto: Document | None = None) -> Document:
     for key in ("journals", "writers"):
         fresh[key] = document[key]
     fresh["generation"] = document.get("generation", 0)
+    if "clock" in document:
+        fresh["clock"] = document["clock"]
     for sid, session in document["sessions"].items():
         if session["status"] == "running":
             agent = session["agent-id"]
@@ -114,12 +118,22 @@ def carry_running(document: Document, onto: Document | None = None) -> Document:
 
 
 class Fold:
-    """Folds events into one document. Call :meth:`finish` once all are added."""
+    """Folds events into one document. Call :meth:`finish` once all are added.
 
-    def __init__(self, document: Document) -> None:
-        self.document = repaired(document)
-        self._touched: set[str] = set()
-        self._logs: dict[str, deque[Record]] = {}
+    Args:
+        document: what to fold onto; it is changed.
+        sound: it came out of a fold, and needs no repair.
+
+    Attributes:
+        document: the outcome.
+        touched: the entries that may have changed, by section.
+    """
+
+    def __init__(self, document: Document, *, sound: bool = False) -> None:
+        self.document = document if sound else repaired(document)
+        self.touched: dict[str, set[str]] = {"sessions": set(), "tools": set(), "agents": set()}
+        self._touched: set[str] = set()  # agents to be summarised
+        self._logs: dict[str, deque[_LogLine]] = {}
         self._writer = ""
         self._handlers: dict[str, Callable[[Record], None]] = {
             "tool.ended": self._tool_ended,
@@ -135,14 +149,17 @@ class Fold:
             "writer.dropped": self._writer_dropped,
         }
 
-    def add(self, writer: str, records: Iterable[Record]) -> None:
+    def add(self, writer: str, items: Iterable[Record | Calls]) -> None:
         """Add events of one writer, in the order they were recorded. Unknown kinds are passed over."""
         self._writer = writer
-        for record in records:
+        for item in items:
+            if type(item) is Calls:
+                self._calls(item)
+                continue
             try:
-                handler = self._handlers.get(record.get("kind", ""))
+                handler = self._handlers.get(item.get("kind", ""))  # type: ignore[union-attr]  # not Calls
                 if handler is not None:
-                    handler(record)
+                    handler(item)  # type: ignore[arg-type]
             except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
                 self.damaged(1)
 
@@ -154,9 +171,9 @@ class Fold:
 
     def writers_died(self, writers: Set[str]) -> None:
         """Writers are proven dead: their running sessions crashed, their calls in flight were cut off."""
-        for session in self.document["sessions"].values():
-            if session["status"] == "running":
-                self._bury(session, writers)
+        for sid, session in self.document["sessions"].items():
+            if session["status"] == "running" and self._bury(session, writers):
+                self.touched["sessions"].add(sid)
 
     def running_writers(self) -> set[str]:
         """Writers that some running session depends on."""
@@ -170,7 +187,7 @@ class Fold:
     def finish(self) -> None:
         """Bring the derived parts up to date: activity log, agents' summaries, limits."""
         document = self.document
-        logs = [entry for log in self._logs.values() for entry in log]
+        logs = [_log_entry(line) for log in self._logs.values() for line in log]
         if logs:
             merged = sorted([*document["recent-logs"], *logs], key=lambda entry: _number(entry, "timestamp"))
             document["recent-logs"] = merged[-LIMITS["recent-logs"] :]
@@ -178,9 +195,37 @@ class Fold:
         _summarise(document, self._touched)  # before forgetting: an agent is known by sessions that are not
         _forget_old_sessions(document)
         _forget_old_rates(document)
+        self.touched["agents"] |= self._touched
         self._touched.clear()
 
     # -- tools
+
+    def _calls(self, calls: Calls) -> None:
+        """What :meth:`_tool_ended` does, for many calls at once."""
+        agent_id, sid, tool, spans, times_us, durations_ns = calls
+        count, duration_ms = len(spans), sum(durations_ns) / 1e6
+        session = self._session({"agent": agent_id, "session": sid}, times_us[0] // 1000)
+        session["last-seen"] = max(session["last-seen"], max(times_us) // 1000)
+        tool_entry, total = self._tool_entry(tool, count), self.document["global"]
+        for counts in (total, tool_entry, _agent_entry(self.document, session["agent-id"])["calls"]):
+            counts["count"] = counts.get("count", 0) + count
+            counts["success"] = counts.get("success", 0) + count
+            counts["total-duration"] = counts.get("total-duration", 0) + duration_ms
+        in_all, of_tool = _latency(total), _latency(tool_entry)
+        for key, times in buckets(durations_ns):
+            in_all[key] = in_all.get(key, 0) + times
+            of_tool[key] = of_tool.get(key, 0) + times
+        session["calls"] += count
+        session["total-duration"] += duration_ms
+        if in_flight := session["in-flight"]:
+            for span in spans:
+                in_flight.pop(span, None)
+        rate = self.document["rate"]
+        for second, times in _by_second(times_us):
+            rate[second] = rate.get(second, 0) + times
+        log = self._log_of_writer()
+        for us in times_us[-LIMITS["recent-logs"] :]:
+            log.append((us // 1000, agent_id, tool, "ok"))
 
     def _tool_ended(self, event: Record) -> None:
         tool, span = _text(event, "tool"), _text(event, "span")
@@ -198,8 +243,8 @@ class Fold:
             counts["total-duration"] = counts.get("total-duration", 0) + duration_ms
         key = bucket(duration_ns)
         for counts in (self.document["global"], tool_entry):
-            buckets = counts["latency"]["buckets"] if "latency" in counts else _latency(counts)
-            buckets[key] = buckets.get(key, 0) + 1
+            known = _latency(counts)
+            known[key] = known.get(key, 0) + 1
         session["calls"] += 1
         session["total-duration"] += duration_ms
         if session["in-flight"]:
@@ -218,12 +263,13 @@ class Fold:
         if len(in_flight) < LIMITS["in-flight"]:
             in_flight[span] = {"tool": tool, "start-time": ms, "writer": self._writer}
 
-    def _tool_entry(self, tool: str) -> Record:
+    def _tool_entry(self, tool: str, count: int = 1) -> Record:
         tools: Document = self.document["tools"]
+        self.touched["tools"].add(tool)
         entry = tools.get(tool)
         if entry is None:
             if len(tools) >= LIMITS["tools"] and tool != OTHER:
-                self._overflow("tools")
+                self._overflow("tools", count)
                 return self._tool_entry(OTHER)
             entry = tools[tool] = dict.fromkeys(_COUNTS, 0) | {"total-duration": 0.0}
         return entry
@@ -245,6 +291,7 @@ class Fold:
             session["seen-from"] = self._writer
         session["last-seen"] = max(session["last-seen"], ms)
         self._touched.add(session["agent-id"])
+        self.touched["sessions"].add(sid)
         return session
 
     def _session_started(self, event: Record) -> None:
@@ -277,10 +324,14 @@ class Fold:
             return
         if failure := _failure(event):
             session["error"] = failure
+        if session["start-time"] > ms:  # the clock was set back meanwhile
+            duration_ns = event.get("duration_ns")
+            session["start-time"] = ms - (duration_ns // 1_000_000 if type(duration_ns) is int else 0)
         self._end(session, status if status in _ENDED else "completed", ms, step_status="cancelled")
         session["in-flight"] = {}
 
-    def _bury(self, session: Record, dead: Set[str]) -> None:
+    def _bury(self, session: Record, dead: Set[str]) -> bool:
+        """A running session's part in the death of writers; whether it has any."""
         in_flight = session["in-flight"]
         gone = [span for span, call in in_flight.items() if call["writer"] in dead]
         cut_off = [{"span": span} | in_flight.pop(span) for span in gone]
@@ -296,12 +347,13 @@ class Fold:
                 self._log(session["last-seen"], session["agent-id"], tool, "crashed")
         elif session["writer"] is None and session.get("seen-from") in dead:
             self._end(session, "completed", session["last-seen"], step_status="ok")
+        return bool(cut_off) or session["status"] != "running"
 
     def _end(self, session: Record, status: str, ms: int, *, step_status: str) -> None:
         session.update({"status": status, "end-time": ms, "current-step": None})
         for step in session["steps"]:
             if step["status"] == "running":
-                step.update({"status": step_status, "end-time": ms})
+                step.update({"status": step_status, "start-time": min(step["start-time"], ms), "end-time": ms})
         if session["writer"] is not None:
             _agent_entry(self.document, session["agent-id"])["runs"][status] += 1
         self._touched.add(session["agent-id"])
@@ -341,6 +393,8 @@ class Fold:
         for known in reversed(session["steps"]):
             if known.get("span") == span:
                 known.update({"status": status, "end-time": ms})
+                if known["start-time"] > ms:  # the clock was set back meanwhile
+                    known["start-time"] = start
                 break
         else:
             ended = {"step-id": step, "span": span, "status": status, "start-time": start, "end-time": ms}
@@ -365,15 +419,18 @@ class Fold:
         dropped = self.document["health"].setdefault("dropped", {})
         dropped[reason] = dropped.get(reason, 0) + count
 
-    def _overflow(self, what: str) -> None:
+    def _overflow(self, what: str, count: int = 1) -> None:
         overflow = self.document["health"].setdefault("overflow", {})
-        overflow[what] = overflow.get(what, 0) + 1
+        overflow[what] = overflow.get(what, 0) + count
 
     def _log(self, ms: int, agent: str, tool: str | None, status: str) -> None:
+        self._log_of_writer().append((ms, agent, tool, status))
+
+    def _log_of_writer(self) -> deque[_LogLine]:
         log = self._logs.get(self._writer)
         if log is None:
             log = self._logs[self._writer] = deque(maxlen=LIMITS["recent-logs"])
-        log.append({"timestamp": ms, "agent-id": agent, "tool": tool, "status": status})
+        return log
 
 
 def _new_session(agent: str, ms: int) -> Record:
@@ -425,10 +482,24 @@ def _forget_old_rates(document: Document) -> None:
         document["rate"] = {second: rate[second] for second in newest}
 
 
+def _log_entry(line: _LogLine) -> Record:
+    return dict(zip(("timestamp", "agent-id", "tool", "status"), line, strict=True))
+
+
 def _latency(counts: Record) -> dict[str, int]:
-    counts["latency"] = {"scale": 3, "unit": "ns", "buckets": {}}
-    buckets: dict[str, int] = counts["latency"]["buckets"]
-    return buckets
+    """The histogram's buckets."""
+    if "latency" not in counts:
+        counts["latency"] = {"scale": 3, "unit": "ns", "buckets": {}}
+    known: dict[str, int] = counts["latency"]["buckets"]
+    return known
+
+
+def _by_second(times_us: list[int]) -> Iterable[tuple[str, int]]:
+    """How many of the times are in each second, by its key."""
+    first = times_us[0] // 1_000_000
+    if min(times_us) // 1_000_000 == max(times_us) // 1_000_000:
+        return ((str(first), len(times_us)),)
+    return [(str(second), count) for second, count in Counter(us // 1_000_000 for us in times_us).items()]
 
 
 def _failure(event: Record) -> Record | None:

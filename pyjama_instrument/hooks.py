@@ -6,6 +6,7 @@ recorded as ``cancelled``. Anything else it returns is reported once on stderr a
 ToolCall after the tool has run, with ``event``, ``result`` and ``error`` filled in; whatever it raises is swallowed
 and reported once on stderr.
 
+A tool that a hook calls is recorded and runs hooks too, but never a hook from within itself.
 ``"*"`` as tool name matches every tool. Hooks belong to the process they are registered in.
 """
 
@@ -15,6 +16,7 @@ import dataclasses
 import inspect
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pyjama_instrument import _guard
@@ -112,6 +114,7 @@ def _check_text(tool: object) -> None:
 
 
 _lock = threading.Lock()
+_running: ContextVar[tuple[Callable[..., Any], ...]] = ContextVar("pyjama_hooks_running", default=())
 pre_registry = _Registry()
 post_registry = _Registry()
 hooked: set[str] = set()
@@ -193,8 +196,8 @@ def registered() -> dict[str, int]:
 
 def run_pre_hooks(call: ToolCall) -> Arguments:
     """The arguments to call the tool with. Raises what a pre-hook raises."""
-    for hook in get_pre_hooks(call.tool):
-        match hook(call):
+    for hook in _not_running(get_pre_hooks(call.tool)):
+        match _called(hook, call):
             case None:
                 pass
             case (tuple() | list() as args, dict() as kwargs):
@@ -205,10 +208,23 @@ def run_pre_hooks(call: ToolCall) -> Arguments:
     return call.args, call.kwargs
 
 
+def _called(hook: Callable[[ToolCall], Any], call: ToolCall) -> Any:
+    token = _running.set((*_running.get(), hook))
+    try:
+        return hook(call)
+    finally:
+        _running.reset(token)
+
+
+def _not_running(hooks: tuple[Callable[..., Any], ...]) -> tuple[Callable[..., Any], ...]:
+    running = _running.get()
+    return tuple(hook for hook in hooks if not any(hook is other for other in running)) if running else hooks
+
+
 def run_post_hooks(call: ToolCall) -> None:
     """Run the post-hooks; none of them can stop the others or disturb the caller."""
-    for hook in get_hooks(call.tool):
+    for hook in _not_running(get_hooks(call.tool)):
         try:
-            hook(call)
+            _called(hook, call)
         except Exception as error:
             _guard.swallow(error, f"hook of {call.tool}")

@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from types import CoroutineType, FunctionType
 from typing import Any, TypeVar, overload
 
-from pyjama_instrument import _guard, hooks
-from pyjama_instrument._capture import error_info, jsonable
+from pyjama_instrument import _guard, hooks, redaction
 from pyjama_instrument._context import Scope, current
 from pyjama_instrument._drive import Decorated, Kind, Suspended, drive, drive_later, kind_of, renamed, resume, run
 from pyjama_instrument.config import check_name
@@ -70,6 +69,16 @@ def tool(function: Any = None, /, *, name: str | None = None, capture: Sequence[
 
 
 def _decorate(function: Any, name: str | None, capture: Sequence[str] | bool) -> Any:
+    try:
+        return _checked_and_decorated(function, name, capture)
+    except ConfigError:
+        raise
+    except Exception as fault:  # better a function that is not recorded than a module that cannot be imported
+        _guard.swallow(fault, "tool")
+        return function
+
+
+def _checked_and_decorated(function: Any, name: str | None, capture: Sequence[str] | bool) -> Any:
     if isinstance(function, type):
         raise ConfigError(f"@tool decorates functions: decorate the methods of {function.__name__} instead")
     if type(function) in (classmethod, staticmethod):
@@ -122,13 +131,13 @@ def _short_way(this: _Tool) -> Callable[..., Any]:
             return _call(this, "sync", wrapped, args, kwargs)
         try:
             scope = get_scope() or ambient()
-            session, parent = scope
             span = next(recorder.ids.spans, None) or recorder.ids.more_spans()
             if this.slow:
                 this.announce(scope, span)
-            token = set_scope((session, span))
-            start_ns = recorder.mono_ns()
-            recorder.in_flight[span] = (start_ns, session, parent, name)
+            clock = recorder.mono_ns  # by a name of its own: Python is quicker to call that than a recorder's attribute
+            start_ns = clock()
+            recorder.in_flight[span] = inner = (scope[0], span, scope[1], name, start_ns)
+            token = set_scope(inner)
         except Exception as fault:
             _guard.swallow(fault, "tool.begin")
             return wrapped(*args, **kwargs)
@@ -138,14 +147,15 @@ def _short_way(this: _Tool) -> Callable[..., Any]:
             reset_scope(token)
             this.end(scope, span, start_ns, error)
             raise
-        duration_ns = recorder.mono_ns() - start_ns
+        duration_ns = clock() - start_ns
         reset_scope(token)
         if type(result) is CoroutineType:  # a plain function that hands out a coroutine: the call is its life
             return _resume(this, scope, span, start_ns, result)
         try:
             if recorder.in_flight.pop(span, None) is None:
                 return result
-            ts = recorder.wall_ns() // 1000
+            wall = recorder.wall_ns
+            ts = wall() // 1000
             known, head = this.head
             if known is not scope:
                 head = this.head_for(scope)
@@ -176,13 +186,13 @@ def _short_way_async(this: _Tool, function: Any) -> Callable[..., Any]:
     async def stand_in(suspended: Suspended) -> Any:
         try:
             scope = get_scope() or ambient()
-            session, parent = scope
             span = next(recorder.ids.spans, None) or recorder.ids.more_spans()
             if this.slow:
                 this.announce(scope, span)
-            token = set_scope((session, span))
-            start_ns = recorder.mono_ns()
-            recorder.in_flight[span] = (start_ns, session, parent, name)
+            clock = recorder.mono_ns  # by a name of its own: Python is quicker to call that than a recorder's attribute
+            start_ns = clock()
+            recorder.in_flight[span] = inner = (scope[0], span, scope[1], name, start_ns)
+            token = set_scope(inner)
         except Exception as fault:
             _guard.swallow(fault, "tool.begin")
             return await suspended.take()
@@ -193,7 +203,7 @@ def _short_way_async(this: _Tool, function: Any) -> Callable[..., Any]:
             _reset(reset_scope, token)
             this.end(scope, span, start_ns, error)
             raise
-        duration_ns = recorder.mono_ns() - start_ns
+        duration_ns = clock() - start_ns
         suspended.held = None
         try:
             reset_scope(token)
@@ -247,13 +257,12 @@ class _Tool:
 
     def announce(self, scope: Scope, span: str) -> None:
         """Record at once that a call begins."""
-        session, parent = scope
-        recorder.emit(recorder.tool_started(session, self.name, parent, span, recorder.now_us()))
+        recorder.emit(recorder.tool_started(scope[0], self.name, scope[1], span, recorder.now_us()))
         recorder.announced.add(span)
 
     def head_for(self, scope: Scope) -> str:
         """The line of a call in that scope, up to where the span's id goes."""
-        session, parent = scope
+        session, parent = scope[:2]
         prefix = session.prefixes.get(self.name)
         if prefix is None:
             prefix = session.prefixes[self.name] = tool_prefix("tool.ended", session.agent, session.id, self.name)
@@ -266,7 +275,7 @@ class _Tool:
         if self.slow:
             self.announce(scope, span)
         start_ns = recorder.mono_ns()
-        recorder.in_flight[span] = (start_ns, *scope, self.name)
+        recorder.in_flight[span] = (scope[0], span, scope[1], self.name, start_ns)
         return start_ns
 
     def end(
@@ -293,7 +302,8 @@ class _Tool:
         try:
             if recorder.in_flight.pop(span, None) is None:
                 return  # begun before a fork, ended in the child: the call is the parent's
-            ts = recorder.wall_ns() // 1000
+            wall = recorder.wall_ns
+            ts = wall() // 1000
             known, head = self.head
             if known is not scope:
                 head = self.head_for(scope)
@@ -329,15 +339,15 @@ class _Tool:
 
     def fields(self, scope: Scope, span: str, ts: int, duration_ns: int, error: BaseException | None, more: Any) -> Any:
         """The event as a dictionary."""
-        status = "ok" if error is None else outcome(error)[0]
+        status, failure = ("ok", None) if error is None else outcome(error, self.name)
         status = "cancelled" if error is not None and status == "ok" else status
-        session, parent = scope
+        session, parent = scope[:2]
         event = {
             "kind": "tool.ended", "agent": session.agent, "session": session.id, "tool": self.name,
             "parent": parent, "span": span, "ts": ts, "duration_ns": duration_ns, "status": status,
         }  # fmt: skip
         if error is not None:
-            event["error"] = error_info(error)
+            event["error"] = failure or redaction.failure(error, self.name)
         return event | (more or {})
 
     def captured(self, args: Any, kwargs: Any) -> dict[str, Any]:
@@ -348,8 +358,8 @@ class _Tool:
             bound = self.signature.bind(*args, **kwargs).arguments
         except TypeError:  # the call itself will raise it
             return {}
-        captured: dict[str, Any] = jsonable({name: value for name, value in bound.items() if name in self.capture})
-        return captured
+        asked = {name: value for name, value in bound.items() if name in self.capture}
+        return redaction.shown_mapping("arguments", asked, self.name)
 
 
 class _Call:
@@ -378,7 +388,11 @@ class _Call:
         return self
 
     def enter(self) -> Any:
-        return current.set((self.scope[0], self.span)) if self.span else None
+        try:
+            return current.set((self.scope[0], self.span)) if self.span else None
+        except Exception as fault:
+            _guard.swallow(fault, "tool.enter")
+        return None
 
     def leave(self, token: Any) -> None:
         try:
@@ -388,10 +402,13 @@ class _Call:
             pass
 
     def item(self) -> None:
-        if self.items is None:
-            self.items = 0
-            self.first_item_ns = recorder.mono_ns() - self.start_ns if self.span else None
-        self.items += 1
+        try:
+            if self.items is None:
+                self.items = 0
+                self.first_item_ns = recorder.mono_ns() - self.start_ns if self.span else None
+            self.items += 1
+        except Exception as fault:
+            _guard.swallow(fault, "tool.item")
 
     def end(self, error: BaseException | None, result: Any) -> None:
         if not self.span:
@@ -401,7 +418,7 @@ class _Call:
         except Exception as fault:
             _guard.swallow(fault, "tool.capture")
         times = self.this.end(self.scope, self.span, self.start_ns, error, self.more)
-        if times is not None and hooks.get_hooks(self.this.name):
+        if times is not None:
             self._run_post_hooks(*times, error, result)
 
     def begin_with_pre_hooks(self) -> _Call:
@@ -424,10 +441,12 @@ class _Call:
             self.more |= {"items": self.items, "first_item_ns": self.first_item_ns}
         capture = self.this.capture
         if error is None and result is not None and capture is not None and _RESULT in capture:
-            self.more["result"] = jsonable(result)
+            self.more["result"] = redaction.shown("result", result, self.this.name)
 
     def _run_post_hooks(self, ts: int, duration_ns: int, error: BaseException | None, result: Any) -> None:
         try:
+            if not hooks.get_hooks(self.this.name):
+                return
             from pyjama_instrument.events import ToolEnded  # pydantic is needed only for hooks
 
             event = ToolEnded.model_validate(self.this.fields(self.scope, self.span, ts, duration_ns, error, self.more))
@@ -436,20 +455,28 @@ class _Call:
             _guard.swallow(fault, "tool.hooks")
 
     def _as_hooks_see_it(self, **more: Any) -> hooks.ToolCall:
-        session, _ = self.scope
+        session = self.scope[0]
         return hooks.ToolCall(self.this.name, session.agent, session.id, tuple(self.args), dict(self.kwargs), **more)
 
 
 def _call(this: _Tool, kind: Kind, wrapped: Any, args: Any, kwargs: Any) -> Any:
     """The long way, for any kind of function."""
     call = _Call(this, args, kwargs)
-    if not hooks.get_pre_hooks(this.name):
+    if not _has_pre_hooks(this):
         return drive(kind, call.begin, wrapped, args, kwargs)
     if kind == "sync":
         call.begin_with_pre_hooks()
         return run(lambda: call, wrapped, call.args, call.kwargs)
     # The pre-hooks may change the arguments, so the function is called after them.
     return drive_later(kind, call.begin_with_pre_hooks, lambda: wrapped(*call.args, **call.kwargs), wrapped)
+
+
+def _has_pre_hooks(this: _Tool) -> bool:
+    try:
+        return bool(hooks.get_pre_hooks(this.name))
+    except Exception as fault:
+        _guard.swallow(fault, "tool.hooks")
+    return False
 
 
 def _resume(this: _Tool, scope: Scope, span: str, start_ns: int, coroutine: Any) -> Any:

@@ -12,24 +12,27 @@ starts again if it was overtaken.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import heapq
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pyjama_instrument import hooks
 from pyjama_instrument._latency import percentile_ms
+from pyjama_instrument._session_records import SessionRecords
 from pyjama_instrument._tree import build_tree
 from pyjama_instrument.config import resolve_home
-from pyjama_instrument.document import DashboardData, SessionTree
+from pyjama_instrument.document import AgentSummary, DashboardData, SessionSummary, SessionTree
 from pyjama_instrument.errors import ConfigError, SchemaTooNew, SessionNotFound
 from pyjama_instrument.events import AnyEvent, parse_event
 from pyjama_instrument.fold import new_document, repaired
 from pyjama_instrument.storage._layout import HISTORY, JOURNAL, ORIGINAL_LOCK, PREVIOUS, SegmentName, list_segments
+from pyjama_instrument.storage._past import Past, look_back
 from pyjama_instrument.storage._scan import Position, Sink, catch_up, read_segment
 from pyjama_instrument.storage._snapshot import Snapshot, identity, load
 
@@ -39,7 +42,9 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _ATTEMPTS = 10
 _MAX_SPANS = 20_000
 _KEPT_RECORDS = 10_000
+_KEPT_SESSIONS = 4
 _RATE_SECONDS = 10
+_PROBE_SECONDS = 0.5  # a death is seen that much later at most
 _STALE_LOCK_SECONDS = 10.0
 
 
@@ -59,6 +64,13 @@ class Reader:
     def __init__(self, home: str | os.PathLike[str] | None = None) -> None:
         self.home = resolve_home(home)
         self._snapshot: Snapshot | None = None
+        self._asked: dict[str, _Session] = {}
+        self._probed_at = float("-inf")
+        self._forget()
+
+    def _forget(self) -> None:
+        self._sessions = _Models(SessionSummary, _session)
+        self._agents = _Models(AgentSummary, _agent)
 
     def metrics(self) -> dict[str, Any]:
         """The snapshot document as it would be if everybody's journals were folded this moment.
@@ -78,10 +90,15 @@ class Reader:
             document, notes = self._document(), self._notes()
         except SchemaTooNew as error:
             document, notes = new_document(), [str(error)]
-        return DashboardData.model_validate(_dashboard(document, notes))
+        sessions = self._sessions.of(document["sessions"])
+        agents = self._agents.of(document["agents"])
+        return DashboardData.model_validate(_dashboard(document, notes) | {"sessions": sessions, "agents": agents})
 
     def session(self, session_id: str) -> SessionTree:
         """The tree of spans of one session, from the history and the journals.
+
+        Asked again for one of the last few sessions, it reads only what is new, and while nothing is, it gives the
+        same tree again: change nothing in it.
 
         Raises:
             ConfigError: a session id is a string.
@@ -91,13 +108,17 @@ class Reader:
         if not isinstance(session_id, str):
             raise ConfigError(f"a session id is a string, not {type(session_id).__name__}")
         document = self._document()
-        records = [(name.writer, record) for name, record in self._records() if record.get("session") == session_id]
         summary = document["sessions"].get(session_id)
-        if summary is None and not records:
-            raise SessionNotFound(f"no session {session_id!r:.80} in {self.home}")
-        children = [sid for sid, other in document["sessions"].items() if other.get("parent-session") == session_id]
         shown = _session(summary) if summary is not None else None
-        return build_tree(session_id, shown, records, children, limit=_MAX_SPANS)
+        children = [sid for sid, other in document["sessions"].items() if other.get("parent-session") == session_id]
+        session = self._asked.pop(session_id, None) or _Session(self.home, session_id)
+        tree = session.tree(shown, children)
+        if tree is None:
+            raise SessionNotFound(f"no session {session_id!r:.80} in {self.home}")
+        self._asked[session_id] = session
+        if len(self._asked) > _KEPT_SESSIONS:
+            del self._asked[next(iter(self._asked))]
+        return tree
 
     def tail(self, limit: int = 100) -> list[AnyEvent]:
         """The last ``limit`` events of all journals, oldest first.
@@ -107,6 +128,30 @@ class Reader:
         """
         _check_limit(limit)
         return [event for event in map(_typed, self._latest(limit)) if event is not None]
+
+    def latency(self, tool: str) -> dict[int, int]:
+        """How often one tool took how long: calls by bucket, see :func:`~pyjama_instrument._latency.bounds_ms`."""
+        buckets = self._document()["tools"].get(tool, {}).get("latency", {}).get("buckets", {})
+        return {int(key): count for key, count in buckets.items() if key.isdecimal() and len(key) < 4}
+
+    def look_back(
+        self,
+        wanted: Callable[[dict[str, Any]], bool],
+        *,
+        before: tuple[int, str] | None = None,
+        after: int | None = None,
+        limit: int = 100,
+    ) -> Past:
+        """The newest records that are wanted, from the journals and the history, with bounded work.
+
+        Args:
+            wanted: which records.
+            before: only those older than this (ts, key), as the last look's ``reached`` gives it.
+            after: only those of this time (µs since the epoch) or later.
+            limit: how many at most.
+        """
+        places = [os.path.join(self.home, place) for place in (JOURNAL, HISTORY)]
+        return look_back(places, wanted, before=before, after=after, limit=limit)
 
     # -- the document
 
@@ -137,11 +182,19 @@ class Reader:
             journal = os.open(JOURNAL, _DIRECTORY, dir_fd=directory)
         except OSError:
             return repaired(held.document), False
+        probe = time.monotonic() - self._probed_at >= _PROBE_SECONDS
         try:
-            document, _ = catch_up(held, journal)
+            document, _, touched = catch_up(held, journal, probe=probe)
+        except BaseException:
+            self._forget()  # what was half done has changed entries, and nobody says which
+            raise
         finally:
             os.close(journal)
-        self._snapshot = held
+        if probe:
+            self._probed_at = time.monotonic()
+        self._sessions.forget(touched["sessions"])
+        self._agents.forget(touched["agents"])
+        self._snapshot = dataclasses.replace(held, sound=True)
         overtaken = held.identity not in (identity(directory), identity(directory, PREVIOUS))
         return document, overtaken
 
@@ -186,6 +239,27 @@ class Reader:
     def _latest(self, limit: int) -> list[dict[str, Any]]:
         records = (record for _, record in self._records() if type(record.get("ts")) is int)
         return sorted(heapq.nlargest(limit, records, key=_ts), key=_ts)
+
+
+class _Session:
+    """A session that was asked for: its records so far, and the last tree with what it was made from."""
+
+    def __init__(self, home: str, session_id: str) -> None:
+        self._id = session_id
+        self._records = SessionRecords(home, session_id)
+        self._last: tuple[SessionSummary, SessionTree] | None = None
+
+    def tree(self, summary: dict[str, Any] | None, children: list[str]) -> SessionTree | None:
+        """The tree as of now, which is the last one if nothing is new; None if nothing is known of the session."""
+        changed = self._records.refresh()
+        if summary is None and not self._records.found:
+            return None
+        # A copy: the fold goes on changing the document.
+        state = SessionSummary.model_validate(copy.deepcopy(summary or {}))
+        if self._last is None or changed or self._last[0] != state or self._last[1].child_sessions != children:
+            tree = build_tree(self._id, summary, self._records.found, children, limit=_MAX_SPANS)
+            self._last = state, tree
+        return self._last[1]
 
 
 def get_dashboard_data(home: str | os.PathLike[str] | None = None) -> DashboardData:
@@ -328,14 +402,40 @@ def _typed(record: dict[str, Any]) -> AnyEvent | None:
 
 # -- from the document to the dashboard's shape
 
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class _Models(Generic[_Model]):
+    """The entries of one section as models; one that has not changed is not validated again."""
+
+    def __init__(self, model: type[_Model], shape: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self._model = model
+        self._shape = shape
+        self._known: dict[str, tuple[dict[str, Any], _Model]] = {}
+
+    def forget(self, names: Iterable[str]) -> None:
+        """These entries may have changed."""
+        for name in names:
+            self._known.pop(name, None)
+
+    def of(self, section: dict[str, dict[str, Any]]) -> dict[str, _Model]:
+        """The section's models, by name."""
+        old, self._known = self._known, {}
+        for name, entry in section.items():
+            known = old.get(name)
+            # The entry of another generation of the snapshot is another object, and mostly says the same.
+            if known is not None and (known[0] is entry or known[0] == entry):
+                self._known[name] = entry, known[1]
+            else:
+                self._known[name] = entry, self._model.model_validate(self._shape(entry))
+        return {name: model for name, (_, model) in self._known.items()}
+
 
 def _dashboard(document: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     now_ms = time.time_ns() // 1_000_000
     agents = document["agents"]
     health = document["health"]
     return {
-        "agents": {name: _agent(entry) for name, entry in agents.items()},
-        "sessions": {sid: _session(session) for sid, session in document["sessions"].items()},
         "specs": document["specs"],
         "metrics": {
             "global": _global(document, now_ms),
@@ -363,7 +463,7 @@ def _rates(counts: dict[str, Any]) -> dict[str, Any]:
     buckets = counts.get("latency", {}).get("buckets", {})
     shown = {key: value for key, value in counts.items() if key not in ("latency", "durations")}
     for key, fraction in (("p50-ms", 0.5), ("p95-ms", 0.95), ("p99-ms", 0.99)):
-        shown[key] = percentile_ms(buckets, fraction)
+        shown[key] = percentile_ms(buckets, fraction) if buckets else None
     if count:
         shown["success-rate"] = counts.get("success", 0) / count
         shown["avg-duration-ms"] = total_ms / count
@@ -383,6 +483,11 @@ def _global(document: dict[str, Any], now_ms: int) -> dict[str, Any]:
 
 def _health_notes(health: dict[str, Any]) -> list[str]:
     notes = []
+    if health.get("locks") == "untrusted":
+        notes.append(
+            "file locks do not keep others out where the store is: nothing is retired or deleted, and nobody is seen "
+            "to have crashed; set PYJAMA_HOME to a directory on a local disk"
+        )
     if torn := health.get("torn"):
         notes.append(f"{torn} damaged records were skipped")
     for reason, count in health.get("dropped", {}).items():

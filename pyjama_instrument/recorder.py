@@ -18,32 +18,32 @@ import socket
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, Literal
 
-from pyjama_instrument import _guard
-from pyjama_instrument._context import Scope, SessionState
+from pyjama_instrument import _guard, redaction
+from pyjama_instrument._context import Call, Scope, SessionState
+from pyjama_instrument._drive import kind_of
 from pyjama_instrument._flusher import Flusher
 from pyjama_instrument._ids import Ids
-from pyjama_instrument.config import disabled_by_environment, resolve_home, set_home
+from pyjama_instrument._pace import Pace
+from pyjama_instrument.config import disabled_by_environment, home_to_write, resolve_home, set_home
 from pyjama_instrument.errors import ConfigError, PyjamaError, SchemaTooNew
+from pyjama_instrument.redaction import Redactor
 from pyjama_instrument.storage._codec import encode, tool_prefix
 from pyjama_instrument.storage._layout import PREVIOUS, SCHEMA, SNAPSHOT, SegmentName
 from pyjama_instrument.storage._store import Store
 from pyjama_instrument.storage.journal import SEGMENT_BYTES, Journal
 
-__all__ = ["Call", "Recorder", "configure", "flush", "is_worker", "reason_of", "recorder", "reset_for_testing"]
-
-Call = tuple[int, SessionState, str, str]
-"""A call under way: monotonic start in ns, session, parent span, tool."""
+__all__ = ["Recorder", "configure", "flush", "is_worker", "reason_of", "recorder", "reset_for_testing"]
 
 _ANNOUNCE_AFTER_NS = 250_000_000
 _BUSY_SECONDS = 0.25
 _IDLE_SECONDS = 0.5
 _FOLD_SECONDS = 0.5
+_TAKE_OVER_SECONDS = 0.6
+_KEEP_SECONDS = 10.0
 _REOPEN_SECONDS = 0.5
 _EXIT_WAIT_SECONDS = 0.01
-
-_SECRET_OPTION = ("key", "token", "secret", "passw", "auth", "credential")
 
 
 class Recorder:
@@ -60,10 +60,10 @@ class Recorder:
     def __init__(self) -> None:
         self.enabled = not disabled_by_environment()
         self.epoch = 0
-        self.ids = Ids()
+        self.ids = Ids(self._notice_fork)
         self.wall_ns = time.time_ns
         self.mono_ns = time.perf_counter_ns
-        self._hooked = self._sees_forks = False
+        self._hooked = False
         self._writer = ""
         self._segment = 0
         self._begin()
@@ -84,7 +84,7 @@ class Recorder:
         self._flusher: Flusher | None = None
         self._opening = False
         self._pending: list[bytes] = []
-        self._ragged = False
+        self._ragged = self._full = False
         self._dropped: dict[str, int] = {}
         self._reopen_at = 0
         self._fold_at = 0
@@ -116,12 +116,11 @@ class Recorder:
         if not self.enabled:
             return
         try:
-            line = encode(event)
+            self._notice_fork()
+            self.emit(encode(event))
         except Exception as error:
             _guard.swallow(error, "recorder.record")
             self._drop("unencodable")
-            return
-        self.emit(line)
 
     def now_us(self) -> int:
         """The time now, in µs since the epoch."""
@@ -138,6 +137,9 @@ class Recorder:
                 self.fd = -1
                 if self._journal is not None and not self._journal.is_ours():
                     self._close_journal()
+            if self._full:
+                self._drop("journal-full")
+                return
             if reason == "short-write":  # half of it is in the file: that half will be skipped as torn
                 self._drop(reason)
                 return
@@ -168,9 +170,12 @@ class Recorder:
         return failure
 
     def _drop(self, reason: str) -> None:
-        with self._lock:
-            self._dropped[reason] = self._dropped.get(reason, 0) + 1
-        _guard.say_once(f"drop {reason}", f"events are being dropped ({reason}); the program goes on (said once)")
+        try:
+            with self._lock:
+                self._dropped[reason] = self._dropped.get(reason, 0) + 1
+            _guard.say_once(f"drop {reason}", f"events are being dropped ({reason}); the program goes on (said once)")
+        except Exception as error:
+            _guard.swallow(error, "recorder.drop")
 
     def _report_drops(self) -> None:
         """Tell the journal what was dropped. What cannot be told now is told later."""
@@ -188,7 +193,7 @@ class Recorder:
         self._hook_into_process()  # before there is anything that a child must not share
         self._opening = True
         try:
-            store = Store(resolve_home())
+            store = Store(home_to_write())
             try:
                 self._writer = self._writer or secrets.token_hex(8)
                 self._segment += 1
@@ -214,8 +219,9 @@ class Recorder:
 
     def _close_journal(self) -> None:
         self.fd = -1
+        self._full = False
         if self._journal is not None:
-            self._segment = self._journal.name.number
+            self._segment = self._journal.last.number
             self._journal.close()
             self._journal = None  # and with it its store, unless another thread is folding it
 
@@ -230,7 +236,7 @@ class Recorder:
                 "pid": os.getpid(),
                 "host": socket.gethostname(),
                 "python": platform.python_version(),
-                "argv": _presentable(sys.argv),
+                "argv": redaction.command_line(sys.argv),
                 "started": self.now_us(),
             }
         )
@@ -258,11 +264,15 @@ class Recorder:
             self._announce_slow_calls()
             if self.dirty and self.mono_ns() >= self._fold_at:
                 self._fold()
+            else:
+                self._forget_if_idle()
         except SchemaTooNew as error:
             _say_too_new(error)
         except Exception as error:
             _guard.swallow(error, "recorder.flusher")
-        return _BUSY_SECONDS if self.dirty or len(self.in_flight) > len(self.announced) else _IDLE_SECONDS
+        pause = _BUSY_SECONDS if len(self.in_flight) > len(self.announced) else _IDLE_SECONDS
+        due = (self._fold_at - self.mono_ns()) / 1e9
+        return due if self.dirty and 0 < due < pause else pause
 
     def _mind_the_journal(self) -> None:
         with self._lock:
@@ -274,16 +284,25 @@ class Recorder:
                 self._close_journal()
                 self._open()
             elif journal.size() > SEGMENT_BYTES:
-                journal.rotate()
+                self._rotate(journal)
             elif self._dropped:
                 self._report_drops()
             elif not _has_snapshot(journal.store):  # removed to clear it: what runs has to re-appear
                 self.dirty = True
 
+    def _rotate(self, journal: Journal) -> None:
+        """Go on in a new segment, or not at all for as long as too much waits to be folded."""
+        self._full = journal.is_full()
+        if self._full:
+            self.fd = -1  # every event takes the slow way, and is dropped and counted there
+        else:
+            journal.rotate()
+            self.fd = -1 if self._ragged else journal.fd
+
     def _announce_slow_calls(self) -> None:
         horizon = self.mono_ns() - _ANNOUNCE_AFTER_NS
         for span, call in self.in_flight.copy().items():  # a copy is made in one step
-            if call[0] < horizon and span not in self.announced:
+            if call[4] < horizon and span not in self.announced:
                 with self.settle:
                     self.announced.add(span)
                     if span in self.in_flight:
@@ -292,7 +311,7 @@ class Recorder:
                         self.announced.discard(span)
 
     def _announce(self, span: str, call: Call) -> None:
-        start_ns, session, parent, tool = call
+        session, _, parent, tool, start_ns = call
         ago_us = (self.mono_ns() - start_ns) // 1000
         self.emit(self.tool_started(session, tool, parent, span, self.now_us() - ago_us))
 
@@ -307,16 +326,24 @@ class Recorder:
         journal, flusher = self._journal, self._flusher
         if journal is None or flusher is None:
             return
-        if 0 <= _age_seconds(journal.store) < _FOLD_SECONDS * 0.8:
-            return  # somebody has just folded: the next turn is soon enough
+        # Whoever folded last goes on, as long as it is in time: it need not read the snapshot again.
+        patience = _FOLD_SECONDS * 0.8 if journal.store.kept is not None else _TAKE_OVER_SECONDS
+        if 0 <= (age := _age_seconds(journal.store)) < patience:
+            self._fold_at = self.mono_ns() + int((patience - age) * 1e9)
+            return
         self.dirty = False
         outcome = "busy"
         try:
-            outcome = compact(journal.store, should_stop=lambda: _give_way(flusher))
+            outcome = compact(journal.store, should_stop=Pace(flusher.stopping))
         finally:
             if outcome != "current":  # fold until nothing is new: whoever lost the race relies on the winner
                 self.dirty = True
             self._fold_at = self.mono_ns() + int(_FOLD_SECONDS * 1e9)
+
+    def _forget_if_idle(self) -> None:
+        journal = self._journal
+        if journal is not None and self.mono_ns() - self._fold_at > _KEEP_SECONDS * 1e9:
+            journal.store.kept = None
 
     def move(self) -> None:
         """Go on in another store, if the settings lead to another one now."""
@@ -328,24 +355,32 @@ class Recorder:
 
     def wake(self) -> None:
         """Have the flusher look now."""
-        if self._flusher is not None:
-            self._flusher.wake()
+        if (flusher := self._flusher) is not None:
+            flusher.wake()
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Fold now what is recorded so far. Returns whether that was done within ``timeout`` seconds."""
         from pyjama_instrument.storage.compaction import compact
 
+        self._notice_fork()
         deadline = time.monotonic() + timeout
         while (journal := self._journal) is not None:
             remaining = max(0.0, deadline - time.monotonic())
+            outcome = "busy"
+            self.dirty = False  # what is recorded from now on is the flusher's again
             try:
-                outcome = compact(journal.store, wait_seconds=remaining, original_wait_seconds=remaining)
+                outcome = compact(
+                    journal.store, wait_seconds=remaining, original_wait_seconds=remaining, should_stop=Pace()
+                )
             except SchemaTooNew as error:
                 _say_too_new(error)
                 return False
             except Exception as error:
                 _guard.swallow(error, "recorder.flush")
                 return False
+            finally:
+                if outcome == "busy":
+                    self.dirty = True
             if outcome != "busy":
                 return not self._dropped
             if time.monotonic() >= deadline:
@@ -362,7 +397,6 @@ class Recorder:
             os.register_at_fork(
                 before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork_in_child
             )
-            self._sees_forks = True
         self._hook_into_multiprocessing()
 
     def _hook_into_multiprocessing(self) -> None:
@@ -378,9 +412,12 @@ class Recorder:
         return self._settle
 
     def _notice_fork(self) -> None:
-        """Until the hooks are in place, a fork may leave us locks of a thread that was recording the first event."""
-        if not self._sees_forks and (pid := os.getpid()) != self._pid:
-            self._pid = pid
+        """Begin anew in a child that our hooks have not seen begin.
+
+        Until the hooks are in place, a fork may leave us locks of a thread that was recording the first event; and a
+        fork made in C, without Python's doing, never runs them.
+        """
+        if os.getpid() != self._pid:
             self._after_fork_in_child()
 
     def _before_fork(self) -> None:
@@ -416,6 +453,7 @@ class Recorder:
 
     def _at_exit(self) -> None:
         try:
+            self._notice_fork()
             if self._flusher is not None:
                 self._flusher.stop()
                 self._flusher = None
@@ -453,7 +491,8 @@ class Recorder:
         failure = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
         for state in list(self.open_sessions.values()):
             if state.standing["start"].get("implicit"):
-                error = {"type": type(failure).__qualname__, "message": _message(failure)} if failure else None
+                message = redaction.message(_message(failure)) if failure else ""
+                error = {"type": type(failure).__qualname__, "message": message} if failure else None
                 self.end_session(state, "failed" if failure else "completed", error)
 
 
@@ -466,16 +505,6 @@ def is_worker() -> bool:
 def reason_of(error: OSError) -> str:
     """Why an event is dropped: the name of the error number."""
     return errno.errorcode.get(error.errno or 0, "OSError")
-
-
-def _give_way(flusher: Flusher) -> bool:
-    """Let the host's threads run; asked between portions of a fold. Whether the flusher is to stop.
-
-    Without it a fold may keep the interpreter lock for its whole length: each read gives the lock back for a moment,
-    which is too short for a waiting thread to wake up, but starts its waiting time anew.
-    """
-    time.sleep(0)
-    return flusher.stopping()
 
 
 def _say_too_new(error: SchemaTooNew) -> None:
@@ -507,35 +536,36 @@ def _age_seconds(store: Store) -> float:
         return float("inf")
 
 
-def _presentable(argv: list[str]) -> list[str]:
-    """The command line without the values of options that look like secrets, each argument cut to 256 characters."""
-    shown, hide = [], False
-    for argument in map(str, argv[:64]):
-        name, equals, _ = argument.partition("=")
-        secret = name.startswith("-") and any(word in name.lower() for word in _SECRET_OPTION)
-        text = "…" if hide and not argument.startswith("-") else f"{name}=…" if secret and equals else argument
-        hide = secret and not equals
-        shown.append(text[:256].encode("utf-8", "replace").decode("utf-8"))
-    return shown
-
-
 recorder = Recorder()
 
 
-def configure(*, home: str | os.PathLike[str] | None = None, enabled: bool | None = None) -> None:
+def configure(
+    *,
+    home: str | os.PathLike[str] | None = None,
+    enabled: bool | None = None,
+    redact: Redactor | Literal[False] | None = None,
+    error_messages: bool | None = None,
+) -> None:
     """Change settings of this process; an argument left out leaves its setting as it is.
 
     Args:
         home: the store's directory, instead of ``PYJAMA_HOME`` or ``~/.pyjama``. What was recorded before stays
             where it is; sessions that are open are told again in the new place.
         enabled: False switches all recording off, True on.
+        redact: a function that gets each value that is about to be recorded, as a :class:`redaction.Field`, and
+            returns what is to be recorded in its place; False takes it back.
+        error_messages: False records of an exception its type and place, and not its message.
 
     Raises:
         ConfigError: an argument has the wrong type.
     """
+    for name, switch in (("enabled", enabled), ("error_messages", error_messages)):
+        if switch is not None and not isinstance(switch, bool):
+            raise ConfigError(f"{name} must be True or False, not {type(switch).__name__}")
+    if redact is not None and redact is not False and (not callable(redact) or kind_of(redact) != "sync"):
+        raise ConfigError("redact must be a plain function that takes a redaction.Field, or False")
+    redaction.configure(redact, error_messages)
     if enabled is not None:
-        if not isinstance(enabled, bool):
-            raise ConfigError(f"enabled must be True or False, not {type(enabled).__name__}")
         recorder.enabled = enabled
     if home is not None:
         set_home(home)
@@ -572,3 +602,4 @@ def reset_for_testing(home: str | os.PathLike[str] | None = None) -> None:
     recorder.epoch += 1
     recorder._begin()
     recorder.enabled = not disabled_by_environment()
+    redaction.reset()

@@ -8,7 +8,6 @@ inside another is its child, in the same process or in one that got ``env()``.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import os
 import re
@@ -19,12 +18,12 @@ from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
 from urllib.parse import quote, unquote
 
-from pyjama_instrument import _guard
-from pyjama_instrument._capture import error_info, jsonable
+from pyjama_instrument import _guard, redaction
+from pyjama_instrument._capture import jsonable
 from pyjama_instrument._context import Scope, SessionState, current
 from pyjama_instrument._drive import Decorated, drive, kind_of
-from pyjama_instrument.config import MAX_NAME, check_name, clean_text, resolve_home
-from pyjama_instrument.errors import ConfigError, StoreUnavailable
+from pyjama_instrument.config import MAX_NAME, check_name, clean_text, home_to_write
+from pyjama_instrument.errors import ConfigError, PyjamaError
 from pyjama_instrument.recorder import is_worker, recorder
 
 __all__ = ["Session", "agent_session", "ambient", "current_session", "outcome"]
@@ -34,6 +33,7 @@ R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
 _CANCELLED = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
+_NO_SESSION, _NO_SPAN = "0" * 32, "0" * 16  # what W3C Trace Context calls invalid
 _PARENT = re.compile(r"([0-9a-f]{32})-([0-9a-f]{16})")
 
 
@@ -92,11 +92,14 @@ class Session:
 
         Values are made JSON-safe and cut to a bounded size.
         """
-        known = self._state.standing.get("attributes", {}).get("attributes", {})
-        news = jsonable(attributes)
-        self._tell("attributes", "annotated", span=self._state.span, attributes=news)
-        if self._state.standing:
-            self._state.standing["attributes"]["attributes"] = known | news
+        try:
+            known = self._state.standing.get("attributes", {}).get("attributes", {})
+            news = redaction.shown_mapping("attributes", attributes)
+            self._tell("attributes", "annotated", span=self._state.span, attributes=news)
+            if self._state.standing:
+                self._state.standing["attributes"]["attributes"] = known | news
+        except Exception as fault:
+            _guard.swallow(fault, "session.annotate")
 
     def fail(self, error: BaseException | str) -> None:
         """Have the session end as ``failed`` although no exception leaves the block.
@@ -104,12 +107,16 @@ class Session:
         Raises:
             ConfigError: neither an exception nor a string.
         """
-        if isinstance(error, BaseException):
-            self._ending = ("failed", error_info(error))
-        elif isinstance(error, str):
-            self._ending = ("failed", {"type": "", "message": jsonable(error)})
-        else:
+        if not isinstance(error, BaseException | str):
             raise ConfigError(f"error must be an exception or a string, not {type(error).__name__}")
+        self._ending = ("failed", None)
+        try:
+            if isinstance(error, str):
+                self._ending = ("failed", {"type": "", "message": redaction.message(jsonable(error))})
+            else:
+                self._ending = ("failed", redaction.failure(error))
+        except Exception as fault:
+            _guard.swallow(fault, "session.fail")
 
     def cancel(self) -> None:
         """Have the session end as ``cancelled`` although no exception leaves the block."""
@@ -135,8 +142,12 @@ class Session:
             "PYJAMA_PARENT": f"{self.id}-{span}",
             "PYJAMA_AGENT": quote(self.agent),
         }
-        with contextlib.suppress(StoreUnavailable):  # then nothing is recorded here or there, but the child starts
-            added["PYJAMA_HOME"] = resolve_home()
+        try:
+            added["PYJAMA_HOME"] = home_to_write()
+        except PyjamaError:  # then nothing is recorded here or there, but the child starts
+            pass
+        except Exception as fault:
+            _guard.swallow(fault, "session.env")
         return dict(os.environ if base is None else base) | added
 
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:
@@ -150,15 +161,22 @@ class Session:
         """
         if not callable(function):
             raise ConfigError(f"bind takes a function, not {type(function).__name__}")
-        return _Bound(function, self.agent, self.id, self.span)
+        try:
+            return _Bound(function, self.agent, self.id, self.span)
+        except Exception as fault:
+            _guard.swallow(fault, "session.bind")
+        return function
 
     def _tell(self, key: str, kind: str, **details: Any) -> None:
         """Record an event that describes the session as it stands."""
-        state = self._state
-        record = {"kind": kind, "ts": recorder.now_us(), "agent": state.agent, "session": state.id} | details
-        if state.standing:
-            state.standing[key] = record
-        recorder.record(record)
+        try:
+            state = self._state
+            record = {"kind": kind, "ts": recorder.now_us(), "agent": state.agent, "session": state.id} | details
+            if state.standing:
+                state.standing[key] = record
+            recorder.record(record)
+        except Exception as fault:
+            _guard.swallow(fault, kind)
 
     def _end(self, error: BaseException | None) -> None:
         status, info = ("completed", None) if error is None else outcome(error)
@@ -179,22 +197,33 @@ class Step:
     def __init__(self, session: Session, name: str) -> None:
         self._session = session
         self._name = name
+        self._span = ""
         self._token: Token[Scope | None] | None = None
 
     def __enter__(self) -> Session:
-        state = self._session._state
-        self._parent = self._session.span
-        self._span = recorder.ids.span()
-        self._started_ns = recorder.mono_ns()
-        self._token = current.set((state, self._span))
-        self._session._tell(self._span, "step.started", step=self._name, parent=self._parent, span=self._span)
+        try:
+            state = self._session._state
+            self._parent = self._session.span
+            self._started_ns = recorder.mono_ns()
+            self._span = recorder.ids.span()
+            self._token = current.set((state, self._span))
+            self._session._tell(self._span, "step.started", step=self._name, parent=self._parent, span=self._span)
+        except Exception as fault:
+            _guard.swallow(fault, "step.begin")
         return self._session
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        state = self._session._state
         _leave(self._token)
+        try:
+            if self._span:
+                self._end(error)
+        except Exception as fault:
+            _guard.swallow(fault, "step.end")
+
+    def _end(self, error: BaseException | None) -> None:
+        state = self._session._state
         state.standing.pop(self._span, None)
         status, info = ("ok", None) if error is None else outcome(error)
         record = {
@@ -239,12 +268,16 @@ class agent_session:  # noqa: N801  # reads as a verb at the place of use, like 
         self._name = check_name(name, "agent name")
         self._workflow = None if workflow is None else _checked_steps(workflow)
         self._under_way: list[_Run] = []
-        self._details: dict[str, Any] = {}
-        for key, value in (("tags", tags), ("spec", spec)):
+        self._details: dict[redaction.Place, Any] = {}
+        places: tuple[tuple[redaction.Place, Any], ...] = (("tags", tags), ("spec", spec))
+        for key, value in places:
             if value is not None:
                 if not isinstance(value, Mapping):
                     raise ConfigError(f"{key} must be a mapping, not {type(value).__name__}")
-                self._details[key] = jsonable(dict(value))
+                try:
+                    self._details[key] = jsonable(dict(value))
+                except Exception as fault:  # a mapping that cannot be read, for instance
+                    _guard.swallow(fault, f"session.{key}")
 
     def __enter__(self) -> Session:
         return self._begin().session
@@ -252,11 +285,20 @@ class agent_session:  # noqa: N801  # reads as a verb at the place of use, like 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        try:
+            self._end(error)
+        except Exception as fault:
+            _guard.swallow(fault, "session.end")
+        except BaseException:  # interrupted in the middle: what is not done yet is done now
+            self._end(error)
+            raise
+
+    def _end(self, error: BaseException | None) -> None:
+        """Leave the session and record its end. Doing it again does what is left to do."""
         entered = _entered.get()
         here = [run_ for run_ in entered if run_.owner is self and run_ in self._under_way]
         if mine := here or self._under_way:  # it may have been entered in another context
             run_ = mine[-1]
-            self._under_way.remove(run_)
             scope = current.get()
             if run_ in entered[:-1] and scope is not None and scope[0] is not run_.scope[0]:
                 # It ends before one that was entered after it: that one leads further back now.
@@ -265,6 +307,7 @@ class agent_session:  # noqa: N801  # reads as a verb at the place of use, like 
                 run_.leave(run_.token)
             _entered.set(tuple(other for other in entered if other is not run_))
             run_.end(error, None)
+            self._under_way.remove(run_)
 
     async def __aenter__(self) -> Session:
         return self.__enter__()
@@ -283,6 +326,15 @@ class agent_session:  # noqa: N801  # reads as a verb at the place of use, like 
         return self._decorate(function)  # type: ignore[no-any-return]  # behaves as F
 
     def _decorate(self, function: Any) -> Any:
+        try:
+            return self._checked_and_decorated(function)
+        except ConfigError:
+            raise
+        except Exception as fault:  # better a function that is not recorded than a module that cannot be imported
+            _guard.swallow(fault, "agent_session")
+            return function
+
+    def _checked_and_decorated(self, function: Any) -> Any:
         if not callable(function) and not isinstance(function, classmethod | staticmethod):
             raise ConfigError(f"agent_session decorates functions, not {type(function).__name__}")
         if isinstance(function, type):
@@ -298,18 +350,32 @@ class agent_session:  # noqa: N801  # reads as a verb at the place of use, like 
 
     def _begin(self) -> _Run:
         run_ = self._start()
-        run_.token = run_.enter()
-        self._under_way.append(run_)
-        _entered.set((*_entered.get(), run_))
+        try:
+            self._under_way.append(run_)
+            _entered.set((*_entered.get(), run_))
+            run_.token = run_.enter()
+        except BaseException as error:  # interrupted: the block will not run, and nobody will come to end it
+            self._end(error)
+            raise
         return run_
 
     def _start(self) -> _Run:
+        try:
+            return self._started()
+        except Exception as fault:
+            _guard.swallow(fault, "session.begin")
+        # The block runs all the same, in a session that nobody has heard of.
+        return _Run(self, Session(SessionState(id=_NO_SESSION, agent=self._name, span=_NO_SPAN)))
+
+    def _started(self) -> _Run:
         outer = current.get() or recorder.ambient or _inherited()
         if outer is not None and outer is recorder.ambient and outer[0].standing:
             outer = None  # the implicit session is for calls that have no other: it is nobody's parent
         ids = recorder.ids
         state = SessionState(id=ids.trace(), agent=self._name, span=ids.span(), started_ns=recorder.mono_ns())
-        details = dict(self._details)
+        details: dict[str, Any] = {
+            place: redaction.allowed_mapping(place, value) for place, value in self._details.items()
+        }
         if outer is not None:
             details |= {"parent_session": outer[0].id, "parent": outer[1]}
         recorder.start_session(state, **details)
@@ -327,8 +393,12 @@ class _Visit:
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
 
-    def enter(self) -> Token[Scope | None]:
-        return current.set(self.scope)
+    def enter(self) -> Token[Scope | None] | None:
+        try:
+            return current.set(self.scope)
+        except Exception as fault:
+            _guard.swallow(fault, "session.enter")
+        return None
 
     def leave(self, token: Token[Scope | None] | None) -> None:
         _leave(token)
@@ -406,18 +476,18 @@ def ambient() -> Scope:
         return recorder.ambient
 
 
-def outcome(error: BaseException) -> tuple[str, dict[str, Any] | None]:
+def outcome(error: BaseException, tool: str | None = None) -> tuple[str, dict[str, Any] | None]:
     """How something ends that is left by ``error``: ``ok``, ``error`` or ``cancelled``, and what to record of it."""
     if isinstance(error, SystemExit) and error.code in (None, 0):
         return "ok", None
-    return ("cancelled" if isinstance(error, _CANCELLED) else "error"), error_info(error)
+    return ("cancelled" if isinstance(error, _CANCELLED) else "error"), redaction.failure(error, tool)
 
 
 def _leave(token: Token[Scope | None] | None) -> None:
     try:
         if token is not None:
             current.reset(token)
-    except ValueError:  # finished in another context than it was begun in: there is nothing to restore here
+    except (ValueError, RuntimeError):  # finished in another context than it was begun in, or for a second time
         pass
 
 

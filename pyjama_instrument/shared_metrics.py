@@ -12,10 +12,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyjama_instrument import hooks
-from pyjama_instrument._capture import jsonable
+from pyjama_instrument import hooks, redaction
 from pyjama_instrument._context import SessionState
-from pyjama_instrument.config import check_name, resolve_home
+from pyjama_instrument.config import check_name, home_to_write, resolve_home
 from pyjama_instrument.errors import ConfigError, StoreUnavailable
 from pyjama_instrument.recorder import recorder
 
@@ -57,7 +56,7 @@ def record_agent_start(agent_id: str, spec: Mapping[str, Any] | None = None) -> 
     agent = check_name(agent_id, "agent_id")
     if spec is not None and not isinstance(spec, Mapping):
         raise ConfigError(f"spec must be a mapping, not {type(spec).__name__}")
-    details = {} if spec is None else {"spec": jsonable(dict(spec))}
+    details = {} if spec is None else {"spec": redaction.shown_mapping("spec", dict(spec))}
     with _lock:
         return _start(agent, **details).id
 
@@ -197,7 +196,7 @@ def clear_metrics(home: str | os.PathLike[str] | None = None) -> None:
     from pyjama_instrument.storage._store import Store
     from pyjama_instrument.storage.compaction import clear
 
-    store = Store(resolve_home(home))
+    store = Store(home_to_write() if home is None else resolve_home(home))
     try:
         if not clear(store):
             raise StoreUnavailable(f"{store.path} is being rewritten by somebody else: try again")

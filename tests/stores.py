@@ -151,7 +151,11 @@ def call_begins(
 
 def a_call(tool: str = "search", session: str = SESSION, agent: str = AGENT, ts: int = START_US, **more: Any) -> Record:
     call = call_begins(tool, session, agent, ts)
-    return call | {"kind": "tool.ended", "duration_ns": 2_000_000, "status": "ok"} | more
+    ended: Record = {"kind": "tool.ended", "agent": agent, "session": session}
+    # In the order in which the recorder writes them.
+    for key in ("tool", "parent", "span", "ts"):
+        ended[key] = call[key]
+    return ended | {"duration_ns": 2_000_000, "status": "ok"} | more
 
 
 def _record(kind: str, session: str, agent: str, ts: int, **more: Any) -> Record:

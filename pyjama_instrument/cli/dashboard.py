@@ -17,9 +17,10 @@ def dashboard(options: argparse.Namespace) -> int:
         ViewerError: the ``viewer`` extra is missing, or the port is taken.
     """
     from pyjama_instrument.config import resolve_home
+    from pyjama_instrument.shared_metrics import clear_metrics
     from pyjama_instrument.viewer import start_dashboard
 
-    served = start_dashboard(options.port)
+    served = start_dashboard(options.port, clear=clear_metrics)
     say(f"Dashboard: {served.url}")
     say(f"Store: {resolve_home()}   (Ctrl-C to stop)")
     try:

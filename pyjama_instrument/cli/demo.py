@@ -68,13 +68,14 @@ def demo(options: argparse.Namespace) -> int:
         ConfigError: the path is not a directory, or recording is switched off.
         ViewerError: the ``viewer`` extra is missing, or the port is taken.
     """
+    from pyjama_instrument.shared_metrics import clear_metrics
     from pyjama_instrument.viewer import start_dashboard
 
     project = _project(options.path)
     if disabled_by_environment():
         raise ConfigError("PYJAMA_DISABLED is set, so the agents would record nothing: unset it to see the demo")
     signal.signal(signal.SIGTERM, _end_tidily)
-    served = start_dashboard(options.port)
+    served = start_dashboard(options.port, clear=clear_metrics)
     try:
         say(f"Dashboard: {paint(served.url, 'bold')}")
         say(f"Store: {safe(resolve_home())}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import os
 import platform
 import stat
@@ -20,6 +19,7 @@ from pyjama_instrument.errors import PyjamaError, SchemaTooNew
 from pyjama_instrument.storage._layout import HISTORY, JOURNAL, ORIGINAL_LOCK, SCHEMA, SNAPSHOT, list_segments
 from pyjama_instrument.storage._liveness import hold, is_held
 from pyjama_instrument.storage._snapshot import load
+from pyjama_instrument.storage._trust import refusal
 
 __all__ = ["doctor"]
 
@@ -107,10 +107,20 @@ def _home(home: str) -> Iterator[_Finding]:
         yield _Finding("fail", f"{home} belongs to user {found.st_uid}, you are {os.geteuid()}: set PYJAMA_HOME")
     elif not os.access(home, os.R_OK | os.W_OK | os.X_OK):
         yield _Finding("fail", f"{home} cannot be written: events are dropped until it can")
+    elif reason := _refusal(home):
+        yield _Finding("fail", reason)
     elif found.st_mode & 0o077:
         yield _Finding("warn", f"{home} is open to others ({stat.filemode(found.st_mode)}): run  chmod 700 {home}")
     else:
         yield _Finding("ok", f"{home}, yours alone")
+
+
+def _refusal(home: str) -> str | None:
+    fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return refusal(home, fd)
+    finally:
+        os.close(fd)
 
 
 def _existing(path: str) -> str:
@@ -160,7 +170,7 @@ def _locks(home: str) -> Iterator[_Finding]:
         other = os.open(file.name, os.O_RDWR | os.O_CLOEXEC)
         try:
             yield _verdict("liveness lock", lambda: _is_seen_held(file.fileno(), other))
-            yield _verdict("flock", lambda: _is_refused(file.fileno(), other))
+            yield _verdict("flock", lambda: _is_refused(file.name))
         finally:
             os.close(other)
 
@@ -170,12 +180,14 @@ def _is_seen_held(holder: int, other: int) -> bool:
     return is_held(other)
 
 
-def _is_refused(holder: int, other: int) -> bool:
-    fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    try:
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+def _is_refused(path: str) -> bool:
+    from filelock import FileLock, Timeout
+
+    with FileLock(path, fallback_to_soft=False):
+        try:
+            FileLock(path, fallback_to_soft=False).acquire(timeout=0)
+        except Timeout:
+            return True
     return False
 
 

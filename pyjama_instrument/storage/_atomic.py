@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import time
+
+from pyjama_instrument.storage._snapshot import Identity, identity_of
+from pyjama_instrument.storage._trust import owner_only
 
 __all__ = ["replace_keeping_previous", "write_file"]
 
@@ -11,18 +16,19 @@ _TEMPORARY = "metrics.json.tmp"  # the same for all: the caller holds the lock, 
 _TEMPORARY_OLD = "metrics.json.tmp.old"
 
 
-def write_file(directory: int, name: str, data: bytes) -> None:
-    """Put ``data`` under ``name`` durably, by way of a temporary file and a rename.
+def write_file(directory: int, name: str, data: bytes) -> Identity:
+    """Put ``data`` under ``name`` durably, by way of a temporary file and a rename; returns the new file's identity.
 
     Raises:
         OSError: nothing under ``name`` has changed then.
     """
-    _write_temporary(directory, data)
+    written = _write_temporary(directory, data)
     _rename(directory, _TEMPORARY, name)
     os.fsync(directory)
+    return written
 
 
-def replace_keeping_previous(directory: int, name: str, previous: str, data: bytes) -> None:
+def replace_keeping_previous(directory: int, name: str, previous: str, data: bytes) -> Identity:
     """Like :func:`write_file`, and what was under ``name`` before is under ``previous`` afterwards.
 
     ``name`` exists at every moment if it did before.
@@ -30,7 +36,7 @@ def replace_keeping_previous(directory: int, name: str, previous: str, data: byt
     Raises:
         OSError: ``name`` has not changed then.
     """
-    _write_temporary(directory, data)
+    written = _write_temporary(directory, data)
     try:
         _unlink(directory, _TEMPORARY_OLD)
         os.link(name, _TEMPORARY_OLD, src_dir_fd=directory, dst_dir_fd=directory)
@@ -40,16 +46,24 @@ def replace_keeping_previous(directory: int, name: str, previous: str, data: byt
         raise
     _rename(directory, _TEMPORARY, name)
     os.fsync(directory)
+    return written
 
 
-def _write_temporary(directory: int, data: bytes) -> None:
+def _write_temporary(directory: int, data: bytes) -> Identity:
     _unlink(directory, _TEMPORARY)  # left by a writer that was killed
     fd = os.open(_TEMPORARY, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
     try:
+        owner_only(fd)
         remaining = memoryview(data)
         while remaining:
-            remaining = remaining[os.write(fd, remaining) :]
+            written = os.write(fd, remaining)
+            if not written:  # a file system that takes nothing and reports nothing must not have us try for ever
+                raise OSError(errno.EIO, "nothing could be written", _TEMPORARY)
+            remaining = remaining[written:]
+        # The kernel's own times are coarse: whoever writes in place within the same tick would go unnoticed.
+        os.utime(fd, ns=(now_ns := time.time_ns(), now_ns))
         os.fsync(fd)
+        return identity_of(os.fstat(fd))
     except BaseException:
         _unlink(directory, _TEMPORARY)
         raise

@@ -1,17 +1,21 @@
 """Journal lines: from record to bytes and back.
 
 A line is one JSON object in ASCII, ended by a newline; it holds no NUL, NaN or raw newline, and has at most
-64 KiB. ``tool_ended`` writes the commonest line by hand; it says the same as the Pydantic model's own JSON.
+64 KiB. The commonest line, of a call that went well, is written by hand where the call is recorded, and read back
+without a JSON parser by :class:`CallDecoder`; both agree with the Pydantic model's own JSON.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any, NoReturn
 
-__all__ = ["MAX_RECORD_BYTES", "decode_lines", "encode", "quote", "tool_prefix"]
+from pyjama_instrument._calls import Calls
+
+__all__ = ["MAX_RECORD_BYTES", "CallDecoder", "decode_lines", "encode", "quote", "tool_prefix"]
 
 MAX_RECORD_BYTES = 64 * 1024
 
@@ -46,6 +50,89 @@ def decode_lines(lines: Sequence[bytes]) -> tuple[list[Record], int]:
     except (ValueError, RecursionError):
         pass
     return _decode_singly(lines)
+
+
+_PARENT = '"parent":"'
+_NUMBER = "(0|[1-9][0-9]{0,17})"
+_ORDINARY = re.compile(
+    rf'[0-9a-f]{{16}}","span":"([0-9a-f]{{16}})","ts":{_NUMBER},"duration_ns":{_NUMBER},"status":"ok"}}'
+)
+
+
+_MOST_TOGETHER = 4096
+
+
+class CallDecoder:
+    """Decodes lines as :func:`decode_lines` does, but gives ordinary calls together, as :class:`Calls`.
+
+    Ordinary calls that follow each other become one item for each tool and session; any other line is an item of its
+    own. So nothing changes places but calls among themselves. Calls may be held back until :meth:`rest` is called.
+    """
+
+    def __init__(self) -> None:
+        self._heads: dict[str, tuple[str, str, str] | None] = {}
+        self._together: dict[str, Calls] = {}
+        self._held_back = 0
+
+    def __call__(self, lines: Sequence[bytes]) -> tuple[list[Record | Calls], int]:
+        """Items that are ready, and how many of the complete lines were damaged."""
+        try:
+            texts = b"\n".join(lines).decode("ascii").split("\n")
+        except UnicodeDecodeError:
+            return self._with_others([], lines)
+        items: list[Record | Calls] = []
+        others: list[bytes] = []
+        damaged = 0
+        ordinary, heads, together = _ORDINARY.fullmatch, self._heads, self._together
+        for text, line in zip(texts, lines, strict=True):
+            head, _, tail = text.partition(_PARENT)
+            match = ordinary(tail)
+            if match is None or (known := heads[head] if head in heads else self._learn(head)) is None:
+                others.append(line)
+                continue
+            if others:
+                damaged += self._with_others(items, others)[1]
+                others = []
+            calls = together.get(head)
+            if calls is None:
+                calls = together[head] = Calls(*known, [], [], [])
+            span, ts, duration_ns = match.groups()
+            calls.spans.append(span)
+            calls.times_us.append(int(ts))
+            calls.durations_ns.append(int(duration_ns))
+            self._held_back += 1
+        if others:
+            damaged += self._with_others(items, others)[1]
+        elif self._held_back > _MOST_TOGETHER:
+            items += self.rest()
+        return items, damaged
+
+    def rest(self) -> list[Calls]:
+        """The calls that were held back."""
+        calls = [*self._together.values()]
+        self._together.clear()
+        self._held_back = 0
+        return calls
+
+    def _with_others(self, items: list[Record | Calls], lines: Sequence[bytes]) -> tuple[list[Record | Calls], int]:
+        """Append what was held back, and then the records of the lines; also how many of these were damaged."""
+        records, damaged = decode_lines(lines)
+        items += self.rest()
+        items += records
+        return items, damaged
+
+    def _learn(self, head: str) -> tuple[str, str, str] | None:
+        """Agent, session and tool of lines that begin with ``head``, if it is just what a call's line begins with."""
+        known = None
+        try:
+            record = json.loads(head + '"parent":""}')
+            names = record["agent"], record["session"], record["tool"]
+            if tool_prefix("tool.ended", *names) == head:
+                known = names
+        except (ValueError, RecursionError, KeyError, TypeError):
+            pass
+        self._heads[head] = known
+        return known
 
 
 def _decode_singly(lines: Sequence[bytes]) -> tuple[list[Record], int]:

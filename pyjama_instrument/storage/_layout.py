@@ -14,6 +14,7 @@ __all__ = [
     "ORIGINAL_LOCK",
     "PREVIOUS",
     "SCHEMA",
+    "SIGNATURE",
     "SNAPSHOT",
     "SegmentName",
     "list_segments",
@@ -21,6 +22,8 @@ __all__ = [
 
 SCHEMA = 1
 SNAPSHOT = "metrics.json"
+SIGNATURE = b"} \n"
+"""How a snapshot of ours ends: no other writer of JSON puts a blank before the newline."""
 PREVIOUS = "metrics.json.prev"
 LOCK = "metrics.json.lock"
 ORIGINAL_LOCK = "metrics.lock"

@@ -10,22 +10,28 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyjama_instrument.fold import Fold, carry_running
-from pyjama_instrument.storage._codec import MAX_RECORD_BYTES, decode_lines
+from pyjama_instrument.storage._codec import MAX_RECORD_BYTES, CallDecoder, decode_lines
 from pyjama_instrument.storage._layout import SegmentName, list_segments
 from pyjama_instrument.storage._liveness import is_held
-from pyjama_instrument.storage._snapshot import Snapshot
+from pyjama_instrument.storage._pieces import Touched
+from pyjama_instrument.storage._snapshot import Snapshot, locks_are_trusted
 
-__all__ = ["Position", "Sink", "catch_up", "read_segment"]
+__all__ = ["CaughtUp", "Position", "Sink", "catch_up", "read_segment"]
 
 _CHUNK = 16 * 1024  # small, so that the parser never keeps the interpreter lock for long
+_PORTION = 50  # items folded in one go
 _LONGEST_LINE = 4 * MAX_RECORD_BYTES
 
-Sink = Callable[[list[dict[str, Any]]], None]
+Sink = Callable[[list[Any]], None]
+"""Takes what was read, batch by batch."""
+
+Decode = Callable[[Sequence[bytes]], tuple[list[Any], int]]
+"""Makes items for a sink out of complete lines, and says how many lines were damaged."""
 
 
 @dataclass(slots=True)
@@ -63,37 +69,53 @@ class Position:
         return stored
 
 
+class CaughtUp(NamedTuple):
+    """What came of catching up.
+
+    ``document`` is the snapshot's own unless that was cleared. ``touched`` names the entries that may have changed.
+    """
+
+    document: dict[str, Any]
+    changed: bool
+    touched: Touched
+
+
 def catch_up(
-    snapshot: Snapshot, journal: int, *, should_stop: Callable[[], bool] = lambda: False
-) -> tuple[dict[str, Any], bool]:
+    snapshot: Snapshot, journal: int, *, should_stop: Callable[[], bool] = lambda: False, probe: bool = True
+) -> CaughtUp:
     """Fold what the journals in the directory ``journal`` hold beyond the offsets that the snapshot carries.
 
     Offsets move on accordingly, those of segments that are no longer there are dropped, and sessions whose process
     is proven dead are marked as crashed. If the snapshot was cleared, the totals are those of the events since, and
     what ran at that moment is carried over.
 
-    Returns:
-        The document, which is the snapshot's own unless that was cleared, and whether anything changed.
+    Without ``probe``, the writer of a segment that has not grown is taken to be alive still: a quarter of the work for
+    somebody who has just looked.
 
     Raises:
         InterruptedError: ``should_stop`` became true; the snapshot's document is half done then.
         OSError: the journals cannot be read now, for want of descriptors for instance.
     """
-    return _CatchUp(snapshot, journal, should_stop).run()
+    return _CatchUp(snapshot, journal, should_stop, probe).run()
 
 
 class _CatchUp:
-    def __init__(self, snapshot: Snapshot, journal: int, should_stop: Callable[[], bool]) -> None:
+    def __init__(self, snapshot: Snapshot, journal: int, should_stop: Callable[[], bool], probe: bool) -> None:
         self.snapshot = snapshot
-        self.fold = Fold(snapshot.document)
+        self.fold = Fold(snapshot.document, sound=snapshot.sound)
         self.journal = journal
         self.should_stop = should_stop
+        self.probe = probe
         self.before: dict[str, Any] = snapshot.document["journals"]
+        self.trust = locks_are_trusted(snapshot.document)
         self.after: dict[str, Any] = {}
         self.alive: set[str] = set()
         self.later: list[tuple[str, list[dict[str, Any]]]] = []
+        self.calls = CallDecoder()
+        # What came before a clear is told from what came after it by the times of single events.
+        self.decode: Decode = self.calls if snapshot.cleared_us is None else decode_lines
 
-    def run(self) -> tuple[dict[str, Any], bool]:
+    def run(self) -> CaughtUp:
         segments = list_segments(self.journal)
         for name in segments:
             self._visit(name)
@@ -110,18 +132,18 @@ class _CatchUp:
         self.fold.finish()
         document = self.fold.document
         document["journals"] = self.after
-        writers = {SegmentName.parse(f"{key}.jsonl") for key in self.after}
-        known = {name.writer for name in writers if name} | self.fold.running_writers()
+        known = {key.partition("-")[0] for key in self.after} | self.fold.running_writers()
         document["writers"] = {key: value for key, value in document["writers"].items() if key in known}
-        return document, bool(dead) or self.before != self.after
+        return CaughtUp(document, bool(dead) or self.before != self.after, self.fold.touched)
 
-    def _add(self, writer: str, records: list[dict[str, Any]]) -> None:
-        if self.should_stop():  # between batches too: a fork or the end of the process waits for us
-            raise InterruptedError("asked to stop")
+    def _add(self, writer: str, items: Sequence[Any]) -> None:
         if (cleared_us := self.snapshot.cleared_us) is not None:
-            self.later.append((writer, [record for record in records if _is_after(record, cleared_us)]))
-            records = [record for record in records if not _is_after(record, cleared_us)]
-        self.fold.add(writer, records)
+            self.later.append((writer, [record for record in items if _is_after(record, cleared_us)]))
+            items = [record for record in items if not _is_after(record, cleared_us)]
+        for start in range(0, len(items) or 1, _PORTION):
+            if self.should_stop():  # between batches too: a fork or the end of the process waits for us
+                raise InterruptedError("asked to stop")
+            self.fold.add(writer, items[start : start + _PORTION])
 
     def _start_again(self) -> None:
         self.fold.writers_died(self.fold.running_writers() - self.alive)
@@ -134,21 +156,50 @@ class _CatchUp:
         """Fold one segment's new records; whether there is such a segment."""
         if self.should_stop():
             raise InterruptedError("asked to stop")
-        position = Position.load(self.before.get(name.key))
+        key = name.key
+        stored = self.before.get(key)
+        if stored is not None and not self.probe and _has_size(self.journal, name, stored):
+            self.alive.add(name.writer)
+            self.after[key] = stored
+            return True
+        position = Position.load(stored)
         if not position.sealed:
             torn = position.torn
-            held = read_segment(self.journal, name, position, lambda records: self._add(name.writer, records))
+            held = read_segment(
+                self.journal, name, position, lambda items: self._add(name.writer, items), self.decode, trust=self.trust
+            )
+            if calls := self.calls.rest():
+                self._add(name.writer, calls)
             if held is None:
                 return False
             self.fold.damaged(position.torn - torn)
             if held:
                 self.alive.add(name.writer)
-        self.after[name.key] = position.dump()
+        self.after[key] = position.dump()
         return True
 
 
-def read_segment(directory: int, name: SegmentName, position: Position, sink: Sink) -> bool | None:
+def _has_size(directory: int, name: SegmentName, stored: Any) -> bool:
+    """Whether the segment ends where it was read to; never so once its writer was seen dead."""
+    try:
+        found = os.stat(name.filename, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and type(stored) is dict and stored == {"offset": found.st_size}
+
+
+def read_segment(
+    directory: int,
+    name: SegmentName,
+    position: Position,
+    sink: Sink,
+    decode: Decode = decode_lines,
+    *,
+    trust: bool = True,
+) -> bool | None:
     """Hand the records after ``position`` to ``sink``, batch by batch, and move ``position`` on.
+
+    Without ``trust`` a missing lock proves nothing, and the segment is taken for held.
 
     Returns:
         Whether the segment's writer still holds it; None if there is no such segment. One that is there but may
@@ -169,15 +220,15 @@ def read_segment(directory: int, name: SegmentName, position: Position, sink: Si
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return False
-        held = is_held(fd)  # before reading: if it is not held now, what we read is all there will ever be
-        _read(fd, position, held, sink)
+        held = not trust or is_held(fd)  # before reading: if it is not held now, what we read is all there will ever be
+        _read(fd, position, held, sink, decode)
         position.sealed = not held
         return held
     finally:
         os.close(fd)
 
 
-def _read(fd: int, position: Position, held: bool, sink: Sink) -> None:
+def _read(fd: int, position: Position, held: bool, sink: Sink, decode: Decode) -> None:
     size = os.fstat(fd).st_size
     if size < position.offset:
         # Under a live writer somebody truncated it: what is there now was written after that. Of a dead one, the end
@@ -192,7 +243,7 @@ def _read(fd: int, position: Position, held: bool, sink: Sink) -> None:
     want = _CHUNK
     # Not beyond the size it had: a busy writer may append as fast as we read.
     while data := os.pread(fd, min(want, size - position.offset), position.offset):
-        taken = _take(data, position, sink)
+        taken = _take(data, position, sink, decode)
         if taken:
             want = _CHUNK
         elif len(data) < want:  # the rest is a torn tail
@@ -205,7 +256,7 @@ def _read(fd: int, position: Position, held: bool, sink: Sink) -> None:
             _skip(position, len(data))
 
 
-def _take(data: bytes, position: Position, sink: Sink) -> int:
+def _take(data: bytes, position: Position, sink: Sink, decode: Decode) -> int:
     """Consume the complete records at the start of ``data``; how many bytes that were."""
     start = 0
     if position.skipping:
@@ -214,10 +265,9 @@ def _take(data: bytes, position: Position, sink: Sink) -> int:
         position.skipping = newline < 0
     end = data.rfind(b"\n") + 1
     if end > start:
-        lines = data[start : end - 1].split(b"\n")
-        records, damaged = decode_lines(lines)
+        items, damaged = decode(data[start : end - 1].split(b"\n"))
         position.torn += damaged
-        sink(records)
+        sink(items)
         start = end
     position.offset += start
     return start

@@ -10,13 +10,24 @@ import json
 import os
 import stat
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 from pyjama_instrument.errors import SchemaTooNew
 from pyjama_instrument.fold import new_document
-from pyjama_instrument.storage._layout import PREVIOUS, SCHEMA, SNAPSHOT
+from pyjama_instrument.storage._layout import PREVIOUS, SCHEMA, SIGNATURE, SNAPSHOT
 
-__all__ = ["Identity", "Snapshot", "identity", "load"]
+__all__ = [
+    "Identity",
+    "Snapshot",
+    "identity",
+    "identity_of",
+    "load",
+    "locks_are_trusted",
+    "parse",
+    "trust_locks",
+]
+
+_LARGEST_BYTES = 256 * 1024 * 1024  # ours have a hundredth of it, and reading more would hurt the host
 
 Identity: TypeAlias = tuple[int, int, int]
 """Which generation of a file this is: inode, modification time in ns, size."""
@@ -27,7 +38,8 @@ class Snapshot:
     """A document to fold onto.
 
     When it was cleared, ``document`` is the one from before, ``cleared_us`` the time from which events count again,
-    and ``found`` what stands in the file if it carries no offsets of ours: totals that somebody else wrote.
+    and ``found`` what stands in the file if it carries no offsets of ours: totals that somebody else wrote. One that
+    was folded onto before is ``sound``: it needs no repair.
     """
 
     document: dict[str, Any]
@@ -35,12 +47,13 @@ class Snapshot:
     identity: Identity | None = None
     cleared_us: int | None = None
     found: dict[str, Any] | None = None
+    sound: bool = False
 
 
 def identity(directory: int, name: str = SNAPSHOT) -> Identity | None:
     """The identity of the file under ``name`` now; None if there is none."""
     try:
-        return _identity(os.stat(name, dir_fd=directory, follow_symlinks=False))
+        return identity_of(os.stat(name, dir_fd=directory, follow_symlinks=False))
     except OSError:
         return None
 
@@ -79,13 +92,13 @@ def _load_file(directory: int, name: str) -> tuple[dict[str, Any] | None, Identi
     except OSError:
         return None, None, True
     found = os.fstat(fd)
-    which = _identity(found)
-    if not stat.S_ISREG(found.st_mode):
+    which = identity_of(found)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST_BYTES:
         os.close(fd)
         return None, which, True
     with open(fd, "rb") as file:
         try:
-            document = json.loads(file.read())
+            document = parse(file.read())
         except (ValueError, OSError, RecursionError):
             return None, which, True
     if type(document) is not dict:
@@ -99,5 +112,65 @@ def _load_file(directory: int, name: str) -> tuple[dict[str, Any] | None, Identi
     return document, which, False
 
 
-def _identity(found: os.stat_result) -> Identity:
+def identity_of(found: os.stat_result) -> Identity:
+    """The identity of a file with that status."""
     return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def parse(data: bytes) -> Any:
+    """What the bytes of a document say.
+
+    The original's agents may give the same key twice, each with a part of what is to be said. Then both parts count:
+    counters are added, lists joined, of times the latest is taken. Ours never do, and are read the quick way.
+
+    Raises:
+        ValueError: it is not JSON; NaN and Infinity are not.
+        RecursionError: it is nested too deeply.
+    """
+    if data.endswith(SIGNATURE):
+        return json.loads(data)
+    return json.loads(data, object_pairs_hook=_merged, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_ADDED = {"count", "success", "error", "cancelled", "total-duration", "running", "completed", "failed", "crashed"}
+
+
+def _merged(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    merged = dict(pairs)
+    if len(merged) == len(pairs):
+        return merged
+    merged = {}
+    for key, value in pairs:
+        merged[key] = _joined(key, merged[key], value) if key in merged else value
+    return merged
+
+
+def _joined(key: str, one: Any, other: Any) -> Any:
+    if type(one) is dict and type(other) is dict:
+        return one | {name: _joined(name, one[name], part) if name in one else part for name, part in other.items()}
+    if type(one) is list and type(other) is list:
+        return one + other
+    if type(one) in (int, float) and type(other) in (int, float):
+        return one + other if key in _ADDED or key.isdecimal() else max(one, other)
+    return one if other is None else other
+
+
+def trust_locks(document: dict[str, Any], trusted: bool) -> None:
+    """Write down in the document whether locks keep others out where the store is."""
+    health = document.get("health")
+    if type(health) is not dict:
+        health = document["health"] = {}
+    if trusted:
+        health.pop("locks", None)
+    else:
+        health["locks"] = "untrusted"
+
+
+def locks_are_trusted(document: dict[str, Any]) -> bool:
+    """Whether an unlocked journal is the proof of its writer's death, as the document says."""
+    health = document.get("health")
+    return type(health) is not dict or health.get("locks") != "untrusted"

@@ -15,12 +15,12 @@ import weakref
 
 from pyjama_instrument.errors import StoreUnavailable
 from pyjama_instrument.storage._layout import HISTORY, JOURNAL
+from pyjama_instrument.storage._trust import open_home, open_subdirectory
 
 __all__ = ["Store", "inode", "move_high"]
 
-_LOWEST_FD = 512
-
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+_HIGHEST_FD = 4096
+_FDS = 64  # a few for each store that is open
 
 
 class Store:
@@ -28,23 +28,25 @@ class Store:
 
     The descriptors are closed with the object, and not before while somebody may be using it in another thread: a
     number that is closed too early may lead to another store by the time it is used.
+
+    Attributes:
+        kept: what the last run of a compaction has left for the next one; None gives its memory back.
     """
 
     def __init__(self, path: str) -> None:
         """Open the store at ``path``, making its directories (0700) where they are missing.
 
         Raises:
-            StoreUnavailable: the directory cannot be made or opened, or belongs to somebody else.
+            StoreUnavailable: the directory cannot be made or opened, or is not to be trusted.
         """
         self.path = path
+        self.kept: object = None
         self._open: list[tuple[int, tuple[int, int]]] = []
         weakref.finalize(self, _close, self._open).atexit = False
         try:
-            os.makedirs(path, mode=0o700, exist_ok=True)
-            self.fd = self._keep(os.open(path, _DIRECTORY & ~os.O_NOFOLLOW))  # may be a link to a larger disk
-            _check_owner(self.fd, path)
-            self.journal = self._keep(_subdirectory(self.fd, JOURNAL))
-            self.history = self._keep(_subdirectory(self.fd, HISTORY))
+            self.fd = self._keep(open_home(path))
+            self.journal = self._keep(open_subdirectory(self.fd, JOURNAL))
+            self.history = self._keep(open_subdirectory(self.fd, HISTORY))
         except OSError as error:
             self.close()
             raise StoreUnavailable(
@@ -72,14 +74,20 @@ class Store:
     def _keep(self, fd: int) -> int:
         fd = move_high(fd)
         self._open.append((fd, inode(fd)))
+        _kept[fd] = self._open
         return fd
 
 
 def move_high(fd: int) -> int:
-    """The same open file under a number that is unlikely to be handed out again; ``fd`` itself is closed."""
+    """The same open file under a number that is not likely to be handed out again; ``fd`` itself is closed.
+
+    A program that closes all descriptors is given the lowest numbers again. Ours are at the upper end of what it may
+    have, or of the first few thousand: the kernel copies the table up to the highest number at each fork.
+    """
     try:
         soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        for lowest in (_LOWEST_FD, soft_limit // 2):
+        highest = soft_limit if 0 < soft_limit < _HIGHEST_FD else _HIGHEST_FD
+        for lowest in (highest - _FDS, highest // 2):
             with contextlib.suppress(OSError):
                 return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
@@ -93,21 +101,17 @@ def inode(fd: int) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+_kept: dict[int, list[tuple[int, tuple[int, int]]]] = {}
+"""Whose each descriptor is. A program that closes ours has them open again, the same directory under the same number,
+for the next store; the one before must not close those."""
+
+
 def _close(descriptors: list[tuple[int, tuple[int, int]]]) -> None:
     while descriptors:
         fd, ours = descriptors.pop()
+        if _kept.get(fd) is not descriptors:
+            continue
+        del _kept[fd]
         with contextlib.suppress(OSError):
             if inode(fd) == ours:
                 os.close(fd)
-
-
-def _subdirectory(parent: int, name: str) -> int:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(name, mode=0o700, dir_fd=parent)
-    return os.open(name, _DIRECTORY, dir_fd=parent)
-
-
-def _check_owner(fd: int, path: str) -> None:
-    # The mode of a directory that was there already is its owner's business: it may be his home, or /tmp of root's.
-    if os.fstat(fd).st_uid != os.geteuid():
-        raise StoreUnavailable(f"{path} belongs to another user; set PYJAMA_HOME to a directory you own")

@@ -9,19 +9,21 @@ continues: the offsets travel in the same file as the totals.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple, TypeAlias
 
+from pyjama_instrument.fold import repaired
 from pyjama_instrument.storage._atomic import replace_keeping_previous, write_file
+from pyjama_instrument.storage._clock import advance, elapsed_now, restamp, went_back
 from pyjama_instrument.storage._layout import CORRUPT_PREFIX, PREVIOUS, SCHEMA, SNAPSHOT, SegmentName
 from pyjama_instrument.storage._liveness import is_held
-from pyjama_instrument.storage._lock import rewriting, try_lock
-from pyjama_instrument.storage._scan import catch_up
-from pyjama_instrument.storage._snapshot import load
+from pyjama_instrument.storage._lock import Mark, locks_work, rewriting, try_lock
+from pyjama_instrument.storage._pieces import Pieces
+from pyjama_instrument.storage._scan import CaughtUp, catch_up
+from pyjama_instrument.storage._snapshot import Identity, Snapshot, identity, load, trust_locks
 from pyjama_instrument.storage._store import Store
 
 __all__ = ["Outcome", "clear", "compact"]
@@ -59,11 +61,11 @@ def compact(
         OSError: the snapshot cannot be written; it is as it was.
         SchemaTooNew: the snapshot was written by a newer version; it is left alone.
     """
-    with _exclusively(store, wait_seconds, original_wait_seconds, should_stop) as changed_ns:
-        if changed_ns is None:
+    with _exclusively(store, wait_seconds, original_wait_seconds, should_stop) as turn:
+        if turn is None:
             return "busy"
         try:
-            return _compact(store, changed_ns, should_stop)
+            return _compact(store, turn, should_stop)
         except (InterruptedError, FileNotFoundError):  # the latter: somebody has just removed the snapshot or the store
             return "busy"
 
@@ -75,70 +77,121 @@ def clear(store: Store, *, wait_seconds: float = 10.0) -> bool:
         OSError: the snapshot cannot be written; it is as it was.
         SchemaTooNew: the snapshot was written by a newer version; it is left alone.
     """
-    with _exclusively(store, wait_seconds, wait_seconds) as changed_ns:
-        if changed_ns is not None:
-            snapshot = load(store.fd, changed_ns)
+    with _exclusively(store, wait_seconds, wait_seconds) as turn:
+        if turn is not None:
+            store.kept = None
+            snapshot = load(store.fd, turn.changed_ns)
             now_us = time.time_ns() // 1000
-            document, _ = catch_up(replace(snapshot, cleared_us=now_us, found=None), store.journal)
-            _write_both(store, document)
-        return changed_ns is not None
+            _write_both(store, catch_up(replace(snapshot, cleared_us=now_us, found=None), store.journal), _Kept())
+        return turn is not None
+
+
+class _Turn(NamedTuple):
+    """It is our turn: when the directory was last modified by others, our mark, and whether locks keep others out."""
+
+    changed_ns: int
+    mark: Mark
+    alone: bool
 
 
 @contextlib.contextmanager
 def _exclusively(
     store: Store, wait_seconds: float, original_wait_seconds: float, should_stop: Callable[[], bool] = lambda: False
-) -> Iterator[int | None]:
-    """Hold both locks; yields when the store's directory was last modified by others, None if a lock was missed."""
+) -> Iterator[_Turn | None]:
+    """Hold both locks; yields None if one was missed."""
     with try_lock(store.fd, wait_seconds=wait_seconds) as locked:
         if not locked or not store.is_current():
             yield None
             return
         changed_ns = os.fstat(store.fd).st_mtime_ns  # before our own lock file changes it
-        with rewriting(store.fd, wait_seconds=original_wait_seconds, should_stop=should_stop) as got:
-            yield changed_ns if got else None
+        alone = locks_work(store.fd)
+        with rewriting(store.fd, wait_seconds=original_wait_seconds, should_stop=should_stop, alone=alone) as mark:
+            yield _Turn(changed_ns, mark, alone) if mark else None
 
 
-def _compact(store: Store, changed_ns: int, should_stop: Callable[[], bool]) -> Outcome:
-    snapshot = load(store.fd, changed_ns)
-    if snapshot.state == "corrupt":  # or somebody who knows none of the locks is writing it just now
-        time.sleep(_HALF_WRITTEN_SECONDS)
-        snapshot = load(store.fd, changed_ns)
-    covered = _sealed(snapshot.document) if snapshot.state == "whole" else []
-    document, changed = catch_up(snapshot, store.journal, should_stop=should_stop)
+@dataclass(slots=True)
+class _Kept:
+    """The snapshot as this process wrote it last. While the file is the same, it need not be read and encoded anew."""
+
+    pieces: Pieces = field(default_factory=Pieces)
+    document: dict[str, Any] = field(default_factory=dict)
+    identity: Identity | None = None
+
+
+def _compact(store: Store, turn: _Turn, should_stop: Callable[[], bool]) -> Outcome:
+    kept, snapshot = _begin(store, turn)
+    covered = _sealed(snapshot.document) if snapshot.state == "whole" and turn.alone else []
+    news = catch_up(snapshot, store.journal, should_stop=should_stop)
+    if not turn.mark.stands():  # removed while we were at it, and others may have gone on from what we began with
+        return "busy"
     if snapshot.state != "whole":
         if snapshot.state == "corrupt":
-            _keep_corrupt(store)
-        _write_both(store, document)
-    elif changed or covered:
-        _stamp(document)
-        replace_keeping_previous(store.fd, SNAPSHOT, PREVIOUS, _dump(document))
+            _keep_corrupt(store, all_of_them=not turn.alone)
+        _write_both(store, news, kept)
+    elif news.changed or covered:
+        data = _encoded(news, kept, should_stop)
+        kept.identity = replace_keeping_previous(store.fd, SNAPSHOT, PREVIOUS, data)
         _retire(store, covered)
-        if document["generation"] % _TIDY_EVERY == 0:
-            _tidy(store)
+        if news.document["generation"] % _TIDY_EVERY == 0 and turn.alone:
+            _tidy(store, elapsed_now(news.document["clock"]))
+        store.kept = kept
     else:
+        if snapshot.sound:
+            store.kept = kept
         return "current"
     return "folded"
 
 
-def _write_both(store: Store, document: dict[str, Any]) -> None:
+def _begin(store: Store, turn: _Turn) -> tuple[_Kept, Snapshot]:
+    """The snapshot to fold onto, and what is kept of it."""
+    kept, store.kept = store.kept, None  # what is half done must not be found again
+    if type(kept) is _Kept and kept.identity == identity(store.fd):
+        snapshot = Snapshot(kept.document, "whole", kept.identity, sound=True)
+    else:
+        kept, snapshot = _Kept(), _load(store, turn.changed_ns)
+    trust_locks(snapshot.document, turn.alone)
+    if went_back(snapshot.document.get("clock")):
+        restamp(repaired(snapshot.document), time.time_ns() // 1_000_000)
+        kept.pieces = Pieces()
+    return kept, snapshot
+
+
+def _load(store: Store, changed_ns: int) -> Snapshot:
+    snapshot = load(store.fd, changed_ns)
+    if snapshot.state == "corrupt":  # or somebody who knows none of the locks is writing it just now
+        time.sleep(_HALF_WRITTEN_SECONDS)
+        snapshot = load(store.fd, changed_ns)
+    return snapshot
+
+
+def _write_both(store: Store, news: CaughtUp, kept: _Kept) -> None:
     """Write a document that has no valid predecessor: both generations are the same then.
 
     The snapshot first: one that is missing beside a predecessor always means that somebody removed it.
     """
-    _stamp(document)
-    data = _dump(document)
-    write_file(store.fd, SNAPSHOT, data)
+    data = _encoded(news, kept, lambda: False)
+    kept.identity = write_file(store.fd, SNAPSHOT, data)
     write_file(store.fd, PREVIOUS, data)
+    store.kept = kept
 
 
-def _stamp(document: dict[str, Any]) -> None:
+def _encoded(news: CaughtUp, kept: _Kept, should_stop: Callable[[], bool]) -> bytes:
+    """The next generation's bytes.
+
+    Raises:
+        InterruptedError: ``should_stop`` became true.
+    """
+
+    def pause() -> None:
+        if should_stop():
+            raise InterruptedError("asked to stop")
+
+    kept.document = document = news.document
     generation = document.get("generation", 0)
     document["schema"] = SCHEMA
+    document["clock"] = advance(document.get("clock"))
     document["generation"] = (generation if type(generation) is int else 0) + 1
-
-
-def _dump(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode("ascii") + b"\n"
+    return kept.pieces.join(document, news.touched, pause)
 
 
 def _sealed(document: dict[str, Any]) -> list[SegmentName]:
@@ -154,7 +207,7 @@ def _retire(store: Store, segments: Iterable[SegmentName]) -> None:
             os.rename(name.filename, name.filename, src_dir_fd=store.journal, dst_dir_fd=store.history)
 
 
-def _keep_corrupt(store: Store) -> None:
+def _keep_corrupt(store: Store, *, all_of_them: bool) -> None:
     """Keep an unreadable snapshot under another name for its owner to look at, but only the newest few."""
     aside = f"{CORRUPT_PREFIX}{time.time_ns()}"
     try:
@@ -163,12 +216,12 @@ def _keep_corrupt(store: Store) -> None:
     except OSError:  # a directory has no second name, and has to be out of the way
         os.rename(SNAPSHOT, aside, src_dir_fd=store.fd, dst_dir_fd=store.fd)
     kept = sorted(name for name in os.listdir(store.fd) if name.startswith(CORRUPT_PREFIX))
-    for name in kept[:-_KEPT_CORRUPT]:
+    for name in [] if all_of_them else kept[:-_KEPT_CORRUPT]:
         with contextlib.suppress(OSError):
             os.unlink(name, dir_fd=store.fd)
 
 
-def _tidy(store: Store) -> None:
+def _tidy(store: Store, now: float) -> None:
     """Keep the history within its bounds, and remove segments whose writer died before publishing them."""
     files = []
     for name in os.listdir(store.history):
@@ -176,7 +229,7 @@ def _tidy(store: Store) -> None:
             found = os.stat(name, dir_fd=store.history, follow_symlinks=False)
             files.append((found.st_mtime, found.st_size, name))
     files.sort(reverse=True)
-    oldest, total = time.time() - _HISTORY_SECONDS, 0
+    oldest, total = now - _HISTORY_SECONDS, 0
     for kept, (modified, size, name) in enumerate(files):
         total += size
         if kept >= _HISTORY_FILES or total > _HISTORY_BYTES or modified < oldest:

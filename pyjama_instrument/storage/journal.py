@@ -12,18 +12,29 @@ import contextlib
 import os
 from collections.abc import Callable
 
+from pyjama_instrument.errors import StoreUnavailable
 from pyjama_instrument.storage._layout import SegmentName
 from pyjama_instrument.storage._liveness import hold
 from pyjama_instrument.storage._store import Store, inode, move_high
+from pyjama_instrument.storage._trust import owner_only
 
 __all__ = ["SEGMENT_BYTES", "Journal"]
 
 SEGMENT_BYTES = 8 * 1024 * 1024
 """A segment is closed and the next one begun when it has grown beyond this."""
 
+_WRITER_BYTES = 256 * 1024 * 1024
+_STORE_BYTES = 1024 * 1024 * 1024
+_STORE_SEGMENTS = 10_000
+
 
 class Journal:
-    """The open segment of one writer."""
+    """The open segment of one writer.
+
+    Attributes:
+        name: the segment that is written to.
+        last: the last one that was made; another than ``name`` if a rotation failed halfway.
+    """
 
     def __init__(self, store: Store, name: SegmentName, header: Callable[[SegmentName], bytes]) -> None:
         """Open the first segment.
@@ -35,9 +46,12 @@ class Journal:
 
         Raises:
             OSError: the segment cannot be created, locked or published.
+            StoreUnavailable: too much waits to be folded already.
         """
+        if _waiting(store, None):
+            raise StoreUnavailable(f"{store.path}/journal is full of what nobody folds: see  pyjama doctor")
         self.store = store
-        self.name = name
+        self.name = self.last = name
         self._header = header
         self.fd = move_high(_create(store.journal, name, header(name)))
         self._identity = inode(self.fd)
@@ -45,6 +59,10 @@ class Journal:
     def size(self) -> int:
         """Bytes in the current segment."""
         return os.fstat(self.fd).st_size
+
+    def is_full(self) -> bool:
+        """Whether so much of ours, or of everybody's, waits to be folded that no more must be added."""
+        return _waiting(self.store, self.name.writer)
 
     def is_ours(self) -> bool:
         """Whether the descriptor still leads to our segment, and the segment still has a name.
@@ -62,15 +80,16 @@ class Journal:
         Raises:
             OSError: the old segment stays in use then.
         """
-        name = self.name.next
+        name = self.last.next
         fd = _create(self.store.journal, name, self._header(name))
+        self.last = name  # whatever comes now: nobody may be given that name again
         try:
+            identity = inode(fd)
             # One step: a thread that is about to write to our descriptor writes to the old file or to the new one.
             os.dup2(fd, self.fd, inheritable=False)
+            self.name, self._identity = name, identity
         finally:
             os.close(fd)
-        self.name = name
-        self._identity = inode(self.fd)
 
     def close(self) -> None:
         """Close the descriptor if it is still ours."""
@@ -80,11 +99,25 @@ class Journal:
         self.fd = -1
 
 
+def _waiting(store: Store, writer: str | None) -> bool:
+    """Whether the bounds are reached of what waits to be folded: nothing of that is ever removed."""
+    count = ours = total = 0
+    with contextlib.suppress(FileNotFoundError), os.scandir(store.journal) as entries:
+        for entry in entries:
+            size = entry.stat(follow_symlinks=False).st_size
+            count += 1
+            total += size
+            if writer is not None and entry.name.startswith(writer):
+                ours += size
+    return ours >= _WRITER_BYTES or total >= _STORE_BYTES or count >= _STORE_SEGMENTS
+
+
 def _create(directory: int, name: SegmentName, header: bytes) -> int:
     temporary = f".{name.filename}.tmp"
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     fd = os.open(temporary, flags, 0o600, dir_fd=directory)
     try:
+        owner_only(fd)
         hold(fd)
         if os.write(fd, header) != len(header):
             raise OSError("short write")

@@ -1,87 +1,69 @@
-"""The dashboard's web application: routes, and the guard in front of them.
+"""The dashboard's web application: what is answered, once the guard has let a request through.
 
-Nothing here changes any state. Only this machine's own browser tab may ask: the Host header must name this
-machine (a page of another name, rebound to 127.0.0.1, is refused) and requests that another site's page
-makes are refused. Every answer forbids scripts, styles and connections from anywhere else.
+One route changes something, ``POST /api/clear``, and only where the application was given the means. It wants a
+JSON body with a token that is new at each start. No path from a request reaches the file system.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-import math
+import logging
 import re
+import secrets
 from collections.abc import Callable, Iterable
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pyjama_instrument.document import DashboardData, SessionTree, Span
-from pyjama_instrument.errors import SessionNotFound
-from pyjama_instrument.viewer.detail import detail_of
+from pyjama_instrument.document import DashboardData, SessionTree
+from pyjama_instrument.errors import PyjamaError, SessionNotFound
+from pyjama_instrument.viewer.asked import asked_of
 from pyjama_instrument.viewer.diagram import mermaid
-from pyjama_instrument.viewer.live import Live, ReaderLike, Source
+from pyjama_instrument.viewer.guard import Guard, checked_token
+from pyjama_instrument.viewer.live import Live, ReaderLike, Source, TooManyWatch
+from pyjama_instrument.viewer.pages import older
+from pyjama_instrument.viewer.sessions import OpenSessions
+from pyjama_instrument.viewer.spans import span_of
 from pyjama_instrument.viewer.steps import step_states
 
 __all__ = ["DashboardApp", "create_app"]
 
 _STATIC = Path(__file__).parent / "static"
-_ASSETS = {
-    "index.html": "text/html; charset=utf-8",
-    "style.css": "text/css; charset=utf-8",
-    "favicon.svg": "image/svg+xml",
-    "app.js": "text/javascript; charset=utf-8",
-    "detail.js": "text/javascript; charset=utf-8",
-    "dom.js": "text/javascript; charset=utf-8",
-    "live.js": "text/javascript; charset=utf-8",
-    "overview.js": "text/javascript; charset=utf-8",
-    "time.js": "text/javascript; charset=utf-8",
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
+_LONGEST_BODY = 4096
+_BODY_SECONDS = 5.0
+_CURSOR = re.compile(r"(?P<ts>[0-9]{1,19})\.(?P<key>[ -~]{0,80})")
 
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Cache-Control": "no-store",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
-
-_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::[0-9]{1,5})?")
-
-
-# ── the guard ───────────────────────────────────────────────────────────────────────────────────────────
+_log = logging.getLogger("pyjama_instrument.viewer")
 
 
 class DashboardApp:
     """The ASGI application: the routes behind the guard. ``close()`` ends its streams."""
 
-    def __init__(self, routes: ASGIApp, live: Live, sources: Iterable[Source]) -> None:
+    def __init__(self, routes: ASGIApp, live: Live, sources: Iterable[Source], token: str | None = None) -> None:
+        self._guarded = Guard(routes, token)
         self._routes = routes
         self._live = live
         self._sources = tuple(sources)
+        self.has_token = token is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
-            await self._routes(scope, receive, send)
-            return
-        refusal = _refusal(Headers(scope=scope), scope["path"])
-        answer = self._routes if refusal is None else _error(403, refusal)
-        await answer(scope, receive, _with_headers(send))
+        answer = self._guarded if scope["type"] == "http" else self._routes
+        await answer(scope, receive, send)
 
     def prepare(self) -> None:
         """Start the reading threads."""
@@ -96,44 +78,6 @@ class DashboardApp:
         """Give back the reading threads. To be called when the event loop has ended."""
         for source in self._sources:
             source.close()
-
-
-def _with_headers(send: Send) -> Send:
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message.setdefault("headers", [])
-            MutableHeaders(scope=message).update(_HEADERS)
-        await send(message)
-
-    return sending
-
-
-def _refusal(headers: Headers, path: str) -> str | None:
-    """Why this request is refused, or None."""
-    hosts, origins = headers.getlist("host"), headers.getlist("origin")
-    if len(hosts) != 1 or not _is_this_machine(hosts[0]):
-        return "This dashboard answers only to 127.0.0.1, localhost and [::1]."
-    if any(origin.lower() != f"http://{hosts[0].lower()}" for origin in origins):
-        return "This dashboard does not answer to pages of other sites."
-    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not _is_followed_link(headers, path):
-        return "This dashboard does not answer to pages of other sites."
-    return None
-
-
-def _is_this_machine(host: str) -> bool:
-    match = _HOST.fullmatch(host)
-    name = match["name"].strip("[]").lower() if match else ""
-    if name == "localhost":
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_followed_link(headers: Headers, path: str) -> bool:
-    """A person following a link to the page from elsewhere; nothing of it can be read or framed there."""
-    return path == "/" and headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
 
 
 # ── the routes ──────────────────────────────────────────────────────────────────────────────────────────
@@ -154,31 +98,47 @@ class _AnythingConvertor(Convertor[str]):
 register_url_convertor("anything", _AnythingConvertor())
 
 
-def create_app(reader_factory: Callable[[], ReaderLike], *, store: str | None = None) -> DashboardApp:
+def create_app(
+    reader_factory: Callable[[], ReaderLike],
+    *,
+    store: str | None = None,
+    clear: Callable[[], None] | None = None,
+    token: str | None = None,
+) -> DashboardApp:
     """The dashboard over the readers that ``reader_factory`` makes.
 
     Args:
         reader_factory: makes a reader; it is used in a thread of its own. Two are made at most: one for the
             live view, one for single runs, so that a long run being read does not hold up the live view.
         store: the directory's name, to be shown on the page.
+        clear: sets all totals to zero; without it nothing can be changed from the page.
+        token: what whoever asks must know; without it only this machine is answered.
+
+    Raises:
+        ConfigError: the token could be guessed.
     """
     overview, runs = Source(reader_factory, "live"), Source(reader_factory, "runs")
-    live = Live(overview, store)
+    live = Live(overview, store, clearable=clear is not None)
     pages = _Pages(live, overview, runs)
+    clearing = _Clearing(runs, clear)
     routes = [
         Route("/", pages.index),
         Route("/static/{name}", pages.static),
         Route("/api/data", pages.data),
         Route("/api/view", pages.view),
         Route("/api/stream", pages.stream),
+        Route("/api/activity", pages.activity),
+        Route("/api/token", clearing.token),
+        Route("/api/clear", clearing.clear, methods=["POST"]),
         Route("/api/agent/{id:anything}/diagram", pages.diagram),
         Route("/api/session/{id}/view", pages.session_view),
+        Route("/api/session/{id}/span", pages.session_span),
         Route("/api/session/{id}", pages.session),
     ]
     handlers = {HTTPException: _http_error, Exception: _server_error}
     inner = Starlette(routes=routes, exception_handlers=handlers)
     inner.router.redirect_slashes = False
-    return DashboardApp(inner, live, (overview, runs))
+    return DashboardApp(inner, live, (overview, runs), checked_token(token))
 
 
 class _Pages:
@@ -188,7 +148,8 @@ class _Pages:
         self._live = live
         self._overview = overview
         self._runs = runs
-        self._assets = {name: (_STATIC / name).read_bytes() for name in _ASSETS}
+        self._open = OpenSessions()
+        self._assets = {file.name: file.read_bytes() for file in _STATIC.iterdir() if file.suffix in _TYPES}
 
     async def index(self, request: Request) -> Response:
         return self._asset("index.html")
@@ -199,18 +160,30 @@ class _Pages:
     def _asset(self, name: str) -> Response:
         if name not in self._assets:
             raise HTTPException(404)
-        return Response(self._assets[name], headers={"Content-Type": _ASSETS[name]})
+        return Response(self._assets[name], headers={"Content-Type": _TYPES[Path(name).suffix]})
 
     async def data(self, request: Request) -> Response:
-        return _json(await self._overview.run(lambda: json_of(self._overview.dashboard())))
+        return _json(await self._overview.run(lambda: self._overview.dashboard().to_json().encode()))
 
     async def view(self, request: Request) -> Response:
-        return _json(await self._live.view())
+        return _json(await self._live.view(asked_of(request.query_params)))
 
     async def stream(self, request: Request) -> Response:
         if request.method == "HEAD":
             return Response(media_type="text/event-stream")
-        return StreamingResponse(self._live.watch(), media_type="text/event-stream")
+        asked = asked_of(request.query_params)
+        try:
+            self._live.check(asked)
+        except TooManyWatch:
+            raise HTTPException(503, "Too many pages are open: this one asks every two seconds instead.") from None
+        return StreamingResponse(self._live.watch(asked), media_type="text/event-stream")
+
+    async def activity(self, request: Request) -> Response:
+        asked, before = asked_of(request.query_params), _CURSOR.fullmatch(request.query_params.get("before", ""))
+        if before is None:
+            raise HTTPException(400, "Say before what: the value of “older” in the answer before this one.")
+        place = int(before["ts"]), before["key"]
+        return _json(await self._runs.run(lambda: _text(older(self._runs, asked, place))))
 
     async def diagram(self, request: Request) -> Response:
         data = await self._overview.run(self._overview.dashboard)
@@ -220,11 +193,19 @@ class _Pages:
         return PlainTextResponse(mermaid(step_states(agent)))
 
     async def session(self, request: Request) -> Response:
-        return _json(await self._runs.run(lambda: tree_json(self._tree(request.path_params["id"]))))
+        return _json(await self._runs.run(lambda: self._tree(request.path_params["id"]).to_json().encode()))
 
     async def session_view(self, request: Request) -> Response:
+        session_id, since = request.path_params["id"], request.query_params.get("since", "")
         data = await self._overview.run(self._overview.dashboard)
-        return _json(await self._runs.run(lambda: self._detail(request.path_params["id"], data)))
+        return _json(await self._runs.run(lambda: self._session_view(session_id, data, since)))
+
+    async def session_span(self, request: Request) -> Response:
+        session_id, key = request.path_params["id"], request.query_params.get("key", "")
+        span = await self._runs.run(lambda: span_of(self._tree(session_id), key))
+        if span is None:
+            raise HTTPException(404, "No span of that id is known.")
+        return _json(_text(span))
 
     def _tree(self, session_id: str) -> SessionTree:
         try:
@@ -232,8 +213,55 @@ class _Pages:
         except SessionNotFound:
             raise HTTPException(404, "No session of that id is known.") from None
 
-    def _detail(self, session_id: str, data: DashboardData) -> bytes:
-        return _text(detail_of(self._tree(session_id), data.sessions, data.timestamp))
+    def _session_view(self, session_id: str, data: DashboardData, since: str) -> bytes:
+        return _text(self._open.view(self._tree(session_id), data.sessions, data.timestamp, since))
+
+
+class _Clearing:
+    """The one thing that can be changed: all totals go to zero. The token keeps everybody out who cannot read it."""
+
+    def __init__(self, source: Source, clear: Callable[[], None] | None) -> None:
+        self._source = source
+        self._clear = clear
+        self._token = secrets.token_urlsafe(32)
+
+    async def token(self, request: Request) -> Response:
+        if self._clear is None:
+            raise HTTPException(404, "Nothing can be changed here.")
+        return _json(_text({"token": self._token}))
+
+    async def clear(self, request: Request) -> Response:
+        if self._clear is None:
+            raise HTTPException(404, "Nothing can be changed here.")
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise HTTPException(415, "Send JSON.")
+        given = await _token_in_body(request)
+        if not secrets.compare_digest(given.encode("utf-8", "replace"), self._token.encode("ascii")):
+            raise HTTPException(403, "The token is not that of this start of the dashboard: load the page again.")
+        try:
+            await self._source.run(self._clear)
+        except (PyjamaError, OSError) as error:
+            _log.warning("the store cannot be cleared: %s", error)
+            raise HTTPException(503, f"The store cannot be cleared: {error}") from error
+        return _json(_text({"cleared": True}))
+
+
+async def _token_in_body(request: Request) -> str:
+    """The ``token`` in the request's body: a small JSON object, sent without dawdling."""
+    body = b""
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > _LONGEST_BODY:
+                    raise HTTPException(413, "That is too much.")
+    except TimeoutError:
+        raise HTTPException(408, "That took too long.") from None
+    try:
+        token = json.loads(body)["token"]
+    except (ValueError, TypeError, LookupError, RecursionError):
+        raise HTTPException(400, 'Send {"token": "…"}.') from None
+    return token if isinstance(token, str) else ""
 
 
 def _text(view: dict[str, Any]) -> bytes:
@@ -257,40 +285,3 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _server_error(request: Request, error: Exception) -> Response:
     return _error(500, f"The dashboard could not answer: {type(error).__name__}.")
-
-
-# ── JSON ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def json_of(model: BaseModel, leave_out: str | None = None) -> bytes:
-    """The model as JSON with its kebab-case keys, also where captured text is no valid Unicode."""
-    exclude = None if leave_out is None else {leave_out}
-    try:
-        return model.model_dump_json(by_alias=True, exclude=exclude).encode()
-    except ValueError:
-        return json.dumps(_plain(model.model_dump(by_alias=True, exclude=exclude)), default=repr).encode("ascii")
-
-
-def _plain(value: Any) -> Any:
-    """Without the floats that JSON does not know."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def tree_json(tree: SessionTree) -> bytes:
-    """A session tree as JSON. Without recursion: Pydantic gives up on trees some hundred levels deep."""
-    parts = [json_of(tree, "root")[:-1], b',"root":']
-    stack: list[Span | bytes] = [b"}", tree.root]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, bytes):
-            parts.append(item)
-            continue
-        parts += [json_of(item, "children")[:-1], b',"children":[']
-        stack.append(b"]}")
-        for at, child in enumerate(reversed(item.children)):
-            stack += [b",", child] if at else [child]
-    return b"".join(parts)

@@ -1,150 +1,314 @@
-"""One run as the panel shows it: header, workflow, spans in reading order. Pure."""
+"""The head of a session's page: what became of it, its figures, its workflow and its relatives. Pure.
+
+Nothing in it depends on the time at which it is asked for: a page is sent it again only when it has changed.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeGuard
 
-from pyjama_instrument.document import SessionSummary, SessionTree, Span
+from pyjama_instrument.document import SessionSummary, SessionTree
 from pyjama_instrument.viewer.diagram import drawing, mermaid
-from pyjama_instrument.viewer.steps import step_states
-from pyjama_instrument.viewer.view import MESSAGE_LIMIT, TONES, failure_text, in_flight, run_row
-from pyjama_instrument.viewer.wording import clip, count, duration, json_text, label, text_of
+from pyjama_instrument.viewer.spans import Node, walk
+from pyjama_instrument.viewer.steps import StepState, progress_of, step_states
+from pyjama_instrument.viewer.view import TONES, reason
+from pyjama_instrument.viewer.wording import clip, count, duration, label, listing, text_of
 
-__all__ = ["MAX_SPANS", "detail_of"]
+__all__ = ["head_of"]
 
-MAX_SPANS = 1000
-MAX_CALLS = 50
+MAX_RELATIVES = 50
+MAX_FACTS = 50
 VALUE_LIMIT = 2000
+_ENDED_BY_A_PERSON = "It was stopped before it was done."
 
 
-def detail_of(tree: SessionTree, sessions: Mapping[str, SessionSummary], now: int) -> dict[str, Any]:
-    """The view model of one run.
+def head_of(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> dict[str, Any]:
+    """The view model of the head.
 
     Args:
-        tree: the run and its spans.
-        sessions: other runs by id, to name the parent and the children.
-        now: milliseconds since the epoch; where the bars of open spans end.
+        tree: the session and its spans.
+        sessions: all sessions by id, to name the relatives and to add up their figures.
     """
     run = tree.session
     states = step_states(run)
-    spans = _spans(tree, now)
-    more = tree.truncated + _size(tree.root) - 1 - len(spans)
+    progress = progress_of(run, states)
     return {
-        **run_row(tree.id, run, sessions),
-        "now": now,
-        "in_flight": [in_flight(call) for call in run.in_flight[:MAX_CALLS]],
-        "in_flight_more": max(len(run.in_flight) - MAX_CALLS, 0),
+        "session": tree.id,
+        "agent": label(run.agent_id),
+        "title": f"{label(run.agent_id)} · {run.status} · pyjama",
+        "status": clip(run.status, 40),
+        "tone": TONES.get(run.status, "idle"),
+        "verdict": _verdict(tree),
+        "times": _times(run),
+        "tiles": _tiles(tree, sessions),
         "facts": _facts(tree),
-        "related": _related(tree, sessions),
+        "step": progress.step,
+        "position": progress.position,
+        "fraction": None if progress.fraction is None else round(progress.fraction, 4),
+        "steps": _steps_text(states),
         "drawing": drawing(states),
-        "mermaid": mermaid(states),
-        "spans": spans,
-        "spans_more": f"{count(more)} more spans are not shown." if more else "",
+        "mermaid": mermaid(states) if states else "",
+        "kin": _kin(tree, sessions),
+        "more": f"{count(tree.truncated)} more spans are not shown." if tree.truncated else "",
     }
+
+
+def _process(run: SessionSummary) -> str:
+    parts = [f"pid {run.pid}" if run.pid else "", f"on {clip(run.host, 60)}" if run.host else ""]
+    return " ".join(part for part in parts if part)
+
+
+def _times(run: SessionSummary) -> list[dict[str, Any]]:
+    """When it began and ended, as words before a moment, and which process it ran in."""
+    ended, took = _ended(run), _took(run)
+    if run.status == "running":
+        times = [("running for", run.start_time, "for")]
+    else:
+        ending = "last sign of life" if run.status == "crashed" else "ended"
+        times = [("began", run.start_time, "ago"), (ending, ended, "ago")]
+    parts = [{"key": words, "text": words, "at": at, "mode": mode} for words, at, mode in times if at]
+    told = [f"took {took}" if took else "", _process(run)]
+    return parts + [{"key": words, "text": words, "at": None, "mode": ""} for words in told if words]
+
+
+def _ended(run: SessionSummary) -> int | None:
+    return None if run.status == "running" else run.end_time or run.last_seen
+
+
+def _took(run: SessionSummary) -> str:
+    """How long it took. Nobody knows when a killed process died."""
+    ended = _ended(run)
+    if ended is None or run.start_time is None:
+        return ""
+    return ("at least " if run.status == "crashed" else "") + duration(ended - run.start_time)
+
+
+def _steps_text(states: list[StepState]) -> str:
+    """The workflow for those who do not see the drawing."""
+    return ", ".join(f"{label(step.name)}: {step.state}" for step in states[:MAX_FACTS])
+
+
+# ── what went wrong ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _verdict(tree: SessionTree) -> dict[str, Any] | None:
+    """What went wrong and where, in a heading and a sentence, with the row to look at; None if nothing did."""
+    run = tree.session
+    if run.status == "crashed":
+        return _crash(tree)
+    if run.status == "failed":
+        culprit = _last_failure(tree)
+        where = f"Failed in {label(culprit.span.name)}" if culprit else "Failed"
+        return _said(run, "bad", where, reason(run), culprit)
+    if run.status == "cancelled":
+        return _said(run, "warn", "Cancelled", reason(run) or _ENDED_BY_A_PERSON, None)
+    if run.interrupted:
+        lost = _innermost_crashed(tree)
+        names = listing([label(call.tool) for call in run.interrupted])
+        return _said(
+            run, "dead", f"A worker process died in {names}", "The session itself goes on.", lost[0] if lost else None
+        )
+    return None
+
+
+def _crash(tree: SessionTree) -> dict[str, Any]:
+    run, lost = tree.session, _innermost_crashed(tree)
+    process = f"Its process ({_process(run)})" if _process(run) else "Its process"
+    names = [label(node.span.name) for node in lost] or [label(call.tool) for call in run.interrupted]
+    if names:
+        where = f"Crashed in {listing(names)}"
+        path = _path(lost[0]) if len(lost) == 1 else ""
+        text = f"{process} died during {'this call' if len(names) == 1 else 'these calls'}{path}."
+    elif run.current_step:
+        where = f"Crashed in step {label(run.current_step)}"
+        text = f"{process} died between two tool calls."
+    else:
+        where, text = "Crashed between tool calls", f"{process} died while no tool call was under way."
+    return _said(run, "dead", where, text, lost[0] if lost else None)
+
+
+def _said(run: SessionSummary, tone: str, title: str, text: str, node: Node | None) -> dict[str, Any]:
+    return {
+        "tone": tone,
+        "title": title,
+        "text": text,
+        "at": _ended(run),
+        "mode": "ago",
+        "span": node.key if node else "",
+    }
+
+
+def _innermost_crashed(tree: SessionTree) -> list[Node]:
+    """The tool calls that a crash cut off, without those that only waited for another of them."""
+    crashed = [node for node in walk(tree.root) if node.span.kind == "tool" and node.span.status == "crashed"]
+    waiting = {node.above.key for node in crashed if node.above}
+    return [node for node in crashed if node.key not in waiting]
+
+
+def _last_failure(tree: SessionTree) -> Node | None:
+    """The innermost span with the error that the session ended with; None if it was raised in no span."""
+    error = tree.session.error
+    if error is None:
+        return None
+    last = None
+    for node in walk(tree.root):
+        found = node.span.error or {}
+        same = found.get("type") == error.type and found.get("message") == error.message
+        if same and node.above is not None and (last is None or node.span.start_us >= last.span.start_us):
+            last = node
+    return last
+
+
+def _path(node: Node) -> str:
+    """`` (step a › outer)``: where a call was made; empty for one made directly in the session."""
+    names: list[str] = []
+    above = node.above
+    while above is not None and above.above is not None:
+        names.append(("step " if above.span.kind == "step" else "") + label(above.span.name))
+        above = above.above
+    shown = names[::-1] if len(names) <= 4 else [*names[:-3:-1], "…", *names[1::-1]]
+    return f" ({' › '.join(shown)})" if shown else ""
+
+
+# ── figures ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _tiles(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> list[dict[str, str]]:
+    run = tree.session
+    inside = [sessions[sid] for sid in _descendants(tree.id, sessions)]
+    tiles = [
+        _tile("calls", count(run.calls), note=_beside(sum(child.calls for child in inside), len(inside))),
+        _tile("errors", count(run.errors), "bad" if run.errors else "idle",
+              _beside(sum(child.errors for child in inside), len(inside))),
+        _tile("time in tools", duration(run.total_duration)),
+    ]  # fmt: skip
+    return tiles + [_sum(name, run, inside) for name in _numeric(run, inside)]
+
+
+def _tile(name: str, value: str, tone: str = "idle", note: str = "") -> dict[str, str]:
+    return {"key": name, "name": name, "value": value, "tone": tone, "note": note}
+
+
+def _beside(number: int, sessions: int) -> str:
+    return f"and {count(number)} in {_child_sessions(sessions)}" if number and sessions else ""
+
+
+def _child_sessions(number: int) -> str:
+    return f"{count(number)} child session{'' if number == 1 else 's'}"
+
+
+def _descendants(session_id: str, sessions: Mapping[str, SessionSummary]) -> list[str]:
+    """The sessions inside this one, and those inside them."""
+    inside: dict[str, list[str]] = {}
+    for sid, session in sessions.items():
+        if session.parent_session:
+            inside.setdefault(session.parent_session, []).append(sid)
+    found: dict[str, None] = {}
+    todo = [session_id]
+    while todo:
+        for child in inside.get(todo.pop(), []):
+            if child not in found and child != session_id:
+                found[child] = None
+                todo.append(child)
+    return list(found)
+
+
+def _numeric(run: SessionSummary, inside: Iterable[SessionSummary]) -> list[str]:
+    """The names of the attributes that can be added up, in the order in which they were set."""
+    names: dict[str, None] = {}
+    for session in (run, *inside):
+        names |= dict.fromkeys(name for name, value in session.attributes.items() if _is_number(value))
+    # A name that stands for a text in this session is none to be added up.
+    return [name for name in names if _is_number(run.attributes.get(name, 0))][:MAX_FACTS]
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return type(value) is int or (type(value) is float and math.isfinite(value))
+
+
+def _sum(name: str, run: SessionSummary, inside: list[SessionSummary]) -> dict[str, str]:
+    own = [value for value in [run.attributes.get(name)] if _is_number(value)]
+    others = [value for child in inside if _is_number(value := child.attributes.get(name))]
+    total = _total(own + others)
+    here = _number(own[0]) if own else "none"
+    note = f"{here} here, {_number(_total(others))} in {_child_sessions(len(others))}" if others else ""
+    return _tile(label(name), _number(total), note=note) | {"key": f"attribute {name}"}
+
+
+def _total(values: list[int | float]) -> int | float:
+    """The sum: exact for integers, not rounded at each step for others."""
+    if all(isinstance(value, int) for value in values):
+        return sum(values)
+    try:
+        return math.fsum(values)
+    except OverflowError:
+        return math.inf
+
+
+def _number(value: int | float) -> str:
+    if isinstance(value, int):
+        return count(value) if abs(value) < 10**15 else clip(f"{value:.4g}" if abs(value) < 10**300 else str(value), 24)
+    if value == 0 or 1e-3 <= abs(value) < 1e15:
+        return f"{value:,.4f}".rstrip("0").rstrip(".")
+    return f"{value:.4g}"
 
 
 def _facts(tree: SessionTree) -> list[dict[str, str]]:
+    """Tags, and the attributes that are no numbers."""
     run = tree.session
-    facts = [("session", tree.id), *_named("tag", run.tags), *_named("attribute", run.attributes)]
+    told = [("tag", name, value) for name, value in list(run.tags.items())[:MAX_FACTS]]
+    texts = [(name, value) for name, value in run.attributes.items() if not _is_number(value)]
+    told += [("attribute", name, value) for name, value in texts[:MAX_FACTS]]
+    facts = [(f"{kind} {label(name)}", text_of(value, VALUE_LIMIT)) for kind, name, value in told]
     if run.implicit:
         facts.append(("began", "by a tool called outside any session"))
-    if run.calls:
-        facts.append(("time in tools", duration(run.total_duration)))
     return [{"key": f"{at} {name}", "name": name, "value": value} for at, (name, value) in enumerate(facts)]
 
 
-def _named(kind: str, values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(f"{kind} {label(name)}", text_of(value, VALUE_LIMIT)) for name, value in list(values.items())[:50]]
+# ── relatives ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _related(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> list[dict[str, str]]:
-    parent = [("part of", tree.session.parent_session)] if tree.session.parent_session else []
-    children = [("started", child) for child in tree.child_sessions[:MAX_CALLS]]
+def _kin(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> list[dict[str, Any]]:
+    """The session this one is part of, those inside it, and the agent's others."""
+    parent = tree.session.parent_session
+    kin = [
+        ("Part of", [parent] if parent else []),
+        ("Child sessions", tree.child_sessions),
+        ("Sessions of the same agent", _siblings(tree, sessions)),
+    ]
     return [
-        {"key": f"{relation} {other}", "relation": relation, "session": other, **_name(other, sessions)}
-        for relation, other in parent + children
+        {
+            "key": shown,
+            "title": shown,
+            "rows": [_relative(sid, sessions.get(sid)) for sid in ids[:MAX_RELATIVES]],
+        }
+        for title, ids in kin
+        if ids
+        for shown in [title if len(ids) <= MAX_RELATIVES else f"{title} ({MAX_RELATIVES} of {count(len(ids))})"]
     ]
 
 
-def _name(session_id: str, sessions: Mapping[str, SessionSummary]) -> dict[str, str]:
-    run = sessions.get(session_id)
+def _siblings(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> list[str]:
+    """The other sessions of the agent, the newest first."""
+    agent = tree.session.agent_id
+    others = [sid for sid, run in sessions.items() if run.agent_id == agent and sid != tree.id]
+    return sorted(others, key=lambda sid: (-(sessions[sid].start_time or 0), sid))
+
+
+def _relative(session_id: str, run: SessionSummary | None) -> dict[str, Any]:
     if run is None:
-        return {"agent": clip(session_id, 12), "status": "", "tone": "idle"}
-    return {"agent": label(run.agent_id), "status": run.status, "tone": TONES.get(run.status, "idle")}
-
-
-# ── spans ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _walk(root: Span) -> Iterator[tuple[int, Span]]:
-    """Depth first, in order of start; without recursion, since a tool may call itself a thousand deep."""
-    stack = [(0, root)]
-    while stack:
-        depth, span = stack.pop()
-        yield depth, span
-        stack += [(depth + 1, child) for child in sorted(span.children, key=lambda c: (-c.start_us, c.span))]
-
-
-def _size(root: Span) -> int:
-    return sum(1 for _ in _walk(root))
-
-
-def _spans(tree: SessionTree, now: int) -> list[dict[str, Any]]:
-    """The spans below the root, at most ``MAX_SPANS``, each with its place on the run's time line (0–1)."""
-    begin = tree.root.start_us
-    end = max([begin + 1, *(_end_us(span, tree.session, now) for _, span in _walk(tree.root))])
-    rows = []
-    for at, (depth, span) in enumerate(_walk(tree.root)):
-        if at > MAX_SPANS:
-            break
-        if at:
-            rows.append(_span(at, depth - 1, span, (begin, end), _end_us(span, tree.session, now)))
-    return rows
-
-
-def _end_us(span: Span, run: SessionSummary, now: int) -> int:
-    if span.duration_ms is not None and math.isfinite(span.duration_ms):
-        return span.start_us + round(span.duration_ms * 1000)
-    if span.status == "running":
-        return max(span.start_us, now * 1000)
-    return max(span.start_us, (run.end_time or run.last_seen or 0) * 1000)
-
-
-def _span(at: int, depth: int, span: Span, line: tuple[int, int], end_us: int) -> dict[str, Any]:
-    begin, length = line[0], line[1] - line[0]
-    left = min(max((span.start_us - begin) / length, 0.0), 1.0)
+        shown = clip(session_id, 12)
+        return {"key": session_id, "session": session_id, "agent": shown, "status": "", "tone": "idle", "started": None,
+                "sums": "", "why": ""}  # fmt: skip
     return {
-        "key": span.span or f"at {at}",
-        "depth": min(depth, 24),
-        "kind": span.kind,
-        "name": label(span.name),
-        "status": span.status,
-        "tone": TONES.get(span.status, "idle"),
-        "since": span.start_us // 1000 if span.status == "running" else None,
-        "started": span.start_us // 1000,
-        "took": duration(span.duration_ms),
-        "left": round(left, 4),
-        "width": round(min(max((end_us - span.start_us) / length, 0.0), 1.0 - left), 4),
-        "error": _error(span),
-        "note": _note(span),
+        "key": session_id,
+        "session": session_id,
+        "agent": label(run.agent_id),
+        "status": clip(run.status, 40),
+        "tone": TONES.get(run.status, "idle"),
+        "started": run.start_time,
+        "sums": " · ".join(filter(None, [f"{count(run.calls)} call{'' if run.calls == 1 else 's'}", _took(run)])),
+        "why": reason(run),
     }
-
-
-def _error(span: Span) -> str:
-    error = span.error or {}
-    return failure_text(str(error.get("type") or ""), str(error.get("message") or ""))
-
-
-def _note(span: Span) -> str:
-    """What else was recorded: items of a generator, captured arguments and result."""
-    parts = []
-    if span.items is not None:
-        first = f", the first after {duration(span.first_item_ms)}" if span.first_item_ms is not None else ""
-        parts.append(f"{count(span.items)} item{'' if span.items == 1 else 's'}{first}")
-    arguments = list((span.arguments or {}).items())[:20]
-    parts += [f"{label(name)} = {json_text(value, MESSAGE_LIMIT)}" for name, value in arguments]
-    if span.result is not None:
-        parts.append(f"→ {json_text(span.result, MESSAGE_LIMIT)}")
-    return clip("  ".join(parts), VALUE_LIMIT)

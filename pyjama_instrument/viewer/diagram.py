@@ -28,7 +28,7 @@ _LIST_MARKER = re.compile(r"-|\d+[.)]")
 _EMPHASIS = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 
 MAX_NODES = 200
-_COLUMNS = 3
+_COLUMNS = 5
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 150, 36, 34, 30, 4
 _LABEL_CHARACTERS = 19
 
@@ -77,7 +77,7 @@ def _entity(character: str) -> str:
 
 
 def drawing(steps: Sequence[StepState]) -> dict[str, Any]:
-    """Where the page draws the boxes and arrows: rows of three, in pixels of a ``width`` × ``height`` picture."""
+    """Where the page draws the boxes and arrows: rows of five, in pixels of a ``width`` × ``height`` picture."""
     shown = steps[:MAX_NODES]
     nodes = [_box(at, step) for at, step in enumerate(shown)]
     columns, rows = min(len(nodes), _COLUMNS), -(-len(nodes) // _COLUMNS)

@@ -1,7 +1,7 @@
-"""One poller for everybody who watches: reads the store off the event loop and tells the streams of changes.
+"""One poller for everybody who watches: reads the store again and again and tells the streams what has changed.
 
-Invariants: a reader is used from one thread at a time; nothing is polled while nobody watches; a stream that
-lags is given the latest state and never holds up the others; an error of the reader becomes a note.
+Invariants: nothing is polled while nobody watches; pages that ask for the same share one view and one encoding of
+it; a stream that lags is given the latest state and never holds up the others.
 """
 
 from __future__ import annotations
@@ -9,158 +9,43 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import threading
-from collections.abc import AsyncGenerator, Callable
-from functools import partial
-from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncGenerator
+from typing import Any
 
-from pyjama_instrument.document import DashboardData, SessionTree
-from pyjama_instrument.errors import PyjamaError
-from pyjama_instrument.viewer.view import view_of
+from pyjama_instrument.viewer.asked import Asked
+from pyjama_instrument.viewer.changes import changes_of
+from pyjama_instrument.viewer.pages import Drawing
+from pyjama_instrument.viewer.source import ReaderLike, Source
 
-__all__ = ["Live", "ReaderLike", "Source"]
+__all__ = ["Live", "ReaderLike", "Source", "TooManyWatch"]
 
 POLL_SECONDS = 0.25
 HEARTBEAT_SECONDS = 15.0
-# A poll that takes long (a huge store, a slow disk) is followed by a rest of twice as long.
-REST_FACTOR = 2.0
-_PATIENCE_SECONDS = 0.5
+# A poll that takes long (a huge store, a slow disk) is followed by a rest of the same length.
+REST_FACTOR = 1.0
+MAX_WATCHERS = 200
+MAX_VIEWS = 64
 
 _log = logging.getLogger("pyjama_instrument.viewer")
-_T = TypeVar("_T")
+_EVERYTHING = Asked()
 
 
-class ReaderLike(Protocol):
-    """What the viewer needs of a reader."""
-
-    def dashboard(self) -> DashboardData:
-        """Everything as of now."""
-        ...
-
-    def session(self, session_id: str, /) -> SessionTree:
-        """The spans of one run; raises SessionNotFound."""
-        ...
-
-
-class _Worker:
-    """One daemon thread that does what coroutines ask for, in order.
-
-    Not an executor of the standard library: those are joined when the interpreter ends, and a disk that does
-    not answer must not keep a program from ending.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._started = False
-
-    def start(self) -> None:
-        """Start the thread unless that has been done."""
-        if not self._started:
-            self._started = True
-            self._thread.start()
-
-    async def run(self, work: Callable[[], _T]) -> _T:
-        """The result of ``work()``, called in the thread."""
-        self.start()
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[_T] = loop.create_future()
-
-        def job() -> None:
-            try:
-                settle = partial(_settle, future.set_result, future, work())
-            except Exception as error:
-                settle = partial(_settle, future.set_exception, future, error)
-            try:
-                loop.call_soon_threadsafe(settle)
-            except RuntimeError:
-                pass  # The loop has ended meanwhile: nobody waits for the result.
-
-        self._jobs.put(job)
-        return await future
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
-
-    def close(self) -> None:
-        """End the thread when it is idle; one that hangs is left behind."""
-        self._jobs.put(None)
-        if self._thread.is_alive():
-            self._thread.join(_PATIENCE_SECONDS)
-
-
-def _settle(how: Callable[[Any], None], future: asyncio.Future[Any], outcome: Any) -> None:
-    if not future.done():  # not so if whoever asked has been cancelled
-        how(outcome)
-
-
-class Source:
-    """A reader with a thread of its own. The reader is made at first use, and anew after an error."""
-
-    def __init__(self, factory: Callable[[], ReaderLike], name: str) -> None:
-        self._factory = factory
-        self._reader: ReaderLike | None = None
-        self._last = DashboardData()
-        self._complaint = ""
-        self._worker = _Worker(f"pyjama-viewer-{name}")
-
-    def start(self) -> None:
-        """Start the thread now rather than at first use, when the program may be ending and allow no new one."""
-        self._worker.start()
-
-    async def run(self, work: Callable[[], _T]) -> _T:
-        """The result of ``work()``, called in this source's thread."""
-        return await self._worker.run(work)
-
-    def reader(self) -> ReaderLike:
-        """The reader, for use in this source's thread."""
-        if self._reader is None:
-            self._reader = self._factory()
-        return self._reader
-
-    def dashboard(self) -> DashboardData:
-        """The current data; if they cannot be read, the last that could be, with a note that says so."""
-        try:
-            self._last = self.reader().dashboard()
-        except Exception as error:
-            self._reader = None
-            self._complain(error)
-            note = f"The store cannot be read just now ({_sentence(error)}). What you see is the last known state."
-            health = self._last.health.model_copy(update={"notes": [*self._last.health.notes, note]})
-            return self._last.model_copy(update={"health": health})
-        self._complaint = ""
-        return self._last
-
-    def _complain(self, error: Exception) -> None:
-        """Log an error once, not at every poll."""
-        complaint = _sentence(error)
-        if complaint != self._complaint:
-            self._complaint = complaint
-            unexpected = not isinstance(error, (PyjamaError, OSError))
-            _log.warning("the store cannot be read: %s", complaint, exc_info=unexpected)
-
-    def close(self) -> None:
-        """End the thread once it is idle."""
-        self._worker.close()
-
-
-def _sentence(error: Exception) -> str:
-    return str(error) if isinstance(error, PyjamaError) and str(error) else f"{type(error).__name__}: {error}"
+class TooManyWatch(Exception):
+    """As many streams are open as can be served; the page asks again and again instead."""
 
 
 class Live:
-    """The overview's view model, and a stream of its changes shared by any number of watchers."""
+    """The views of the pages, and streams of their changes shared by any number of watchers."""
 
-    def __init__(self, source: Source, store: str | None, poll_seconds: float = POLL_SECONDS) -> None:
+    def __init__(
+        self, source: Source, store: str | None, poll_seconds: float = POLL_SECONDS, *, clearable: bool = False
+    ) -> None:
         self._source = source
         self._poll_seconds = poll_seconds
-        self._store = store
-        self._watchers = 0
+        self._drawing = Drawing(source, store, clearable)
+        self._channels: dict[Asked, _Channel] = {}
         self._poller: asyncio.Task[None] | None = None
-        self._state: _State | None = None
-        self._changed = asyncio.Event()
+        self._wake = asyncio.Event()
         self._closed = asyncio.Event()
 
     @property
@@ -168,66 +53,130 @@ class Live:
         """Whether the store is being read again and again."""
         return self._poller is not None
 
-    async def view(self) -> bytes:
-        """The view model of this moment, as JSON."""
-        return (await self._source.run(self._read)).text()
+    @property
+    def watchers(self) -> int:
+        """How many streams are open."""
+        return sum(channel.watchers for channel in self._channels.values())
 
-    def _read(self) -> _State:
-        return _State(view_of(self._source.dashboard(), self._store))
+    async def view(self, asked: Asked = _EVERYTHING) -> bytes:
+        """The view of this moment, as JSON."""
+        return await self._source.run(lambda: _json(self._drawing.once(asked)))
 
-    async def watch(self) -> AsyncGenerator[bytes, None]:
-        """Server-sent events: the view model at once, then whenever it has changed; ends on close()."""
-        self._watchers += 1
+    def check(self, asked: Asked) -> None:
+        """Whether one more may watch.
+
+        Raises:
+            TooManyWatch: no.
+        """
+        if self.watchers >= MAX_WATCHERS or (asked not in self._channels and len(self._channels) >= MAX_VIEWS):
+            raise TooManyWatch
+
+    async def watch(self, asked: Asked = _EVERYTHING) -> AsyncGenerator[bytes, None]:
+        """Server-sent events: the view at once, then what changes in it; ends on close()."""
+        channel = self._channels.get(asked)
+        if channel is None:
+            channel = self._channels[asked] = _Channel(asked)
+            self._wake.set()  # the newcomer need not wait for the next poll
+        channel.watchers += 1
         poller = self._poller = self._poller or asyncio.create_task(self._poll())
         try:
             sent: _State | None = None
             yield b"retry: 1000\n\n"
             while not (self._closed.is_set() or poller.done()):
-                state, changed = self._state, self._changed
+                state, changed = channel.state, channel.changed
                 if state is not None and state is not sent:
+                    yield b"data: " + (state.change if sent and state.follows(sent) else state.full()) + b"\n\n"
                     sent = state
-                    yield b"data: " + state.text() + b"\n\n"
                 elif not await _happens(changed, HEARTBEAT_SECONDS):
                     yield b": still here\n\n"
         finally:
-            self._watchers -= 1
+            channel.watchers -= 1
+            if not channel.watchers and self._channels.get(asked) is channel:
+                del self._channels[asked]
 
     async def _poll(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while self._watchers and not self._closed.is_set():
+            while self._channels and not self._closed.is_set():
+                self._wake.clear()
                 began = loop.time()
-                state = await self._source.run(self._read)
-                if self._state is None or state.content != self._state.content:
-                    self._publish(state)
-                await _happens(self._closed, max(self._poll_seconds, REST_FACTOR * (loop.time() - began)))
+                channels = list(self._channels.values())
+                states = await self._source.run(lambda: self._read(channels))  # noqa: B023  # awaited at once
+                for channel, state in zip(channels, states, strict=True):
+                    if state is not channel.state:
+                        channel.publish(state)
+                rest = max(self._poll_seconds, REST_FACTOR * (loop.time() - began))
+                await _happens(self._wake, rest)
         except Exception:
             _log.exception("the dashboard cannot be drawn; the streams end and the pages try again")
         finally:
             # Whoever comes next must not be shown the last state as if it were current.
             self._poller = None
-            self._publish(None)
+            self._drawing.forget()
+            for channel in self._channels.values():
+                channel.publish(None)
+            self._channels.clear()
 
-    def _publish(self, state: _State | None) -> None:
-        self._state = state
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+    def _read(self, channels: list[_Channel]) -> list[_State | None]:
+        """The states of this moment. In the source's thread."""
+        self._drawing.look([channel.asked for channel in channels])
+        return [_next(channel.state, self._drawing.view(channel.asked)) for channel in channels]
 
     def close(self) -> None:
         """End all streams and the poller. To be called in the event loop's thread."""
         self._closed.set()
-        self._changed.set()
+        self._wake.set()
+        for channel in self._channels.values():
+            channel.changed.set()
+
+
+class _Channel:
+    """Those who watch the same view, and the latest state of it."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        self.watchers = 0
+        self.state: _State | None = None
+        self.changed = asyncio.Event()
+
+    def publish(self, state: _State | None) -> None:
+        self.state = state
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
 
 
 class _State:
-    """A view model, encoded; its ``content`` leaves out the time, which alone is no change."""
+    """A view, and the step to it from the one before. Each is encoded once, however many watch."""
 
-    def __init__(self, view: dict[str, Any]) -> None:
-        self.now = view["now"]
-        self.content = json.dumps({key: value for key, value in view.items() if key != "now"}, separators=(",", ":"))
+    def __init__(self, view: dict[str, Any], number: int, change: bytes) -> None:
+        self.view = view
+        self.change = change
+        self._number = number
+        self._full: bytes | None = None
 
-    def text(self) -> bytes:
-        return f'{{"now":{self.now},{self.content[1:]}'.encode("ascii")
+    def follows(self, other: _State) -> bool:
+        """Whether ``change`` leads from the other state to this one."""
+        return self._number == other._number + 1
+
+    def full(self) -> bytes:
+        """The whole view."""
+        if self._full is None:
+            self._full = _json(self.view)
+        return self._full
+
+
+def _next(state: _State | None, view: dict[str, Any]) -> _State:
+    """The state of this view: the known one if only time has passed."""
+    if state is None:
+        return _State(view, 0, b"")
+    changes = changes_of(state.view | {"now": None}, view | {"now": None})
+    if changes is None:
+        return state
+    return _State(view, state._number + 1, _json({"now": view["now"], "changes": changes}))
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode("ascii")
 
 
 async def _happens(event: asyncio.Event, seconds: float) -> bool:

@@ -14,17 +14,18 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from ipaddress import ip_address
 from types import TracebackType
-from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pyjama_instrument.config import resolve_home
 from pyjama_instrument.errors import ConfigError, ViewerError
 from pyjama_instrument.reader import Reader
 from pyjama_instrument.viewer.app import DashboardApp, create_app
+from pyjama_instrument.viewer.connections import Config
+from pyjama_instrument.viewer.guard import is_loopback
 
 __all__ = ["DEFAULT_PORT", "Dashboard", "serve", "start_dashboard"]
 
@@ -36,22 +37,32 @@ _GRACE_SECONDS = 0.3
 
 
 def start_dashboard(
-    port: int | None = None, *, home: str | os.PathLike[str] | None = None, host: str = "127.0.0.1"
+    port: int | None = None,
+    *,
+    home: str | os.PathLike[str] | None = None,
+    host: str = "127.0.0.1",
+    token: str | None = None,
+    clear: Callable[[], None] | None = None,
 ) -> Dashboard:
     """Start the dashboard and return once it accepts connections.
 
     Args:
         port: None for 8080 or the next free port after it; 0 for any free port; otherwise exactly this one.
         home: the store to watch; by default the one that this process records to.
-        host: a loopback address or ``localhost``. The dashboard knows no passwords, so it cannot be opened
-            to the network; use ``ssh -L`` to reach it from another machine.
+        host: a loopback address or ``localhost``; any other of this machine only together with ``token``.
+            There is no encryption: prefer ``ssh -L`` to reach the dashboard from another machine.
+        token: what whoever asks must know, at least 128 random bits such as ``secrets.token_urlsafe()``. The
+            page is then opened as ``http://…/?token=…``.
+        clear: what the page's “clear” does, such as ``shared_metrics.clear_metrics``. Without it nothing can be
+            changed from the page.
 
     Raises:
-        ViewerError: the port is taken or forbidden, or the host is not this machine's own.
+        ViewerError: the port is taken or forbidden, or the host is not this machine's own and there is no token.
         ConfigError: an argument has a wrong type or value.
     """
     store = os.fspath(resolve_home(home))
-    return serve(create_app(lambda: Reader(store), store=_as_people_write_it(store)), port, host=host)
+    app = create_app(lambda: Reader(store), store=_as_people_write_it(store), clear=clear, token=token)
+    return serve(app, port, host=host)
 
 
 def _as_people_write_it(path: str) -> str:
@@ -62,7 +73,7 @@ def _as_people_write_it(path: str) -> str:
 
 def serve(app: DashboardApp, port: int | None = None, *, host: str = "127.0.0.1") -> Dashboard:
     """Serve an application made by ``create_app``; arguments and errors as for :func:`start_dashboard`."""
-    address, family = _address(host)
+    address, family = _address(host, app.has_token)
     listener = _listen(address, family, _checked(port))
     try:
         return Dashboard(listener, app)
@@ -154,29 +165,13 @@ class Dashboard:
 # ── uvicorn, made a good guest ──────────────────────────────────────────────────────────────────────────
 
 
-class _Protocol(H11Protocol):
-    """HTTP without an access log, whatever the host's logging is set to."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.access_log = False
-
-
-class _Config(uvicorn.Config):
-    """A configuration that leaves the process's logging as it is."""
-
-    def configure_logging(self) -> None:
-        pass
-
-
 class _Server(uvicorn.Server):
     """A server that says when it has started, and that stops at once."""
 
     def __init__(self, app: DashboardApp) -> None:
         super().__init__(
-            _Config(
+            Config(
                 app,
-                http=_Protocol,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -255,7 +250,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_inherited)
 
 
-def _address(host: str) -> tuple[str, socket.AddressFamily]:
+def _address(host: str, has_token: bool) -> tuple[str, socket.AddressFamily]:
     if not isinstance(host, str):
         raise ConfigError(f"host must be a string such as '127.0.0.1', not {host!r}.")
     if host == "localhost":
@@ -264,10 +259,10 @@ def _address(host: str) -> tuple[str, socket.AddressFamily]:
         address = ip_address(host.strip("[]"))
     except ValueError:
         address = None
-    if address is None or not address.is_loopback:
+    if address is None or not (has_token or is_loopback(str(address))):
         raise ViewerError(
-            f"The dashboard serves this machine only, not {host!r}: "
-            "it knows no passwords. Use 127.0.0.1, and `ssh -L` to reach it from elsewhere."
+            f"The dashboard serves this machine only, not {host!r}, unless it is given a token: "
+            "use 127.0.0.1, and `ssh -L` to reach it from elsewhere."
         )
     return str(address), socket.AF_INET6 if address.version == 6 else socket.AF_INET
 
@@ -300,7 +295,7 @@ def _bound(address: str, family: socket.AddressFamily, port: int) -> socket.sock
             # A port in TIME_WAIT is free; one with a listener is not, with or without this.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, port))
-        listener.listen(128)
+        listener.listen(512)
     except BaseException:
         listener.close()
         raise

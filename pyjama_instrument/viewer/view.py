@@ -7,9 +7,8 @@ Rows carry a ``key`` that stays the same for the same thing, so that the page ca
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from pyjama_instrument.document import (
@@ -20,10 +19,26 @@ from pyjama_instrument.document import (
     LogEntry,
     Metrics,
     SessionSummary,
-    ToolMetrics,
 )
+from pyjama_instrument.viewer.asked import Asked
+from pyjama_instrument.viewer.recent import Recent, spark
 from pyjama_instrument.viewer.steps import StepState, progress_of, step_states
-from pyjama_instrument.viewer.wording import clip, count, duration, label, listing, per_second, percent, text_of
+from pyjama_instrument.viewer.tools import tool_row
+from pyjama_instrument.viewer.wording import (
+    MESSAGE_LIMIT,
+    TONES,
+    clip,
+    count,
+    crash_text,
+    duration,
+    failure_text,
+    label,
+    longest_first,
+    number_of,
+    per_second,
+    percent,
+    text_of,
+)
 
 __all__ = [
     "MAX_ACTIVE",
@@ -31,70 +46,116 @@ __all__ = [
     "MAX_LOG",
     "MAX_PAST",
     "MAX_TOOLS",
+    "MESSAGE_LIMIT",
+    "TONES",
     "chips",
     "failure_text",
+    "in_flight",
     "reason",
     "run_row",
+    "shell_of",
     "view_of",
 ]
 
-MAX_ACTIVE = 300
+MAX_ACTIVE = 100
 MAX_ATTENTION = 50
-MAX_PAST = 200
-MAX_TOOLS = 200
-MAX_LOG = 100
+MAX_PAST = 100
+MAX_TOOLS = 12
+MAX_LOG = 20
 MAX_CHIPS = 12
-CHIP_LINE = 44
+MANY_RUNNING = 6
+CHIP_LINE = 36
 CHIP_LINE_ENDED = 28
 MAX_CALLS = 4
-MESSAGE_LIMIT = 500
-
-TONES = {
-    "running": "live",
-    "completed": "ok",
-    "ok": "ok",
-    "done": "ok",
-    "success": "ok",
-    "failed": "bad",
-    "error": "bad",
-    "crashed": "dead",
-    "cancelled": "warn",
-}
 _UNREMARKABLE = frozenset({"pending", "skipped", "done"})
 _ATTENTION = frozenset({"failed", "crashed"})
+_GROUPS = {"failed": "wrong", "crashed": "wrong", "completed": "finished", "cancelled": "finished"}
 
 
-def view_of(data: DashboardData, store: str | None = None) -> dict[str, Any]:
+def view_of(
+    data: DashboardData, store: str | None = None, asked: Asked | None = None, recent: Recent | None = None
+) -> dict[str, Any]:
     """The view model of the overview.
 
     Args:
         data: what the reader returned.
         store: the directory that is watched, shown so that a wrong one is noticed.
+        asked: what is searched for; by default nothing.
+        recent: how many calls there were lately.
     """
+    asked = asked or Asked()
     runs = _runs(data)
-    statuses = Counter(state.status for _, state in runs)
-    several_hosts = len({session.host for session in data.sessions.values() if session.host}) > 1
-    active = _newest([run for run in runs if run[1].status == "running"])
-    attention = _newest([run for run in runs if run[1].status in _ATTENTION])
-    others = [run for run in runs if run[1].status != "running" and run[1].status not in _ATTENTION]
+    draw = _Drawer(data, recent)
+    found = [run for run in runs if _is_wanted(run, asked, data)]
+    active = _newest([run for run in found if run[1].status == "running"])
+    attention = _newest([run for run in found if run[1].status in _ATTENTION])
+    others = [run for run in found if run[1].status != "running" and run[1].status not in _ATTENTION]
+    in_full, in_past = max(MAX_ACTIVE, asked.shown), max(MAX_PAST, asked.shown)
     past = _newest(others + attention[MAX_ATTENTION:])
-    tools = sorted(data.metrics.tools.items(), key=lambda item: (-_number(item[1].total_duration), item[0]))
+    tools = sorted(data.metrics.tools.items(), key=lambda item: (-number_of(item[1].total_duration), item[0]))
+    return {
+        **shell_of(data, store),
+        "totals": _totals(data, Counter(state.status for _, state in runs)),
+        "found": len(found),
+        "headline": _headline(attention, len(active)),
+        "active": [draw.row(run) for run in active[:in_full]],
+        "active_more": max(len(active) - in_full, 0),
+        "attention": [draw.row(run) for run in attention[:MAX_ATTENTION]],
+        "past": [draw.row(run) | {"steps": []} for run in past[:in_past]],
+        "past_more": max(len(past) - in_past, 0),
+        "tools": [tool_row(name, tool, number_of(tools[0][1].total_duration)) for name, tool in tools[:MAX_TOOLS]],
+        "tools_more": max(len(tools) - MAX_TOOLS, 0),
+        "log": _log(data.recent_logs),
+    }
+
+
+def _headline(attention: list[_Run], running: int) -> dict[str, Any] | None:
+    """What went wrong last, said on top where the running ones would push it out of sight."""
+    if not attention or running < MANY_RUNNING:
+        return None
+    name, state = attention[0]
+    why = reason(state) if isinstance(state, SessionSummary) else ""
+    agent = clip(label(state.agent_id if isinstance(state, SessionSummary) else name), 60)
+    more = f" ({count(len(attention) - 1)} more)" if len(attention) > 1 else ""
+    return {
+        "text": f"{agent} {state.status}{': ' if why else ''}{clip(why, 120)}{more},",
+        "at": _moment(state),
+        "tone": TONES[state.status],
+        "target": "#/?status=wrong",
+    }
+
+
+def shell_of(data: DashboardData, store: str | None) -> dict[str, Any]:
+    """What every page shows around its own content."""
+    statuses = Counter(state.status for _, state in _runs(data))
     return {
         "now": data.timestamp,
         "title": _title(statuses),
         "store": store,
         "notes": _notes(data.health),
-        "empty": not (runs or tools or data.recent_logs),
-        "totals": _totals(data, statuses),
-        "active": [_row(run, data, several_hosts) for run in active[:MAX_ACTIVE]],
-        "active_more": max(len(active) - MAX_ACTIVE, 0),
-        "attention": [_row(run, data, several_hosts) for run in attention[:MAX_ATTENTION]],
-        "past": [_row(run, data, several_hosts) | {"steps": []} for run in past[:MAX_PAST]],
-        "past_more": max(len(past) - MAX_PAST, 0),
-        "tools": [_tool(name, tool, _number(tools[0][1].total_duration)) for name, tool in tools[:MAX_TOOLS]],
-        "tools_more": max(len(tools) - MAX_TOOLS, 0),
-        "log": _log(data.recent_logs),
+        "empty": not (data.sessions or data.agents or data.metrics.tools or data.recent_logs),
     }
+
+
+def _is_wanted(run: _Run, asked: Asked, data: DashboardData) -> bool:
+    """Whether a run is of the status and holds all the words that are asked for."""
+    state = run[1]
+    if asked.status and asked.status not in (state.status, _GROUPS.get(state.status)):
+        return False
+    if not asked.words:
+        return True
+    text = _searched(run).casefold()
+    return all(word in text for word in asked.words)
+
+
+def _searched(run: _Run) -> str:
+    name, state = run
+    if isinstance(state, AgentSummary):
+        return f"{name} {state.status} {state.current_step or ''}"
+    tags = " ".join(f"{key}={text_of(value, 60)}" for key, value in state.tags.items())
+    calls = " ".join(call.tool for call in state.in_flight)
+    parts = (state.agent_id, name, state.status, state.current_step or "", state.host or "", f"pid {state.pid}")
+    return " ".join([*parts, tags, calls, reason(state)])
 
 
 def _newest(runs: list[_Run]) -> list[_Run]:
@@ -125,11 +186,21 @@ def _runs(data: DashboardData) -> list[_Run]:
     return runs + [(agent_id, agent) for agent_id, agent in data.agents.items() if agent_id not in seen]
 
 
-def _row(run: _Run, data: DashboardData, several_hosts: bool) -> dict[str, Any]:
-    name, state = run
-    if isinstance(state, AgentSummary):
-        return _agent_row(name, state, data.metrics)
-    return run_row(name, state, data.sessions, show_host=several_hosts)
+class _Drawer:
+    """Makes rows of runs."""
+
+    def __init__(self, data: DashboardData, recent: Recent | None) -> None:
+        self._data = data
+        self._recent = recent
+        self._several_hosts = len({session.host for session in data.sessions.values() if session.host}) > 1
+
+    def row(self, run: _Run) -> dict[str, Any]:
+        name, state = run
+        if isinstance(state, AgentSummary):
+            return _agent_row(name, state, self._data.metrics) | {"spark": ""}
+        counts = self._recent.sessions.of(name, self._data.timestamp) if self._recent else []
+        row = run_row(name, state, self._data.sessions, show_host=self._several_hosts)
+        return row | {"spark": spark(counts)}
 
 
 def run_row(
@@ -147,7 +218,7 @@ def run_row(
         "reason": reason(run),
         "calls": count(run.calls),
         "errors": count(run.errors) if run.errors else "",
-        "in_flight": [in_flight(call) for call in _longest_first(run.in_flight)[:MAX_CALLS]],
+        "in_flight": [in_flight(call) for call in longest_first(run.in_flight)[:MAX_CALLS]],
         "in_flight_more": max(len(run.in_flight) - MAX_CALLS, 0),
         **_state(run),
     }
@@ -227,10 +298,6 @@ def _where(run: SessionSummary, show_host: bool) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _longest_first(calls: Iterable[InFlight]) -> list[InFlight]:
-    return sorted(calls, key=lambda call: (call.start_time, call.span))
-
-
 def in_flight(call: InFlight) -> dict[str, Any]:
     """A call under way: its tool and since when."""
     return {"key": call.span or call.tool, "tool": label(call.tool), "since": call.start_time}
@@ -239,24 +306,10 @@ def in_flight(call: InFlight) -> dict[str, Any]:
 def reason(run: SessionSummary) -> str:
     """Why a run needs attention, in one line; empty if it does not."""
     if run.status == "crashed":
-        return _crash(run)
+        return crash_text(run)
     if run.error is None:
         return "failed without saying why" if run.status == "failed" else ""
     return failure_text(run.error.type, run.error.message) or run.status
-
-
-def failure_text(kind: str, message: str) -> str:
-    """An exception as Python prints it: ``ValueError: no such key``."""
-    return clip(": ".join(part for part in (kind.removeprefix("builtins."), message) if part), MESSAGE_LIMIT)
-
-
-def _crash(run: SessionSummary) -> str:
-    calls = _longest_first(run.interrupted)
-    if calls:
-        return f"died in {listing([label(call.tool) for call in calls])}"
-    if run.current_step:
-        return f"died in step {label(run.current_step)}, between tool calls"
-    return "died between tool calls"
 
 
 # ── totals, tools, log, notes ───────────────────────────────────────────────────────────────────────────
@@ -268,12 +321,12 @@ def _totals(data: DashboardData, statuses: Counter[str]) -> list[dict[str, Any]]
     finished = max(finished, statuses["completed"] + statuses["cancelled"])
     percentiles = " / ".join(duration(ms) for ms in (overall.p50_ms, overall.p95_ms, overall.p99_ms))
     return [
-        _tile("running", count(statuses["running"]), "live" if statuses["running"] else "idle", "#running"),
-        _tile("crashed", count(statuses["crashed"]), "dead" if statuses["crashed"] else "idle", "#wrong"),
-        _tile("failed", count(statuses["failed"]), "bad" if statuses["failed"] else "idle", "#wrong"),
-        _tile("finished", count(finished), "idle", "#past-runs"),
-        _tile("tool calls", count(overall.count), "idle", "#all-tools"),
-        _tile("errors", count(overall.error), "bad" if overall.error else "idle", "#all-tools"),
+        _tile("running", count(statuses["running"]), "live" if statuses["running"] else "idle", "#/?status=running"),
+        _tile("crashed", count(statuses["crashed"]), "dead" if statuses["crashed"] else "idle", "#/?status=crashed"),
+        _tile("failed", count(statuses["failed"]), "bad" if statuses["failed"] else "idle", "#/?status=failed"),
+        _tile("finished", count(finished), "idle", "#/?status=finished"),
+        _tile("tool calls", count(overall.count), "idle", "#/tools"),
+        _tile("errors", count(overall.error), "bad" if overall.error else "idle", "#/activity?status=error"),
         _tile("success", percent(overall.success_rate)),
         _tile("calls/s now", per_second(overall.calls_per_second)),
         _tile("p50 / p95 / p99", percentiles if overall.p50_ms is not None else "–"),
@@ -282,28 +335,6 @@ def _totals(data: DashboardData, statuses: Counter[str]) -> list[dict[str, Any]]
 
 def _tile(name: str, value: str, tone: str = "idle", target: str | None = None) -> dict[str, Any]:
     return {"key": name, "label": name, "value": value, "tone": tone, "target": target}
-
-
-def _number(value: float) -> float:
-    """An amount to sort and divide by: neither infinite nor below zero, whatever a damaged document says."""
-    return max(value, 0.0) if math.isfinite(value) else 0.0
-
-
-def _tool(name: str, tool: ToolMetrics, longest: float) -> dict[str, Any]:
-    last = tool.last_error
-    return {
-        "key": name,
-        "tool": "all further tools" if name == "__other__" else label(name),
-        "calls": count(tool.count),
-        "errors": count(tool.error) if tool.error else "",
-        "success": percent(tool.success_rate),
-        "p50": duration(tool.p50_ms),
-        "p95": duration(tool.p95_ms),
-        "p99": duration(tool.p99_ms),
-        "total": duration(tool.total_duration),
-        "share": round(_number(tool.total_duration) / longest, 3) if longest > 0 else 0.0,
-        "last_error": failure_text(last.type, last.message) if last else "",
-    }
 
 
 def _log(entries: list[LogEntry]) -> list[dict[str, Any]]:
@@ -321,8 +352,13 @@ def _log_row(key: str, entry: LogEntry) -> dict[str, Any]:
     return {
         "key": key,
         "at": entry.timestamp,
+        "kind": "call" if entry.tool else "run",
+        "what": label(entry.tool) if entry.tool else "",
+        "tool": entry.tool,
         "agent": label(entry.agent_id),
-        "tool": label(entry.tool) if entry.tool else "",
+        "session": None,
+        "took": "",
+        "error": "",
         "status": clip(entry.status, 40),
         "tone": TONES.get(entry.status, "idle"),
     }

@@ -4,12 +4,45 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["clip", "count", "duration", "json_text", "label", "listing", "per_second", "percent", "text_of"]
+from pyjama_instrument.document import InFlight, SessionSummary
+
+__all__ = [
+    "MESSAGE_LIMIT",
+    "TONES",
+    "clip",
+    "count",
+    "crash_text",
+    "duration",
+    "failure_text",
+    "json_text",
+    "label",
+    "listing",
+    "longest_first",
+    "number_of",
+    "per_second",
+    "percent",
+    "text_of",
+]
 
 NONE = "–"
 NAME_LIMIT = 200
+MESSAGE_LIMIT = 500
+
+TONES = {
+    "running": "live",
+    "completed": "ok",
+    "ok": "ok",
+    "done": "ok",
+    "success": "ok",
+    "failed": "bad",
+    "error": "bad",
+    "crashed": "dead",
+    "cancelled": "warn",
+}
+"""How a status is coloured."""
 
 
 def clip(text: str, limit: int = NAME_LIMIT) -> str:
@@ -46,6 +79,31 @@ def listing(names: list[str], limit: int = 3) -> str:
     if len(names) > limit:
         return f"{', '.join(shown)} and {count(len(names) - limit)} more"
     return " and ".join(part for part in (", ".join(shown[:-1]), shown[-1] if shown else "") if part)
+
+
+def longest_first(calls: Iterable[InFlight]) -> list[InFlight]:
+    """Calls in the order of their beginning."""
+    return sorted(calls, key=lambda call: (call.start_time, call.span))
+
+
+def crash_text(run: SessionSummary) -> str:
+    """Where a run died: in which tools, or in which step."""
+    calls = longest_first(run.interrupted)
+    if calls:
+        return f"died in {listing([label(call.tool) for call in calls])}"
+    if run.current_step:
+        return f"died in step {label(run.current_step)}, between tool calls"
+    return "died between tool calls"
+
+
+def failure_text(kind: str, message: str) -> str:
+    """An exception as Python prints it: ``ValueError: no such key``."""
+    return clip(": ".join(part for part in (kind.removeprefix("builtins."), message) if part), MESSAGE_LIMIT)
+
+
+def number_of(value: float) -> float:
+    """An amount to sort and divide by: neither infinite nor below zero, whatever a damaged document says."""
+    return max(value, 0.0) if math.isfinite(value) else 0.0
 
 
 def percent(rate: float | None) -> str:

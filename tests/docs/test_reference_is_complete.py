@@ -23,6 +23,7 @@ _PUBLIC_MODULES = [
     "pyjama_instrument.export",
     "pyjama_instrument.hooks",
     "pyjama_instrument.reader",
+    "pyjama_instrument.redaction",
     "pyjama_instrument.shared_metrics",
     "pyjama_instrument.testing",
     "pyjama_instrument.viewer",

@@ -26,10 +26,10 @@ WHEN = ("before", "after")
 
 _LOCKED = ["create metrics.json.lock", "utime metrics.json.lock", "link metrics.json.lock metrics.lock"]
 _UNLOCKED = ["unlink metrics.lock"]
-_SNAPSHOT = ["create metrics.json.tmp", "write", "fsync"]
+_SNAPSHOT = ["create metrics.json.tmp", "write", "utime", "fsync"]
 _BOTH = [
     *_SNAPSHOT, "replace metrics.json.tmp metrics.json", "fsync",
-    "create metrics.json.tmp", "write", "fsync", "replace metrics.json.tmp metrics.json.prev", "fsync",
+    "create metrics.json.tmp", "write", "utime", "fsync", "replace metrics.json.tmp metrics.json.prev", "fsync",
 ]  # fmt: skip
 
 CALLS = {
@@ -128,17 +128,18 @@ def _patched(death: _Death | None) -> list[str]:
                 if name == "write":  # half of it gets through
                     real(args[0], bytes(args[1])[: len(args[1]) // 2])
                 os._exit(77)
-            result = real(*args, **options)
-            if here:
-                os._exit(77)
-            return result
+            try:
+                return real(*args, **options)
+            finally:
+                if here:
+                    os._exit(77)
 
         setattr(os, name, call)
 
-    patch("open", lambda path, flags, *_: f"create {path}" if flags & os.O_CREAT else None)
+    patch("open", lambda path, flags, *_: f"create {os.path.basename(path)}" if flags & os.O_CREAT else None)
     patch("write", lambda *_: "write")
     patch("fsync", lambda *_: "fsync")
-    patch("utime", lambda path, *_: f"utime {path}")
+    patch("utime", lambda path, *_: "utime" if isinstance(path, int) else f"utime {path}")
     patch("link", lambda source, target: f"link {source} {'aside' if 'corrupt' in target else target}")
     patch("replace", lambda source, target: f"replace {source} {target}")
     patch("rename", lambda source, target: "rename segment")

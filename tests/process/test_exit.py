@@ -82,7 +82,7 @@ def test_on_a_full_disk_tools_work_drops_are_counted_and_recording_resumes(
         _, said = child.communicate(timeout=60)
         assert child.returncode == 0
     assert said.count("(ENOSPC)") == 1
-    assert said.count("\n") <= 2  # a record that was cut short is another reason
+    assert said.count("\n") <= 3  # a record that was cut short is another reason, and so is a fold that came meanwhile
     data = get_dashboard_data()
     calls, dropped = data.metrics.global_.count, sum(data.health.dropped.values())
     assert calls >= 1 + 10

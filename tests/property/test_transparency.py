@@ -1,407 +1,83 @@
 """A decorated function cannot be told from the plain one, whatever it does and whatever is done to it.
 
-Functions are generated as little programs and run twice, decorated and plain. Everything that can be seen from
-inside (what was sent, thrown, when cleanup ran) and from outside (what was returned, raised, yielded) must agree.
+Functions are generated as little programs and run twice, decorated and plain: the logs must agree.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import types
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyjama_instrument import agent_session, current_session, hooks, tool
+from pyjama_instrument import current_session
 from pyjama_instrument.recorder import recorder
 from pyjama_instrument.storage import compaction
+from tests.property.programs import (
+    ACTIONS,
+    DECORATED,
+    DECORATORS,
+    PROGRAMS,
+    Action,
+    Op,
+    driven_async_generator,
+    driven_coroutine,
+    driven_generator,
+    hooked,
+    obeys_close,
+    observed,
+    undecorated,
+)
+from tests.scale import full
 
 # The flusher imports it when it first folds, and pytest rewrites it then: two threads may not parse at once in 3.11.
 assert compaction
 
-Log = list[Any]
-
-
-class _Custom(Exception):
-    pass
-
-
-_ERRORS: list[type[BaseException]] = [
-    ValueError,
-    _Custom,
-    KeyError,
-    StopIteration,
-    StopAsyncIteration,
-    RuntimeError,
-    GeneratorExit,
-    KeyboardInterrupt,
-]
-
-
-@dataclass(frozen=True)
-class Op:
-    """One statement of a generated function."""
-
-    does: str
-    value: int = 0
-    error: type[BaseException] = ValueError
-    inside: tuple[Op, ...] = field(default=())
-
-
 _values = st.integers(0, 9)
-_errors = st.sampled_from(_ERRORS)
-_simple = st.one_of(
-    st.builds(Op, st.sampled_from(["yield", "yield", "yield", "return"]), _values),
-    st.builds(Op, st.just("raise"), error=_errors),
-)
-_ops = st.recursive(
-    _simple,
-    lambda inner: st.builds(
-        Op,
-        st.sampled_from(["recurse", "swallow", "reraise", "replace", "finally"]),
-        _values,
-        _errors,
-        st.lists(inner, max_size=3).map(tuple),
-    ),
-    max_leaves=6,
-)
-PROGRAMS = st.lists(_ops, max_size=4).map(tuple)
-ACTIONS = st.lists(
-    st.one_of(
-        st.just(("next", None)),
-        st.tuples(st.just("send"), _values),
-        st.tuples(st.just("throw"), _errors),
-        st.just(("close", None)),
-    ),
-    max_size=8,
-)
-
-
-DECORATORS: dict[str, Callable[[Any], Any]] = {
-    "tool": tool,
-    "capturing": tool(capture=True),
-    "session": agent_session("a"),
-    "tool twice": lambda function: tool("outer")(tool("inner")(function)),
-    "session in tool": lambda function: tool(agent_session("a")(function)),
-    "hooks": tool("with hooks"),
-}
-DECORATED = st.sampled_from(list(DECORATORS))
 
 
 @pytest.fixture(autouse=True)
 def _hooks() -> Iterator[None]:
-    hooks.register_hook("with hooks", lambda _: None)
-    hooks.register_pre_hook("with hooks", lambda call: (call.args, call.kwargs))
-    yield
-    hooks.clear_hooks()
+    with hooked():
+        yield
 
 
-def _shown(error: BaseException | None) -> Any:
-    """An exception with all that hangs on it, in a form that can be compared."""
-    if error is None:
-        return None
-    return type(error).__name__, str(error), _shown(error.__cause__), _shown(error.__context__)
-
-
-# -- plain functions
-
-
-def _plain(decorate: Callable[[Any], Any], log: Log) -> Callable[[tuple[Op, ...]], Any]:
-    @decorate
-    def work(program: tuple[Op, ...]) -> Any:
-        for op in program:
-            match op.does:
-                case "yield":
-                    log.append(op.value)
-                case "return":
-                    return op.value
-                case "raise":
-                    raise op.error("raised")
-                case "recurse":
-                    log.append(("result", work(op.inside)))
-                case "finally":
-                    try:
-                        work(op.inside)
-                    finally:
-                        log.append("cleaned up")
-                case _:
-                    try:
-                        work(op.inside)
-                    except op.error as error:
-                        log.append(_shown(error))
-                        if op.does == "reraise":
-                            raise
-                        if op.does == "replace":
-                            raise _Custom("replaced") from error
-        return None
-
-    return work  # type: ignore[no-any-return]  # the decorator is Any
-
-
-def _observed(decorate: Callable[[Any], Any], program: tuple[Op, ...]) -> Log:
-    log: Log = []
-    try:
-        log.append(("returned", _plain(decorate, log)(program)))
-    except BaseException as error:
-        log.append(_shown(error))
-    return log
-
-
-def _same(function: Any) -> Any:
-    return function
-
-
-@settings(max_examples=200)
+@settings(max_examples=full(2000, 200))
 @given(decorator=DECORATED, program=PROGRAMS)
 def test_plain_functions(decorator: str, program: tuple[Op, ...]) -> None:
-    assert _observed(DECORATORS[decorator], program) == _observed(_same, program)
+    assert observed(DECORATORS[decorator], program) == observed(undecorated, program)
     assert recorder.in_flight == {}
     assert current_session() is None
 
 
-# -- generators
-
-
-def _generator(decorate: Callable[[Any], Any], log: Log) -> Callable[[tuple[Op, ...]], Generator[Any, Any, Any]]:
-    @decorate
-    def work(program: tuple[Op, ...]) -> Generator[Any, Any, Any]:
-        for op in program:
-            match op.does:
-                case "yield":
-                    log.append(("got", (yield op.value)))
-                case "return":
-                    return op.value
-                case "raise":
-                    raise op.error("raised")
-                case "recurse":
-                    log.append(("result", (yield from work(op.inside))))
-                case "finally":
-                    try:
-                        yield from work(op.inside)
-                    finally:
-                        log.append("cleaned up")
-                case _:
-                    try:
-                        yield from work(op.inside)
-                    except op.error as error:
-                        log.append(_shown(error))
-                        if op.does == "reraise":
-                            raise
-                        if op.does == "replace":
-                            raise _Custom("replaced") from error
-                        yield "swallowed"
-
-    return work  # type: ignore[no-any-return]  # the decorator is Any
-
-
-def _step(log: Log, act: Callable[[], Any], thrown: BaseException | None) -> None:
-    try:
-        log.append(("came", act()))
-    except BaseException as error:
-        log.append((_shown(error), "the one thrown" if error is thrown else "another"))
-
-
-def _driven_generator(decorate: Callable[[Any], Any], program: tuple[Op, ...], actions: list[tuple[str, Any]]) -> Log:
-    log: Log = []
-    generator = _generator(decorate, log)(program)
-    for action, argument in actions:
-        thrown = argument("thrown") if action == "throw" else None
-        acts: dict[str, Callable[[], Any]] = {
-            "next": functools.partial(next, generator),
-            "send": functools.partial(generator.send, argument),
-            "throw": functools.partial(generator.throw, thrown),  # type: ignore[arg-type]  # used for throw only
-            "close": generator.close,
-        }
-        _step(log, acts[action], thrown)
-    _exhaust(log, generator.close)
-    return log
-
-
-def _exhaust(log: Log, close: Callable[[], Any]) -> None:
-    """Close until it is closed: a generator may yield when it is told to end, but these do so finitely often."""
-    for _ in range(30):
-        before = len(log)
-        with contextlib.suppress(RuntimeError):
-            _step(log, close, None)
-        if log[before:] == [("came", None)]:
-            return
-
-
-@settings(max_examples=200)
+@settings(max_examples=full(2000, 200))
 @given(decorator=DECORATED, program=PROGRAMS, actions=ACTIONS)
-def test_generators(decorator: str, program: tuple[Op, ...], actions: list[tuple[str, Any]]) -> None:
-    observed = _driven_generator(DECORATORS[decorator], program, actions)
-    assert observed == _driven_generator(_same, program, actions)
+def test_generators(decorator: str, program: tuple[Op, ...], actions: list[Action]) -> None:
+    observed = driven_generator(DECORATORS[decorator], program, actions)
+    assert observed == driven_generator(undecorated, program, actions)
     assert recorder.in_flight == {}
     assert current_session() is None
 
 
-# -- coroutines
-
-
-@types.coroutine
-def _trap(value: Any) -> Generator[Any, Any, Any]:
-    return (yield value)
-
-
-def _coroutine(decorate: Callable[[Any], Any], log: Log) -> Callable[[tuple[Op, ...]], Coroutine[Any, Any, Any]]:
-    @decorate
-    async def work(program: tuple[Op, ...]) -> Any:
-        for op in program:
-            match op.does:
-                case "yield":
-                    log.append(("got", await _trap(op.value)))
-                case "return":
-                    return op.value
-                case "raise":
-                    raise op.error("raised")
-                case "recurse":
-                    log.append(("result", await work(op.inside)))
-                case "finally":
-                    try:
-                        await work(op.inside)
-                    finally:
-                        log.append("cleaned up")
-                case _:
-                    try:
-                        await work(op.inside)
-                    except op.error as error:
-                        log.append(_shown(error))
-                        if op.does == "reraise":
-                            raise
-                        if op.does == "replace":
-                            raise _Custom("replaced") from error
-                        await _trap("swallowed")
-        return None
-
-    return work  # type: ignore[no-any-return]  # the decorator is Any
-
-
-def _driven_coroutine(decorate: Callable[[Any], Any], program: tuple[Op, ...], actions: list[tuple[str, Any]]) -> Log:
-    log: Log = []
-    coroutine = _coroutine(decorate, log)(program)
-    _step(log, functools.partial(coroutine.send, None), None)
-    for action, argument in actions:
-        thrown = argument("thrown") if action == "throw" else None
-        acts: dict[str, Callable[[], Any]] = {
-            "next": functools.partial(coroutine.send, None),
-            "send": functools.partial(coroutine.send, argument),
-            "throw": functools.partial(coroutine.throw, thrown),  # type: ignore[arg-type]  # used for throw only
-            "close": coroutine.close,
-        }
-        _step(log, acts[action], thrown)
-    _exhaust(log, coroutine.close)
-    return log
-
-
-def _obeys_close(program: tuple[Op, ...]) -> bool:
-    """Whether nothing goes on after a close(): what becomes of a coroutine that does depends on how deep it is."""
-    return all(not (op.does == "swallow" and op.error is GeneratorExit) and _obeys_close(op.inside) for op in program)
-
-
-@settings(max_examples=200)
-@given(decorator=DECORATED, program=PROGRAMS.filter(_obeys_close), actions=ACTIONS)
-def test_coroutines(decorator: str, program: tuple[Op, ...], actions: list[tuple[str, Any]]) -> None:
-    observed = _driven_coroutine(DECORATORS[decorator], program, actions)
-    assert observed == _driven_coroutine(_same, program, actions)
+@settings(max_examples=full(2000, 200))
+@given(decorator=DECORATED, program=PROGRAMS.filter(obeys_close), actions=ACTIONS)
+def test_coroutines(decorator: str, program: tuple[Op, ...], actions: list[Action]) -> None:
+    observed = driven_coroutine(DECORATORS[decorator], program, actions)
+    assert observed == driven_coroutine(undecorated, program, actions)
     assert recorder.in_flight == {}
 
 
-# -- async generators
-
-
-def _async_generator(decorate: Callable[[Any], Any], log: Log) -> Callable[[tuple[Op, ...]], AsyncGenerator[Any, Any]]:
-    @decorate
-    async def work(program: tuple[Op, ...]) -> AsyncGenerator[Any, Any]:
-        for op in program:
-            match op.does:
-                case "yield":
-                    await _trap("awaiting")
-                    log.append(("got", (yield op.value)))
-                case "return":
-                    return
-                case "raise":
-                    raise op.error("raised")
-                case "recurse":
-                    async with contextlib.aclosing(work(op.inside)) as items:
-                        async for item in items:
-                            log.append(("sent on", (yield item)))
-                case "finally":
-                    try:
-                        async with contextlib.aclosing(work(op.inside)) as items:
-                            async for item in items:
-                                yield item
-                    finally:
-                        await _trap("cleaning up")
-                        log.append("cleaned up")
-                case _:
-                    try:
-                        async with contextlib.aclosing(work(op.inside)) as items:
-                            async for item in items:
-                                yield item
-                    except op.error as error:
-                        log.append(_shown(error))
-                        if op.does == "reraise":
-                            raise
-                        if op.does == "replace":
-                            raise _Custom("replaced") from error
-                        yield "swallowed"
-
-    return work  # type: ignore[no-any-return]  # the decorator is Any
-
-
-def _awaited(log: Log, awaitable: Any) -> Any:
-    """Run an awaitable to its end without a loop."""
-    while True:
-        try:
-            log.append(("trapped", awaitable.send(None)))
-        except StopIteration as stop:
-            return stop.value
-
-
-def _driven_async_generator(
-    decorate: Callable[[Any], Any], program: tuple[Op, ...], actions: list[tuple[str, Any]]
-) -> Log:
-    log: Log = []
-    generator = _async_generator(decorate, log)(program)
-    for action, argument in actions:
-        thrown = argument("thrown") if action == "throw" else None
-        acts: dict[str, Callable[[], Any]] = {
-            "next": lambda: _awaited(log, generator.__anext__()),
-            "send": lambda argument=argument: _awaited(log, generator.asend(argument)),
-            "throw": lambda thrown=thrown: _awaited(log, generator.athrow(thrown)),
-            "close": lambda: _awaited(log, generator.aclose()),
-        }
-        _step(log, acts[action], thrown)
-    _exhaust_async(log, generator)
-    return log
-
-
-def _exhaust_async(log: Log, generator: AsyncGenerator[Any, Any]) -> None:
-    for _ in range(30):
-        before = len(log)
-        _step(log, lambda: _awaited(log, generator.aclose()), None)
-        if log[before:] == [("came", None)]:
-            return
-
-
-@settings(max_examples=200)
+@settings(max_examples=full(2000, 200))
 @given(decorator=DECORATED, program=PROGRAMS, actions=ACTIONS)
-def test_async_generators(decorator: str, program: tuple[Op, ...], actions: list[tuple[str, Any]]) -> None:
-    observed = _driven_async_generator(DECORATORS[decorator], program, actions)
-    assert observed == _driven_async_generator(_same, program, actions)
+def test_async_generators(decorator: str, program: tuple[Op, ...], actions: list[Action]) -> None:
+    observed = driven_async_generator(DECORATORS[decorator], program, actions)
+    assert observed == driven_async_generator(undecorated, program, actions)
     assert current_session() is None
 
 
-# -- arguments
-
-
-@settings(max_examples=200)
+@settings(max_examples=full(2000, 200))
 @given(
     decorator=DECORATED,
     args=st.lists(st.integers(), max_size=4),

@@ -94,3 +94,12 @@ def test_a_write_that_is_accepted_in_pieces_is_completed(
     monkeypatch.setattr(os, "write", lambda fd, data: whole(fd, bytes(data)[:2]))
     write_file(directory, "a", b"abcde")
     assert (place / "a").read_bytes() == b"abcde"
+
+
+def test_a_file_system_that_takes_nothing_and_reports_nothing_is_an_error(
+    directory: int, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "write", lambda fd, data: 0)
+    with pytest.raises(OSError, match="nothing could be written"):
+        write_file(directory, "a", b"new")
+    assert os.listdir(place) == []

@@ -189,6 +189,12 @@ def _table() -> Iterator[tuple[str, Callable[[], Any]]]:
         {"int": 1, "text": "yes", "unshowable": _Unshowable()},
         lambda enabled: configure(enabled=enabled),
     )
+    yield from each("configure(error_messages=)", {"int": 1, "text": "yes"}, lambda on: configure(error_messages=on))
+    yield from each(
+        "configure(redact=)",
+        {"True": True, "text": "yes", "coroutine function": _coroutine_function, "generator": _generator_function},
+        lambda redact: configure(redact=redact),
+    )
     yield from each("flush", BAD_TIMEOUTS, flush)
 
     for register in (hooks.register_hook, hooks.register_pre_hook):

@@ -427,10 +427,13 @@ def test_folding_in_portions_equals_folding_in_one_go(records: list[tuple[str, R
 
 @given(RECORDS)
 def test_whatever_is_folded_can_be_stored_and_shown(records: list[tuple[str, Record]]) -> None:
-    from pyjama_instrument.reader import _dashboard
+    from pyjama_instrument.reader import _agent, _dashboard, _session
 
     document = in_portions(records, set())
-    DashboardData.model_validate(_dashboard(document, [])).to_json()
+    sessions = {sid: _session(session) for sid, session in document["sessions"].items()}
+    agents = {name: _agent(agent) for name, agent in document["agents"].items()}
+    shown = _dashboard(document, []) | {"sessions": sessions, "agents": agents}
+    DashboardData.model_validate(shown).to_json()
 
 
 @given(RECORDS)

@@ -208,3 +208,34 @@ def test_a_store_that_is_let_go_of_closes_its_descriptors(tmp_path: Path) -> Non
     assert len(os.listdir("/proc/self/fd")) == before + 3
     del store
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("call", ["dup2", "close"])
+def test_a_rotation_that_fails_halfway_has_used_up_the_new_segment_s_name(
+    journal: Journal, store: Store, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def fail(fd: int, *_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(OSError, match="Input/output"):
+            journal.rotate()
+    os.write(journal.fd, b"record\n")
+    assert journal.is_ours()
+    assert segment(store, journal.name).read_bytes().endswith(b"record\n")
+    assert journal.last == NAME.next
+    journal.rotate()
+    assert journal.name == NAME.next.next
+    assert b"record\n" in segment(store, NAME).read_bytes() + segment(store, NAME.next).read_bytes()
+
+
+def test_a_store_does_not_close_what_was_opened_anew_under_its_numbers(tmp_path: Path) -> None:
+    path = str(tmp_path / "store")
+    before = Store(path)
+    os.closerange(min(before.fd, before.journal, before.history), max(before.fd, before.journal, before.history) + 1)
+    after = Store(path)
+    assert (after.fd, after.journal, after.history) == (before.fd, before.journal, before.history)
+    before.close()
+    assert after.is_current()
+    after.close()

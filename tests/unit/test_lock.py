@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
 from pyjama_instrument.storage._lock import rewriting, try_lock
 
@@ -31,6 +32,14 @@ def directory(place: Path) -> Iterator[int]:
 def test_one_at_a_time_holds_the_lock(directory: int) -> None:
     with try_lock(directory) as first, try_lock(directory) as second:
         assert (first, second) == (True, False)
+
+
+def test_the_lock_is_that_of_filelock(directory: int, place: Path) -> None:
+    theirs = FileLock(place / OURS, timeout=0)
+    with try_lock(directory), pytest.raises(Timeout):
+        theirs.acquire()
+    with theirs, try_lock(directory) as got:
+        assert not got
 
 
 def test_the_lock_is_free_after_the_block(directory: int) -> None:
@@ -141,3 +150,29 @@ def test_the_age_of_the_lock_is_the_time_since_it_was_taken(directory: int, plac
         os.utime(place / OURS, (0, 0))
         with rewriting(directory, wait_seconds=0):
             assert (place / THEIRS).stat().st_mtime > 1_000_000_000
+
+
+def test_a_mark_of_ours_goes_away_although_the_lock_file_was_removed_by_hand(directory: int, place: Path) -> None:
+    with try_lock(directory), rewriting(directory, wait_seconds=0) as mark:
+        assert mark
+        (place / OURS).unlink()
+        assert mark.stands()
+    assert not (place / THEIRS).exists()
+
+
+def test_a_mark_that_was_removed_by_hand_stands_no_more_although_others_made_one(directory: int, place: Path) -> None:
+    with try_lock(directory), rewriting(directory, wait_seconds=0) as mark:
+        assert mark
+        (place / THEIRS).unlink()
+        assert not mark.stands()
+        (place / THEIRS).touch()
+        assert not mark.stands()
+
+
+def test_where_locks_keep_nobody_out_a_mark_of_ours_keeps_others_out(directory: int, place: Path) -> None:
+    with (
+        try_lock(directory),
+        rewriting(directory, wait_seconds=0, alone=False) as first,
+        rewriting(directory, wait_seconds=0, alone=False) as second,
+    ):
+        assert (first is not None, second) == (True, None)

@@ -6,12 +6,14 @@ import errno
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pyjama_instrument import reader as reader_module
 from pyjama_instrument.errors import ConfigError, SchemaTooNew, SessionNotFound
 from pyjama_instrument.reader import Reader, get_dashboard_data, load_session, read_metrics, tail_events
 from pyjama_instrument.storage import _scan
@@ -136,13 +138,40 @@ def test_a_removed_store_is_empty_at_the_next_look(writer: Writer, own_store: Pa
     other.die()
 
 
-def test_a_death_is_seen_at_the_next_look_although_nobody_folds(own_store: Path) -> None:
+def test_a_death_is_seen_at_the_next_look_although_nobody_folds(
+    own_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_module, "_PROBE_SECONDS", 0.0)
     reader, writer = Reader(own_store), Writer(own_store)
     writer.write(session_begins(), call_begins("download"))
     assert [call.tool for call in reader.dashboard().sessions[SESSION].in_flight] == ["download"]
     writer.die()
     session = reader.dashboard().sessions[SESSION]
     assert (session.status, [call.tool for call in session.interrupted]) == ("crashed", ["download"])
+
+
+def test_a_death_is_seen_within_half_a_second_however_often_one_looks(
+    own_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    reader, writer = Reader(own_store), Writer(own_store)
+    writer.write(session_begins(), call_begins("download"))
+    fold(own_store)
+    reader.dashboard()
+    writer.die()
+    now += 0.4
+    assert reader.dashboard().sessions[SESSION].status == "running"
+    now += 0.2
+    assert reader.dashboard().sessions[SESSION].status == "crashed"
+
+
+def test_a_segment_that_has_grown_is_read_without_a_probe(writer: Writer, own_store: Path) -> None:
+    fold(own_store)
+    reader = Reader(own_store)
+    reader.dashboard()
+    writer.write(a_call())
+    assert count(reader) == 1
 
 
 # -- moving files
@@ -337,6 +366,11 @@ def test_a_session_s_tree_shows_what_child_processes_did(writer: Writer, own_sto
 def test_sessions_inside_a_session_are_named(writer: Writer) -> None:
     writer.write(session_begins(), session_begins("b" * 32, parent_session=SESSION))
     assert load_session(SESSION).child_sessions == ["b" * 32]
+
+
+def test_an_event_that_only_mentions_a_session_is_none_of_its_tree(writer: Writer) -> None:
+    writer.write(session_begins(), a_call("elsewhere", session="b" * 32, arguments={"about": SESSION}))
+    assert load_session(SESSION).root.children == []
 
 
 def test_an_unknown_session_is_an_error_that_names_it(own_store: Path) -> None:

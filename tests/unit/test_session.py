@@ -679,6 +679,6 @@ def test_a_child_gets_its_environment_even_where_no_store_can_be(monkeypatch: py
         raise StoreUnavailable("no home")
 
     with agent_session("a") as run:
-        monkeypatch.setattr("pyjama_instrument.session.resolve_home", nowhere)
+        monkeypatch.setattr("pyjama_instrument.session.home_to_write", nowhere)
         env = run.env({})
     assert env.keys() == {"TRACEPARENT", "PYJAMA_PARENT", "PYJAMA_AGENT"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pyjama_instrument.document import (
@@ -16,6 +16,7 @@ from pyjama_instrument.document import (
     Workflow,
 )
 from pyjama_instrument.errors import SessionNotFound
+from pyjama_instrument.storage._past import Found, Past
 
 NOW = 1_706_945_875_999
 
@@ -94,6 +95,20 @@ def tree_of(number: int, run: SessionSummary, *children: Span) -> SessionTree:
     return SessionTree(id=session_id(number), session=run, root=root)
 
 
+def applied(view: dict[str, Any], message: dict[str, Any]) -> dict[str, Any]:
+    """The view after a message of the stream, as the page puts it together."""
+    if "changes" not in message:
+        return message
+    changes = message["changes"]
+    after = view | changes["set"] | {"now": message["now"]}
+    for name, change in changes["rows"].items():
+        rows = {row["key"]: row for row in view[name]}
+        for key, fields in change["set"]:
+            rows[key] = rows.get(key, {}) | fields
+        after[name] = [rows[key] for key in change.get("order", [row["key"] for row in view[name]])]
+    return after
+
+
 class FakeReader:
     """Returns ``data``, which a test may replace while the dashboard runs; raises ``error`` while it is set."""
 
@@ -101,6 +116,8 @@ class FakeReader:
         self.data = data or DashboardData(timestamp=NOW)
         self.error: Exception | None = None
         self.polls = 0
+        self.records: list[dict[str, Any]] = []  # oldest first
+        self.buckets: dict[int, int] = {}
 
     def dashboard(self) -> DashboardData:
         self.polls += 1
@@ -116,3 +133,23 @@ class FakeReader:
         except KeyError:
             raise SessionNotFound(session_id) from None
         return tree_of(int(session_id, 16), run)
+
+    def latency(self, tool: str, /) -> dict[int, int]:
+        return self.buckets
+
+    def look_back(
+        self,
+        wanted: Callable[[dict[str, Any]], bool],
+        /,
+        *,
+        before: tuple[int, str] | None = None,
+        after: int | None = None,
+        limit: int = 100,
+    ) -> Past:
+        places = [Found(record["ts"], f"w-1:{at:06}", record) for at, record in enumerate(self.records)]
+        found = [
+            each
+            for each in reversed(places)
+            if wanted(each.record) and (before is None or each[:2] < before) and (after is None or each.ts >= after)
+        ]
+        return Past(found[:limit], found[limit - 1][:2] if len(found) > limit else None)

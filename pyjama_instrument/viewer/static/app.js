@@ -1,20 +1,47 @@
-// Starts the page: connection, overview, panel, and the clock.
+// Starts the page: connection, pages, keyboard, and the clock.
 
-import { attr, byId, show, text } from "./dom.js";
-import { panel } from "./detail.js";
+import { attr, byId, el, keyed, show, text } from "./dom.js";
+import { mount as activity } from "./activity.js";
 import { connect } from "./live.js";
-import { draw } from "./overview.js";
+import { mount as overview } from "./overview.js";
+import { copyButton } from "./parts.js";
+import { router } from "./router.js";
+import { mount as session } from "./session.js";
 import { setServerTime, tick } from "./time.js";
+import { mount as tools } from "./tools.js";
 
 const STATES = { live: "live", polling: "every 2 s", gone: "server gone" };
 
-const details = panel();
+const asked = (page, values, query) => `?${new URLSearchParams([["page", page], ...values, ...query])}`;
 
-connect({
+const pages = {
+  overview: { mount: overview, parent: () => "#/", watch: (params, query) => asked("overview", [], query) },
+  tools: {
+    mount: tools,
+    parent: (params) => (params[0] ? "#/tools" : "#/"),
+    watch: (params, query) => (params[0] ? asked("tool", [["name", params[0]]], []) : asked("tools", [], query)),
+  },
+  activity: { mount: activity, parent: () => "#/", watch: (params, query) => asked("activity", [], query) },
+  session: { mount: session, parent: () => "#/", watch: () => asked("overview", [], []) },
+};
+
+function note() {
+  const node = el("p", { class: "note", role: "status" });
+  return { node, update: (n) => (text(node, n.text), attr(node, "class", `note ${n.tone}`)) };
+}
+
+const live = connect({
   onView(view) {
     setServerTime(view.now);
-    draw(view);
-    details.refresh();
+    document.title = view.title;
+    text(byId("store"), view.store || "");
+    text(byId("empty-store"), view.store || "the store");
+    keyed(byId("notes"), view.notes.map((n, at) => ({ key: at, ...n })), note);
+    const empty = view.empty && routes.page !== "session";
+    show(byId("empty"), empty);
+    show(byId("page"), !empty);
+    show(byId("clear"), view.clearable && !view.empty);
+    routes.update(view);
   },
   onState(state) {
     attr(byId("link"), "data-state", state);
@@ -23,5 +50,83 @@ connect({
     document.body.classList.toggle("stale", state === "gone");
   },
 });
+
+const routes = router(byId("page"), pages, {
+  onPage(name) {
+    for (const link of byId("nav").children) attr(link, "aria-current", link.dataset.page === name ? "page" : null);
+  },
+  onWatch: (search) => live.watch(search),
+});
+
+byId("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  byId("main").focus();
+});
+byId("empty-more").append(copyButton("Copy", () => byId("start").textContent));
+
+// ── clear ────────────────────────────────────────────────────────────────────────────────────────────
+
+async function clear() {
+  const answer = await fetch("/api/token");
+  const { token } = answer.ok ? await answer.json() : {};
+  const done = await fetch("/api/clear", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ token }) });
+  if (!done.ok) throw new Error((await done.json()).error);
+}
+
+byId("clear").addEventListener("click", () => {
+  text(byId("confirm-error"), "");
+  byId("confirm").showModal();
+});
+byId("confirm-yes").addEventListener("click", async () => {
+  try {
+    await clear();
+    byId("confirm").close();
+  } catch (error) {
+    text(byId("confirm-error"), `Not cleared: ${error.message}`);
+  }
+});
+
+// ── keyboard ─────────────────────────────────────────────────────────────────────────────────────────
+
+function move(by) {
+  const rows = [...byId("main").querySelectorAll("a[data-nav][href]")].filter((row) => row.offsetParent);
+  const at = rows.indexOf(document.activeElement);
+  const next = rows[at < 0 ? (by > 0 ? 0 : rows.length - 1) : Math.min(Math.max(at + by, 0), rows.length - 1)];
+  if (!next) return;
+  next.focus({ preventScroll: true });
+  next.scrollIntoView({ block: "nearest" });
+}
+
+function search() {
+  const field = byId("page").querySelector("input[type=search]");
+  if (field) field.select();
+  else routes.up();
+}
+
+const KEYS = {
+  "/": search,
+  j: () => move(1),
+  k: () => move(-1),
+  p: () => byId("pause")?.click(),
+  1: () => (location.hash = "#/"),
+  2: () => (location.hash = "#/tools"),
+  3: () => (location.hash = "#/activity"),
+  "?": () => byId("help").showModal(),
+  Escape: () => routes.up(),
+};
+
+// On the window, so that a page that has used a key can say so before.
+addEventListener("keydown", (event) => {
+  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (event.target.matches("input, textarea, select")) {
+    if (event.key === "Escape") event.target.blur();
+    return;
+  }
+  const act = KEYS[event.key];
+  if (!act) return;
+  event.preventDefault();
+  act();
+});
+byId("keys").addEventListener("click", KEYS["?"]);
 
 setInterval(tick, 1000);

@@ -6,25 +6,47 @@
 const POLL = 2000;
 const HIDDEN_POLL = 10000;
 
+// The view after a message of the stream: a whole view, or what has changed. Rows that have not are the same objects.
+function applied(view, message) {
+  if (!message.changes) return message;
+  const { set, rows } = message.changes;
+  const next = { ...view, ...set, now: message.now };
+  for (const [name, change] of Object.entries(rows)) {
+    const byKey = new Map(view[name].map((row) => [row.key, row]));
+    for (const [key, fields] of change.set) byKey.set(key, { ...byKey.get(key), ...fields });
+    next[name] = (change.order || view[name].map((row) => row.key)).map((key) => byKey.get(key));
+  }
+  return next;
+}
+
 export function connect({ onView, onState }) {
+  let search = null; // what is watched, such as "?page=tools"
   let source = null;
   let streaming = false;
   let failures = 0;
-  let asking = false;
+  let asking = null;
+  let lastPoll = 0;
 
   function open() {
-    if (source || document.hidden) return;
-    source = new EventSource("/api/stream");
-    source.onmessage = (event) => {
+    if (source || document.hidden || search === null) return;
+    let view = null;
+    const opened = new EventSource(`/api/stream${search}`);
+    source = opened;
+    opened.onmessage = (event) => {
+      const message = JSON.parse(event.data);
+      if (source !== opened || (message.changes && !view)) return;
       streaming = true;
       failures = 0;
-      onView(JSON.parse(event.data));
+      view = applied(view, message);
+      onView(view);
       onState("live");
     };
-    source.onerror = () => {
+    opened.onerror = () => {
+      if (source !== opened) return;
       streaming = false;
+      view = null;
       // The browser tries again by itself unless it was refused for good.
-      if (source.readyState === EventSource.CLOSED) close();
+      if (opened.readyState === EventSource.CLOSED) close();
       poll();
     };
   }
@@ -36,14 +58,15 @@ export function connect({ onView, onState }) {
   }
 
   async function poll() {
-    if (asking || streaming) return;
-    asking = true;
+    if (asking === search || streaming || search === null) return;
+    const asked = (asking = search);
+    lastPoll = Date.now();
     try {
-      const answer = await fetch("/api/view");
+      const answer = await fetch(`/api/view${asked}`);
       if (!answer.ok) throw new Error(String(answer.status));
       const view = await answer.json();
       failures = 0;
-      if (!streaming) {
+      if (!streaming && asked === search) {
         onView(view);
         onState("polling");
       }
@@ -52,19 +75,24 @@ export function connect({ onView, onState }) {
       // One failure may be a hiccup; the second is news.
       if (failures > 1 && !streaming) onState("gone");
     } finally {
-      asking = false;
+      if (asking === asked) asking = null;
     }
   }
 
-  let lastPoll = 0;
   setInterval(() => {
-    if (!document.hidden) open();
-    if (streaming || Date.now() - lastPoll < (document.hidden ? HIDDEN_POLL : POLL) - 50) return;
-    lastPoll = Date.now();
-    poll();
+    open();
+    if (!streaming && Date.now() - lastPoll >= (document.hidden ? HIDDEN_POLL : POLL) - 50) poll();
   }, POLL);
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
-  window.addEventListener("pagehide", close);
-  window.addEventListener("pageshow", open);
-  open();
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", open);
+  return {
+    watch(next) {
+      if (next === search) return;
+      search = next;
+      close();
+      if (document.hidden) poll();
+      else open();
+    },
+  };
 }

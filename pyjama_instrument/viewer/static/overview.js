@@ -1,83 +1,21 @@
-// Draws the overview from the view model. What to show, and in which words, was decided by the server.
+// The overview: what runs, what went wrong, what is over. What to show, and in which words, the server decides.
 
-import { attr, byId, el, keyed, show, text } from "./dom.js";
+import { attr, el, keyed, show, text } from "./dom.js";
+import { activityRow } from "./activity.js";
+import { badge, button, call, chip, choice, copyButton, progress, searchBox, sessionHash, spark, tile } from "./parts.js";
 import { stamp } from "./time.js";
-
-export const hashOf = (session) => `#/run/${encodeURIComponent(session)}`;
+import { toolRow } from "./tools.js";
 
 function link(session, node) {
-  attr(node, "href", session ? hashOf(session) : null);
-}
-
-export function badge() {
-  const node = el("span", { class: "badge" });
-  return { node, update: (status, tone) => (text(node, status), attr(node, "data-tone", tone)) };
-}
-
-function tile() {
-  const value = el("dd");
-  const name = el("dt");
-  const anchor = el("a");
-  const node = el("div", { class: "tile" }, name, value);
-  value.append(anchor);
-  return {
-    node,
-    update(t) {
-      text(name, t.label);
-      text(anchor, t.value);
-      attr(anchor, "href", t.target);
-      attr(node, "data-tone", t.tone);
-    },
-  };
-}
-
-function note() {
-  const node = el("p", { class: "note", role: "status" });
-  return { node, update: (n) => (text(node, n.text), attr(node, "class", `note ${n.tone}`)) };
-}
-
-const MARKS = { done: "✓", running: "▸", error: "✕", crashed: "✕", cancelled: "–", skipped: "·", pending: "·" };
-
-export function chip() {
-  const mark = el("span", { "aria-hidden": "true" });
-  const name = el("bdi");
-  const node = el("li", { class: "chip" }, mark, name);
-  return {
-    node,
-    update(step) {
-      text(mark, MARKS[step.state] || "·");
-      text(name, step.brief ? "" : step.name + (step.times > 1 ? ` ×${step.times}` : ""));
-      attr(node, "data-state", step.state);
-      attr(node, "title", `${step.name}: ${step.state}`);
-    },
-  };
-}
-
-export function progress() {
-  const fill = el("span");
-  const node = el("div", { class: "bar", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100" }, fill);
-  return {
-    node,
-    update(fraction, label) {
-      show(node, fraction !== null);
-      if (fraction === null) return;
-      attr(node, "aria-valuenow", Math.round(fraction * 100));
-      attr(node, "aria-label", label || "progress");
-      fill.style.width = `${fraction * 100}%`;
-    },
-  };
-}
-
-export function call() {
-  const name = el("bdi", { class: "mono" });
-  const time = el("span", { class: "faint" });
-  const node = el("li", { class: "call" }, name, time);
-  return { node, update: (c) => (text(name, c.tool), stamp(time, c.since, "for")) };
+  attr(node, "href", session ? sessionHash(session) : null);
+  attr(node, "data-nav", session ? "run" : null);
 }
 
 function subtitle(run) {
   return [run.where, run.part_of ? `part of ${run.part_of}` : "", ...run.tags].filter(Boolean).join(" · ");
 }
+
+const plural = (number, noun) => `${number} ${noun}${number === "1" ? "" : "s"}`;
 
 // A run under way, or one that went wrong.
 function card() {
@@ -92,21 +30,24 @@ function card() {
   const chips = el("ul", { class: "chips" });
   const calls = el("ul", { class: "calls" });
   const more = el("span", { class: "faint" });
+  const line = spark("calls in the last minute");
   const count = el("span");
-  const errors = el("span", { class: "errors" });
-  const time = el("div");
+  const errors = el("div", { class: "errors" });
+  const time = el("span");
   const took = el("div", { class: "faint" });
+  const seen = el("span");
+  const last = el("div", { class: "faint" }, "active ", seen);
   const node = el("article", { class: "row" },
     el("div", { class: "who" }, agent, el("div", { class: "line" }, mark.node, sub)),
     el("div", { class: "steps" }, el("div", { class: "line" }, step, position, bar.node), chips),
     el("div", { class: "doing" }, why, calls, more),
-    el("div", { class: "sums" }, time, took, el("div", { class: "faint" }, count, errors)));
+    el("div", { class: "pulse" }, line.node, el("div", { class: "faint" }, count), errors),
+    el("div", { class: "sums" }, time, took, last));
   return {
     node,
     update(run) {
       const running = run.status === "running";
       attr(node, "data-tone", run.tone);
-      attr(node, "data-agent", run.agent);
       mark.update(running ? "" : run.status, run.tone);
       text(name, run.agent);
       attr(agent, "title", run.agent);
@@ -119,25 +60,26 @@ function card() {
       keyed(chips, run.steps, chip);
       keyed(calls, run.in_flight, call);
       text(more, run.in_flight_more ? `and ${run.in_flight_more} more` : running && !run.in_flight.length ? "no call under way" : "");
-      text(count, run.calls === "" ? "" : `${run.calls} call${run.calls === "1" ? "" : "s"}`);
-      text(errors, run.errors ? `${run.errors} error${run.errors === "1" ? "" : "s"}` : "");
+      line.update(running ? run.spark : "");
+      text(count, run.calls === "" ? "" : plural(run.calls, "call"));
+      text(errors, run.errors && plural(run.errors, "error"));
       if (running) stamp(time, run.started, "for");
       else stamp(time, run.ended || run.seen, "ago");
       text(took, run.ending);
+      show(last, running);
+      stamp(seen, running ? run.seen : null, "ago");
     },
   };
 }
 
-function cell(kind = "td", name = "") {
-  return el(kind, { class: name });
-}
+const cell = (name = "") => el("td", { class: name });
 
 function pastRow() {
   const agentName = el("bdi");
   const agent = el("a", { class: "name" }, agentName);
   const parent = el("bdi", { class: "faint sub" });
   const mark = badge();
-  const [steps, calls, errors, took, ended] = [cell("td", "num"), cell("td", "num"), cell("td", "num errors"), cell("td", "num"), cell("td", "num faint")];
+  const [steps, calls, errors, took, ended] = [cell("num"), cell("num"), cell("num errors"), cell("num"), cell("num faint")];
   const node = el("tr", {}, el("th", { scope: "row" }, agent, parent), el("td", {}, mark.node), steps, calls, errors, took, ended);
   return {
     node,
@@ -146,7 +88,7 @@ function pastRow() {
       attr(agent, "title", [run.agent, subtitle(run)].filter(Boolean).join("\n"));
       link(run.session, agent);
       mark.update(run.status, run.tone);
-      text(parent, run.part_of ? `part of ${run.part_of}` : "");
+      text(parent, run.part_of ? `part of ${run.part_of}` : run.reason);
       text(steps, run.position.replace(" done", ""));
       text(calls, run.calls);
       text(errors, run.errors);
@@ -156,69 +98,71 @@ function pastRow() {
   };
 }
 
-function toolRow() {
-  const name = el("bdi", { class: "mono" });
-  const share = el("span", { class: "share", "aria-hidden": "true" });
-  const names = ["calls", "errors", "p50", "p95", "p99", "total"];
-  const cells = names.map((key) => cell("td", key === "errors" ? "num errors" : "num"));
-  const node = el("tr", {}, el("th", { scope: "row" }, name, share), ...cells);
+const heads = (...names) => el("thead", {}, el("tr", {}, ...names.map((name, at) => el("th", { scope: "col", class: at && name !== "Status" ? "num" : null }, name))));
+
+function section(id, title, ...children) {
+  const count = el("span", { class: "n" });
+  const node = el("section", { id: `${id}-section`, "aria-labelledby": `${id}-h` }, el("h2", { id: `${id}-h` }, title, " ", count), ...children);
+  return { node, update: (number, visible) => (text(count, number ? String(number) : ""), show(node, visible)) };
+}
+
+function scroller(label, ...children) {
+  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, ...children);
+}
+
+export function mount(parent, params, query, api) {
+  const totals = el("dl", { id: "totals", class: "totals", "aria-label": "Totals" });
+  const active = el("div", { id: "active", class: "rows" });
+  const attention = el("div", { id: "attention", class: "rows" });
+  const past = el("tbody", { id: "past" });
+  const tools = el("tbody", { id: "tools" });
+  const log = el("ol", { id: "log", class: "log" });
+  const idle = el("p", { class: "none" }, "Nothing is running.");
+  const nothing = el("p", { class: "none", id: "no-match", role: "status" }, "No run matches.");
+  const more = () => button("", () => api.setQuery({ show: String(Number(new URLSearchParams(location.hash.split("?")[1]).get("show") || 100) + 400) }), { class: "more" });
+  const [activeMore, pastMore] = [more(), more()];
+  const running = section("active", "Running now", active, idle, activeMore);
+  const wrong = section("attention", "Went wrong", attention);
+  const over = section("past", "Past runs", scroller("Past runs", el("table", {}, heads("Agent", "Status", "Steps", "Calls", "Errors", "Took", "Ended"), past)), pastMore);
+  const top = section("tools", "Tools by time", scroller("Tools", el("table", {}, heads("Tool", "Calls", "Errors", "p50", "p95", "Total"), tools)), el("a", { class: "more", href: "#/tools" }, "All tools"));
+  const activity = section("log", "Activity", log, el("a", { class: "more", href: "#/activity" }, "All activity"));
+  const headName = el("bdi");
+  const headWhen = el("span");
+  const headline = el("a", { id: "headline", class: "headline" }, headName, " ", headWhen);
+  const bar = el("div", { class: "tools-bar", role: "search" },
+    searchBox(query, api, "Search agents, tags, tools, steps"),
+    choice("#/", query, "status", [["", "All"], ["running", "Running"], ["wrong", "Went wrong"], ["finished", "Finished"]]),
+    copyButton("Copy JSON", async () => (await fetch("/api/data")).text()));
+  parent.append(totals, headline, bar, el("div", { id: "columns", class: "columns" },
+    el("div", { class: "wide" }, nothing, running.node, wrong.node, over.node), el("div", { class: "narrow" }, top.node, activity.node)));
+  const moreText = (node, number) => (text(node, number ? `Show more: ${number} are left out` : ""), show(node, number > 0));
   return {
-    node,
-    update(tool) {
-      text(name, tool.tool);
-      share.style.width = `${tool.share * 100}%`;
-      names.forEach((key, at) => text(cells[at], tool[key]));
-      attr(cells[1], "title", tool.last_error && `last: ${tool.last_error}`);
-      attr(node, "title", tool.success === "–" ? "" : `${tool.success} successful`);
+    update(view) {
+      const narrowed = new URLSearchParams(location.hash.split("?")[1]);
+      const filtered = Boolean(narrowed.get("q") || narrowed.get("status"));
+      keyed(totals, view.totals, tile);
+      show(headline, Boolean(view.headline));
+      if (view.headline) {
+        text(headName, view.headline.text);
+        stamp(headWhen, view.headline.at, "ago");
+        attr(headline, "data-tone", view.headline.tone);
+        attr(headline, "href", view.headline.target);
+      }
+      keyed(active, view.active, card);
+      keyed(attention, view.attention, card);
+      keyed(past, view.past, pastRow);
+      keyed(tools, view.tools, toolRow(["calls", "errors", "p50", "p95", "total"]));
+      keyed(log, view.log, activityRow);
+      running.update(view.active.length + view.active_more, !filtered || view.active.length > 0);
+      wrong.update(view.attention.length, view.attention.length > 0);
+      over.update(view.past.length + view.past_more, view.past.length > 0);
+      top.update(view.tools.length + view.tools_more, view.tools.length > 0);
+      activity.update(0, view.log.length > 0);
+      show(idle, !view.active.length);
+      show(nothing, filtered && !view.found);
+      moreText(activeMore, view.active_more);
+      moreText(pastMore, view.past_more);
     },
+    unmount() {},
   };
-}
-
-function logLine() {
-  const mark = badge();
-  const agent = el("bdi", { class: "agent" });
-  const tool = el("bdi", { class: "mono tool" });
-  const time = el("span", { class: "faint" });
-  const node = el("li", {}, mark.node, tool, agent, time);
-  return {
-    node,
-    update(entry) {
-      mark.update(entry.status, entry.tone);
-      text(agent, entry.agent);
-      text(tool, entry.tool);
-      stamp(time, entry.at, "ago");
-    },
-  };
-}
-
-function more(id, number) {
-  text(byId(id), number ? `and ${number} more that are not shown` : "");
-}
-
-export function draw(view) {
-  document.title = view.title;
-  text(byId("store"), view.store || "");
-  text(byId("empty-store"), view.store || "the store");
-  keyed(byId("notes"), view.notes.map((n, at) => ({ key: at, ...n })), note);
-  show(byId("overview"), true);
-  show(byId("empty"), view.empty);
-  show(byId("columns"), !view.empty);
-  show(byId("totals"), !view.empty);
-  keyed(byId("totals"), view.totals, tile);
-  keyed(byId("active"), view.active, card);
-  keyed(byId("attention"), view.attention, card);
-  keyed(byId("past"), view.past, pastRow);
-  keyed(byId("tools"), view.tools, toolRow);
-  keyed(byId("log"), view.log, logLine);
-  text(byId("active-n"), view.active.length ? String(view.active.length + view.active_more) : "");
-  text(byId("attention-n"), String(view.attention.length));
-  text(byId("past-n"), String(view.past.length + view.past_more));
-  text(byId("tools-n"), view.tools.length ? String(view.tools.length + view.tools_more) : "");
-  show(byId("active-none"), !view.active.length);
-  show(byId("wrong"), view.attention.length > 0);
-  show(byId("past-runs"), view.past.length > 0);
-  show(byId("log-none"), !view.log.length);
-  more("active-more", view.active_more);
-  more("past-more", view.past_more);
-  more("tools-more", view.tools_more);
 }

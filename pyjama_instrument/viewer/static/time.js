@@ -42,3 +42,6 @@ export function stamp(node, ms, mode) {
 export function tick() {
   for (const node of document.querySelectorAll("[data-at]")) draw(node);
 }
+
+// Milliseconds since the epoch by the server's clock.
+export const serverNow = () => Date.now() + skew;

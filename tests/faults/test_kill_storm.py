@@ -1,12 +1,13 @@
-"""Many processes and threads record while kills hit them: the count is exact. See ``storm`` for the full size."""
+"""Kill storm: many processes and threads record while kills hit them, folding ones too, and the count is exact."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.process.storm import Figures, Size, storm
+from tests.faults.storm import FULL, Figures, Size, storm
+from tests.scale import full
 
-SIZE = Size(processes=4, threads=3, calls=200, kills=12)
+SIZE = full(FULL, Size(processes=6, threads=2, calls=200, kills=12, at_once=4))
 
 
 @pytest.fixture(scope="module")
@@ -14,8 +15,9 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> Figures:
     return storm(tmp_path_factory.mktemp("storm") / "store", SIZE)
 
 
-def test_the_storm_was_one(figures: Figures) -> None:
+def test_the_storm_was_one_and_folding_processes_were_among_the_victims(figures: Figures) -> None:
     assert figures.kills == SIZE.kills
+    assert 0 < figures.killed_folding < figures.kills
     assert figures.acknowledged == SIZE.processes * SIZE.threads * SIZE.calls
 
 

@@ -1,20 +1,21 @@
 """A storm: many processes and threads record while SIGKILLs hit them, and every single call is accounted for.
 
-Each call carries a number of its own, which its event captures. A thread acknowledges a call in a file of its own once
-the call has returned. In the end the events are matched with the acknowledgements one to one: every acknowledged call
-must be recorded, no call may be recorded twice, and a call that is recorded without having been acknowledged must be
-the one that the kill of its thread cut off between the two.
+Each call carries a number of its own, which its event captures, and is acknowledged in a ledger (see ``oracle``). In
+the end the events are matched with the acknowledgements one to one: every acknowledged call must be recorded, no call
+may be recorded twice, and a call that is recorded without having been acknowledged must be the one that the kill of
+its thread cut off between the two. A part of the kills is aimed at whoever is folding just then: it is stopped, found
+to hold the store's lock, and killed while it does.
 
-``python -m tests.process.storm --full`` runs it at full size and prints the figures.
+``python -m tests.faults.storm --full`` runs it at full size and prints the figures.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import random
+import signal
 import struct
 import subprocess
 import sys
@@ -25,24 +26,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.faults.oracle import Ledger, all_numbers, numbers_recorded, settle
+
 if TYPE_CHECKING:  # a recording process does not pay for the reader
     from pyjama_instrument.reader import Reader
 
-__all__ = ["Figures", "Size", "storm"]
+__all__ = ["FULL", "Figures", "Size", "storm"]
 
 _NUMBER = struct.Struct(">BBHI")  # slot, thread, incarnation, call: 8 bytes, so that no write spans two pages
 _FLUSH_EVERY = 100
-_HANG_SECONDS = 900.0
+_ROOT = Path(__file__).resolve().parents[2]
+_HANG_SECONDS = 3000.0
+_AIM_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Size:
-    """How many processes at a time, threads in each, calls each thread has to make, and kills."""
+    """How many processes, threads in each, calls each thread has to make, kills, and processes at a time."""
 
     processes: int
     threads: int
     calls: int
     kills: int
+    at_once: int
 
 
 @dataclass
@@ -58,6 +64,7 @@ class Figures:
     missing: int = 0
     unexplained: int = 0
     kills: int = 0
+    killed_folding: int = 0
     torn: int = 0
     crashed: int = 0
     completed: int = 0
@@ -78,13 +85,13 @@ def work_off(acks: Path, slot: int, incarnation: int, size: Size) -> None:
 
     def thread(index: int) -> None:
         made = sum(path.stat().st_size // 8 for path in acks.glob(f"{slot}-{index}-*"))
-        fd = os.open(acks / f"{slot}-{index}-{incarnation}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        ledger = Ledger(acks / f"{slot}-{index}-{incarnation}")
         for call in range(size.calls - made):
-            while made + call >= _allowed(acks, size):
+            while made + call >= _allowed(acks, slot, size):
                 time.sleep(0.001)
-            number = _NUMBER.pack(slot, index, incarnation, call)
-            numbered(int.from_bytes(number))
-            assert os.write(fd, number) == 8
+            number = int.from_bytes(_NUMBER.pack(slot, index, incarnation, call))
+            assert numbered(number) == number
+            ledger.acknowledge(number)
             if index == 0 and call % _FLUSH_EVERY == 0:
                 flush()  # so that kills hit folds as well
 
@@ -96,10 +103,15 @@ def work_off(acks: Path, slot: int, incarnation: int, size: Size) -> None:
             one.join()
 
 
-def _allowed(acks: Path, size: Size) -> int:
-    """How many calls a thread may have made by now: they must not be through before the kills are."""
+def _allowed(acks: Path, slot: int, size: Size) -> int:
+    """How many calls a thread of the slot may have made by now: they must not be through before the kills are."""
     kills = os.stat(acks.parent / "kills").st_size
-    return size.calls if kills == size.kills else min(size.calls - 1, size.calls * (kills + 2) // (size.kills + 1))
+    if kills == size.kills:
+        return size.calls
+    waves = -(-size.processes // size.at_once)
+    share = waves * (kills + 2) / (size.kills + 1) - slot // size.at_once
+    last = slot // size.at_once == waves - 1
+    return min(size.calls - last, int(size.calls * max(0.0, share)))
 
 
 # -- the storm around it
@@ -114,15 +126,16 @@ class _Storm:
         self.random = random.Random(seed)
         self.environment = os.environ | {"PYJAMA_HOME": str(home)}
         self.incarnations = [0] * size.processes
-        self.workers: dict[int, subprocess.Popen[bytes]] = {slot: self.start(slot) for slot in range(size.processes)}
+        self.waiting = list(range(size.processes))
+        self.workers: dict[int, subprocess.Popen[bytes]] = {}
         self.killed: set[tuple[int, int]] = set()
         self.figures = Figures()
 
     def start(self, slot: int) -> subprocess.Popen[bytes]:
         size, incarnation = self.size, self.incarnations[slot]
-        numbers = map(str, (slot, incarnation, size.processes, size.threads, size.calls, size.kills))
-        command = [sys.executable, "-W", "error", __file__, "--worker", str(self.acks), *numbers]
-        return subprocess.Popen(command, env=self.environment)
+        numbers = map(str, (slot, incarnation, *vars(size).values()))
+        command = [sys.executable, "-W", "error", "-m", "tests.faults.storm", "--worker", str(self.acks), *numbers]
+        return subprocess.Popen(command, env=self.environment, cwd=_ROOT)
 
     def run(self) -> Figures:
         """Kill evenly over the whole of the work, replace what was killed, and look on meanwhile."""
@@ -131,7 +144,10 @@ class _Storm:
         began, reader, seen, look_at = time.monotonic(), Reader(self.home), 0, 0.0
         step = self.size.processes * self.size.threads * self.size.calls / (self.size.kills + 1)
         try:
-            while self.workers:
+            while self.workers or self.waiting:
+                while self.waiting and len(self.workers) < self.size.at_once:
+                    slot = self.waiting.pop(0)
+                    self.workers[slot] = self.start(slot)
                 assert time.monotonic() < began + _HANG_SECONDS, "the storm does not end"
                 self.reap()
                 if len(self.killed) < self.size.kills and self.progress() >= step * (len(self.killed) + 1):
@@ -139,7 +155,7 @@ class _Storm:
                 if time.monotonic() >= look_at:
                     seen = self.look(reader, seen)
                     look_at = time.monotonic() + 0.2
-                time.sleep(0.001)
+                time.sleep(0.002)
         finally:
             for worker in self.workers.values():
                 worker.kill()
@@ -164,8 +180,12 @@ class _Storm:
         candidates = [slot for slot in self.workers if self.ready(slot)]
         if not candidates:
             return
-        slot = self.random.choice(candidates)
-        time.sleep(self.random.random() * 0.003)  # anywhere in what it does
+        slot = self.caught_folding(candidates) if self.random.random() < 0.5 else None
+        if slot is None:
+            slot = self.random.choice(candidates)
+            time.sleep(self.random.random() * 0.003)  # anywhere in what it does
+        else:
+            self.figures.killed_folding += 1
         self.workers[slot].kill()
         if self.workers[slot].wait() == 0:  # it was through before the signal came
             del self.workers[slot]
@@ -175,6 +195,29 @@ class _Storm:
             kills.write(b".")
         self.incarnations[slot] += 1
         self.workers[slot] = self.start(slot)
+
+    def caught_folding(self, candidates: list[int]) -> int | None:
+        """A process that is stopped in the middle of a fold, as the kernel's list of locks says; None if none is."""
+        slots = {self.workers[slot].pid: slot for slot in candidates}
+        deadline = time.monotonic() + _AIM_SECONDS
+        while time.monotonic() < deadline:
+            pid = self.holder()
+            if pid in slots:
+                os.kill(pid, signal.SIGSTOP)
+                if self.holder() == pid:
+                    return slots[pid]
+                os.kill(pid, signal.SIGCONT)
+        return None
+
+    def holder(self) -> int | None:
+        """The process that holds the store's lock."""
+        try:
+            inode = os.stat(self.home / "metrics.json.lock").st_ino
+            lines = Path("/proc/locks").read_text().splitlines()
+        except FileNotFoundError:
+            return None
+        held = [line.split() for line in lines if f":{inode} " in line and " FLOCK " in line and "->" not in line]
+        return int(held[0][4]) if held else None
 
     def look(self, reader: Reader, seen: int) -> int:
         """The count never goes back, and ``metrics.json`` is whole."""
@@ -189,11 +232,12 @@ class _Storm:
 
     def reckon(self, reader: Reader) -> Figures:
         from pyjama_instrument.reader import Reader
-        from tests.stores import fold, snapshot
+        from tests.stores import snapshot
 
         figures = self.figures
-        acknowledged = self.all_acks()
-        recorded = self.all_recorded()
+        acks, recorded = all_numbers(self.acks), numbers_recorded(self.home)
+        acknowledged = set(acks)
+        assert len(acks) == len(acknowledged)
         figures.kills = len(self.killed)
         figures.acknowledged, figures.recorded = len(acknowledged), len(recorded)
         once = set(recorded)
@@ -205,31 +249,11 @@ class _Storm:
         data = Reader(self.home).dashboard()
         assert data == reader.dashboard().model_copy(update={"timestamp": data.timestamp})
         figures.counted, figures.torn = data.metrics.global_.count, data.health.torn
-        while fold(self.home) != "current":
-            pass
+        settle(self.home)
         figures.snapshot = snapshot(self.home)["global"]["count"]
-        statuses = [session.status for session in Reader(self.home).dashboard().sessions.values()]
-        figures.crashed, figures.completed = statuses.count("crashed"), statuses.count("completed")
+        runs = [agent.runs for agent in Reader(self.home).dashboard().agents.values()]
+        figures.crashed, figures.completed = sum(run.crashed for run in runs), sum(run.completed for run in runs)
         return figures
-
-    def all_acks(self) -> set[int]:
-        acks: set[int] = set()
-        for path in self.acks.iterdir():
-            data = path.read_bytes()
-            numbers = [int.from_bytes(data[at : at + 8]) for at in range(0, len(data), 8)]
-            assert len(data) % 8 == 0
-            assert acks.isdisjoint(numbers)
-            acks.update(numbers)
-        return acks
-
-    def all_recorded(self) -> list[int]:
-        numbers = []
-        for path in [*self.home.glob("journal/*.jsonl"), *self.home.glob("history/*.jsonl")]:
-            for line in path.read_bytes().split(b"\n"):
-                if line.startswith(b'{"kind":"tool.ended"'):
-                    with contextlib.suppress(ValueError):  # torn
-                        numbers.append(int(json.loads(line)["arguments"]["number"]))
-        return numbers
 
     def cut_off(self, number: int, acknowledged: set[int]) -> bool:
         """Whether the call is the one that a kill of its thread left between recording and acknowledgement."""
@@ -243,20 +267,21 @@ def storm(home: Path, size: Size, *, seed: int = 0) -> Figures:
     return _Storm(home, size, seed).run()
 
 
-_FULL = Size(processes=8, threads=4, calls=2000, kills=100)
+FULL = Size(processes=64, threads=2, calls=2500, kills=500, at_once=6)
+"""64 processes that make 5,000 calls each, and 500 kills."""
 
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description="record in many processes, kill them, account for every call")
-    parser.add_argument("--full", action="store_true", help="8 processes, 4 threads, 2,000 calls each, 100 kills")
+    parser.add_argument("--full", action="store_true", help="64 processes, 5,000 calls each, 500 kills")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--worker", nargs=7, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", nargs=8, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         acks, slot, incarnation, *size = options.worker
         work_off(Path(acks), int(slot), int(incarnation), Size(*map(int, size)))
         return
-    size = _FULL if options.full else Size(processes=4, threads=3, calls=200, kills=12)
+    size = FULL if options.full else Size(processes=6, threads=2, calls=200, kills=12, at_once=4)
     with tempfile.TemporaryDirectory() as directory:
         figures = storm(Path(directory, "store"), size, seed=options.seed)
     print(size)

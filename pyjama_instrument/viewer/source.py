@@ -1,0 +1,182 @@
+"""Readers in threads of their own: the store is read off the event loop.
+
+Invariants: a reader is used from one thread at a time; an error of the reader becomes a note; a disk that does not
+answer keeps no program from ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+from pyjama_instrument.document import DashboardData, SessionTree
+from pyjama_instrument.errors import PyjamaError
+from pyjama_instrument.storage._past import Past
+
+__all__ = ["ReaderLike", "Source"]
+
+_PATIENCE_SECONDS = 0.5
+
+_log = logging.getLogger("pyjama_instrument.viewer")
+_T = TypeVar("_T")
+
+
+class ReaderLike(Protocol):
+    """What the viewer needs of a reader."""
+
+    def dashboard(self) -> DashboardData:
+        """Everything as of now."""
+        ...
+
+    def session(self, session_id: str, /) -> SessionTree:
+        """The spans of one run; raises SessionNotFound."""
+        ...
+
+    def latency(self, tool: str, /) -> dict[int, int]:
+        """How often a tool took how long."""
+        ...
+
+    def look_back(
+        self,
+        wanted: Callable[[dict[str, Any]], bool],
+        /,
+        *,
+        before: tuple[int, str] | None = None,
+        after: int | None = None,
+        limit: int = 100,
+    ) -> Past:
+        """The newest records that are wanted."""
+        ...
+
+
+class _Worker:
+    """One daemon thread that does what coroutines ask for, in order.
+
+    Not an executor of the standard library: those are joined when the interpreter ends, and a disk that does
+    not answer must not keep a program from ending.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._started = False
+
+    def start(self) -> None:
+        """Start the thread unless that has been done."""
+        if not self._started:
+            self._started = True
+            self._thread.start()
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """The result of ``work()``, called in the thread."""
+        self.start()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[_T] = loop.create_future()
+
+        def job() -> None:
+            try:
+                settle = partial(_settle, future.set_result, future, work())
+            except Exception as error:
+                settle = partial(_settle, future.set_exception, future, error)
+            try:
+                loop.call_soon_threadsafe(settle)
+            except RuntimeError:
+                pass  # The loop has ended meanwhile: nobody waits for the result.
+
+        self._jobs.put(job)
+        return await future
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+    def close(self) -> None:
+        """End the thread when it is idle; one that hangs is left behind."""
+        self._jobs.put(None)
+        if self._thread.is_alive():
+            self._thread.join(_PATIENCE_SECONDS)
+
+
+def _settle(how: Callable[[Any], None], future: asyncio.Future[Any], outcome: Any) -> None:
+    if not future.done():  # not so if whoever asked has been cancelled
+        how(outcome)
+
+
+class Source:
+    """A reader with a thread of its own. The reader is made at first use, and anew after an error."""
+
+    def __init__(self, factory: Callable[[], ReaderLike], name: str) -> None:
+        self._factory = factory
+        self._reader: ReaderLike | None = None
+        self._last = DashboardData()
+        self._complaint = ""
+        self._worker = _Worker(f"pyjama-viewer-{name}")
+
+    def start(self) -> None:
+        """Start the thread now rather than at first use, when the program may be ending and allow no new one."""
+        self._worker.start()
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """The result of ``work()``, called in this source's thread."""
+        return await self._worker.run(work)
+
+    def reader(self) -> ReaderLike:
+        """The reader, for use in this source's thread."""
+        if self._reader is None:
+            self._reader = self._factory()
+        return self._reader
+
+    def dashboard(self) -> DashboardData:
+        """The current data; if they cannot be read, the last that could be, with a note that says so."""
+        try:
+            self._last = self.reader().dashboard()
+        except Exception as error:
+            self._reader = None
+            self._complain(error)
+            note = f"The store cannot be read just now ({_sentence(error)}). What you see is the last known state."
+            health = self._last.health.model_copy(update={"notes": [*self._last.health.notes, note]})
+            return self._last.model_copy(update={"health": health})
+        self._complaint = ""
+        return self._last
+
+    def latency(self, tool: str) -> dict[int, int]:
+        """How often a tool took how long; nothing if the store cannot be read, which ``dashboard`` says."""
+        try:
+            return self.reader().latency(tool)
+        except (PyjamaError, OSError):
+            return {}
+
+    def look_back(
+        self,
+        wanted: Callable[[dict[str, Any]], bool],
+        *,
+        before: tuple[int, str] | None = None,
+        after: int | None = None,
+        limit: int = 100,
+    ) -> Past:
+        """The newest records that are wanted; none if the store cannot be read, which ``dashboard`` says."""
+        try:
+            return self.reader().look_back(wanted, before=before, after=after, limit=limit)
+        except (PyjamaError, OSError):
+            return Past([], None)
+
+    def _complain(self, error: Exception) -> None:
+        """Log an error once, not at every poll."""
+        complaint = _sentence(error)
+        if complaint != self._complaint:
+            self._complaint = complaint
+            unexpected = not isinstance(error, (PyjamaError, OSError))
+            _log.warning("the store cannot be read: %s", complaint, exc_info=unexpected)
+
+    def close(self) -> None:
+        """End the thread once it is idle."""
+        self._worker.close()
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) if isinstance(error, PyjamaError) and str(error) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,84 @@
+// From the address to a page, and back. `#/tools/read?sort=-p95` is the page "tools", the params ["read"], and a query.
+//
+// A page module exports mount(parent, params, query, api) → {update(view), unmount()}. `api.setQuery({q: "x"})` puts
+// search and filters into the address without a step in the history; `api.go("#/…")` goes elsewhere.
+
+function parse(hash) {
+  const [path, query = ""] = hash.replace(/^#\/?/, "").split(/\?(.*)/s);
+  const [page, ...rest] = path.split("/");
+  try {
+    return { page: page || "overview", params: rest.length ? [decodeURIComponent(rest.join("/"))] : [], query: new URLSearchParams(query) };
+  } catch {
+    return { page: "overview", params: [], query: new URLSearchParams() };
+  }
+}
+
+// `pages` by name: {mount, parent, watch(params, query)}; `onPage(name)` and `onWatch(search)` tell the surroundings.
+export function router(node, pages, { onPage, onWatch }) {
+  let route = null;
+  let page = null;
+  const places = new Map(); // how far each address was scrolled, so that "back" comes back to it
+  let unsettled = null;
+
+  function follow() {
+    if (location.hash.startsWith("#/run/")) return location.replace(location.hash.replace("#/run/", "#/session/"));
+    const next = parse(location.hash);
+    if (!(next.page in pages) || (next.page === "session" && !next.params[0])) Object.assign(next, { page: "overview", params: [] });
+    const before = route;
+    route = { ...next, hash: location.hash };
+    if (page) page.unmount();
+    node.replaceChildren();
+    page = pages[next.page].mount(node, next.params, next.query, api);
+    onPage(next.page);
+    onWatch(pages[next.page].watch(next.params, next.query));
+    if (before) unsettled = { from: before.hash, top: places.get(location.hash) || 0 };
+    scrollTo(0, 0);
+  }
+
+  // Once there is something to be seen: back to where it was left, and the focus to what was opened.
+  function settle() {
+    const { from, top } = unsettled;
+    unsettled = null;
+    scrollTo(0, top);
+    const opener = [...node.querySelectorAll("a[data-nav]")].find((link) => link.getAttribute("href") === from);
+    (opener || document.getElementById("main")).focus({ preventScroll: true });
+  }
+
+  const api = {
+    setQuery(values) {
+      for (const [name, value] of Object.entries(values)) {
+        if (value) route.query.set(name, value);
+        else route.query.delete(name);
+      }
+      const query = route.query.toString();
+      const path = location.hash.split("?")[0] || "#/";
+      history.replaceState(null, "", query ? `${path}?${query}` : path);
+      route.hash = location.hash;
+      onWatch(pages[route.page].watch(route.params, route.query));
+    },
+    go(hash) {
+      location.hash = hash;
+    },
+  };
+
+  addEventListener("hashchange", follow);
+  addEventListener("scroll", () => {
+    if (unsettled) return;
+    places.delete(location.hash);
+    places.set(location.hash, scrollY);
+    if (places.size > 50) places.delete(places.keys().next().value);
+  }, { passive: true });
+  follow();
+  return {
+    update(view) {
+      page.update(view);
+      if (unsettled) settle();
+    },
+    up() {
+      if (route.page !== "overview" || route.hash.includes("?")) api.go(pages[route.page].parent(route.params));
+    },
+    get page() {
+      return route.page;
+    },
+  };
+}

@@ -1,0 +1,312 @@
+// The page of one session: its head, its spans on a time line, the chosen span in full, and its relatives.
+
+import { attr, el, keyed, show, svg, text } from "./dom.js";
+import { setServerTime, stamp } from "./time.js";
+import { waterfall } from "./waterfall.js";
+
+const PAUSE = 700; // ms between two questions about a session that goes on
+const LONG_PAUSE = 5000; // and about one that has ended, whose relatives may change
+const TOOLS = [["collapse", "Collapse all", "c"], ["expand", "Expand all", "e"], ["−", "Zoom out", "-"], ["+", "Zoom in", "+"],
+  ["fit", "Zoom to the chosen span", "z"], ["all", "Whole time line", "0"]];
+
+function press(label, act, attributes = {}) {
+  const button = el("button", { type: "button", ...attributes }, label);
+  button.addEventListener("click", act);
+  return button;
+}
+
+function copier(what, source) {
+  const button = press("copy", async () => {
+    try {
+      await navigator.clipboard.writeText(source.textContent);
+      button.textContent = "copied";
+    } catch {
+      getSelection().selectAllChildren(source); // then Ctrl+C does it
+    }
+    setTimeout(() => (button.textContent = "copy"), 1500);
+  }, { class: "copy", "aria-label": `Copy ${what}` });
+  return button;
+}
+
+function badge() {
+  const node = el("span", { class: "badge" });
+  return { node, update: ({ status, tone }) => (text(node, status), attr(node, "data-tone", tone)) };
+}
+
+// Words before a moment that ticks.
+function moment() {
+  const [words, time] = [el("bdi"), el("span")];
+  return { node: el("span", {}, words, " ", time), update: (m) => (text(words, m.text), stamp(time, m.at, m.mode)) };
+}
+
+function fact(f) {
+  const [name, value, note] = [el("dt"), el("dd"), el("dd", { class: "beside" })];
+  return {
+    node: el("div", { class: f.tone && "tile" }, name, value, note),
+    update(f) {
+      text(name, f.name);
+      if (f.at) stamp(value, f.at, "ago");
+      else text(value, f.value);
+      attr(value, "data-tone", f.tone);
+      text(note, f.note || "");
+    },
+  };
+}
+
+function relative() {
+  const [name, mark, why, sums, when] = [el("bdi"), badge(), el("bdi", { class: "why" }), el("span"), el("span")];
+  const link = el("a", { class: "name" }, name);
+  return {
+    node: el("li", {}, mark.node, link, why, sums, when),
+    update(other) {
+      text(name, other.agent);
+      attr(link, "href", `#/session/${encodeURIComponent(other.session)}`);
+      mark.update(other);
+      text(why, other.why);
+      text(sums, other.sums);
+      stamp(when, other.started, "ago");
+    },
+  };
+}
+
+function relatives({ title }) {
+  const list = el("ul", { class: "kin" });
+  return { node: el("section", {}, el("h2", {}, title), list), update: (kin) => keyed(list, kin.rows, relative) };
+}
+
+function block({ title }) {
+  const words = el("pre", { tabindex: 0 });
+  return { node: el("section", {}, el("h3", {}, title, copier(title, words)), words), update: (b) => text(words, b.text) };
+}
+
+function picture(plan, words) {
+  const [width, height] = plan.box;
+  const arrow = svg("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" }, svg("path", { d: "M0 0L8 4L0 8z" }));
+  const edges = plan.edges.map((corners) => svg("polyline", { class: "edge", points: corners.join(" "), "marker-end": "url(#arrow)" }));
+  const nodes = plan.nodes.map((n) => svg("g", { class: `node ${n.state}` }, svg("title", {}, n.title),
+    svg("rect", { x: n.x, y: n.y, width, height, rx: 7 }), svg("text", { x: n.x + width / 2, y: n.y + height / 2 + 4 }, n.label)));
+  return svg("svg", { width: plan.width, height: plan.height, role: "img", "aria-label": words }, svg("defs", {}, arrow), ...edges, ...nodes);
+}
+
+function header(showSpan) {
+  const [name, mark, times, id] = [el("bdi"), badge(), el("span", { class: "times" }), el("code")];
+  const heading = el("h1", { tabindex: -1 }, name);
+  const [title, words] = [el("strong"), moment()];
+  const look = press("Show it", () => showSpan(look.value));
+  const verdict = el("div", { class: "verdict", role: "alert" }, title, words.node, look);
+  const [tiles, facts] = [el("dl", { class: "totals" }), el("dl", { class: "facts" })];
+  const [step, position, bar] = [el("bdi", { class: "step" }), el("span", { class: "position" }), el("progress", { "aria-label": "Workflow" })];
+  const [drawn, mermaid] = [el("div", { class: "scroll", tabindex: 0 }), block({ title: "Mermaid" })];
+  const workflow = el("section", {}, el("h2", {}, "Workflow"), el("div", { class: "line" }, step, position, bar), drawn,
+    el("details", {}, el("summary", {}, "as Mermaid text"), mermaid.node));
+  let plan = "";
+  return {
+    heading,
+    node: el("header", {}, el("a", { class: "back", href: "#/" }, "← Overview"), el("div", { class: "line" }, heading, mark.node),
+      el("p", { class: "faint" }, times, el("span", {}, id, " ", copier("the session’s id", id))), verdict, tiles, facts, workflow),
+    update(head) {
+      text(name, head.agent);
+      mark.update(head);
+      text(id, head.session);
+      keyed(times, head.times, moment);
+      show(verdict, head.verdict !== null);
+      if (head.verdict) {
+        attr(verdict, "data-tone", head.verdict.tone);
+        text(title, head.verdict.title);
+        words.update(head.verdict);
+        look.value = head.verdict.span;
+        show(look, head.verdict.span !== "");
+      }
+      keyed(tiles, head.tiles, fact);
+      keyed(facts, head.facts, fact);
+      show(workflow, head.drawing.nodes.length > 0);
+      text(step, head.step);
+      text(position, head.position);
+      show(bar, head.fraction !== null);
+      bar.value = head.fraction;
+      if (plan !== (plan = JSON.stringify(head.drawing))) drawn.replaceChildren(picture(head.drawing, head.steps));
+      mermaid.update({ text: head.mermaid });
+    },
+  };
+}
+
+// The chosen span in full.
+function details(close) {
+  const [name, mark, error, facts, blocks] = [el("bdi"), badge(), el("bdi", { class: "reason" }), el("dl", { class: "facts" }), el("div")];
+  const heading = el("h2", { tabindex: -1 }, name);
+  return {
+    node: el("aside", { "aria-label": "Span", hidden: true },
+      el("div", { class: "line" }, heading, mark.node, press("✕", close, { "aria-label": "Close", title: "Close (Esc)" })), error, blocks, facts),
+    heading,
+    update(span) {
+      text(name, span.name);
+      mark.update(span);
+      text(error, span.error);
+      show(error, span.error !== "");
+      keyed(blocks, span.blocks, block);
+      keyed(facts, span.facts, fact);
+    },
+  };
+}
+
+export function mount(parent, [id], query, api) {
+  const url = `/api/session/${encodeURIComponent(id)}`;
+  let version = "";
+  let running = true;
+  let mounted = true;
+  let last = 0; // when the server was last asked
+  let timer = null;
+  let later = null;
+  let ticket = 0; // of the latest question about a span
+  let known = ""; // the row that the details were asked for by
+  let title = "";
+
+  const top = header(choose);
+  const detail = details(close);
+  const message = el("p", { class: "none", role: "status" }, "Loading…");
+  const spans = waterfall({
+    changed() {
+      clearTimeout(later); // browsers refuse an address that changes at each key that is held down
+      later = setTimeout(() => api.setQuery(spans.state()), 100);
+      drawTools();
+    },
+    opened(key) {
+      open(key);
+      detail.heading.focus({ preventScroll: true });
+    },
+    selected: (key) => !detail.node.hidden && open(key),
+  });
+  const search = el("input", { type: "search", placeholder: "Find spans", "aria-label": "Find spans by name, status or error" });
+  search.addEventListener("input", () => spans.filter(search.value, only()));
+  const errors = press("", () => spans.filter(search.value, !only()));
+  const only = () => spans.state().only !== "";
+  const number = el("span", { class: "faint", role: "status" });
+  const tools = el("div", { class: "wf-tools" }, search, errors, number,
+    ...TOOLS.map(([label, title, key]) => press(label, () => spans.press(key), { title: `${title} (${key})`, "aria-label": title })));
+  const [area, more, kin] = [el("div", { class: "wf-area" }, spans.node, detail.node), el("p", { class: "none" }), el("div")];
+  const body = el("div", { hidden: true }, top.node, el("section", {}, el("h2", {}, "Spans"), tools, area, more), kin);
+  const root = el("article", { class: "session" }, message, body);
+
+  function choose(key) {
+    if (!spans.row(key)) return;
+    spans.choose(key);
+    open(key);
+    area.scrollIntoView({ block: "nearest" });
+  }
+
+  async function open(key) {
+    show(detail.node, true);
+    known = JSON.stringify(spans.row(key));
+    const mine = (ticket += 1);
+    await new Promise((done) => setTimeout(done, 40)); // while j is held down, nobody asks about each row
+    if (mine !== ticket) return;
+    let span = { name: "", error: "The server does not answer.", facts: [], blocks: [] };
+    try {
+      const answer = await fetch(`${url}/span?key=${encodeURIComponent(key)}`);
+      span = { ...span, ...(await answer.json()) };
+    } catch {}
+    if (mine === ticket) detail.update(span);
+  }
+
+  function close() {
+    ticket += 1;
+    show(detail.node, false);
+    spans.node.focus({ preventScroll: true });
+  }
+
+  function drawTools() {
+    const { all, shown, wrong } = spans.count();
+    if (document.activeElement !== search) search.value = spans.state().q;
+    text(errors, `${wrong} error${wrong === 1 ? "" : "s"}`);
+    show(errors, wrong > 0 || only());
+    attr(errors, "aria-pressed", String(only()));
+    text(number, `${shown === all ? "" : `${shown.toLocaleString()} of `}${all.toLocaleString()} spans`);
+  }
+
+  function draw(answer) {
+    setServerTime(answer.now);
+    const first = version === "";
+    version = answer.version;
+    show(message, false);
+    show(body, true);
+    if (answer.head) {
+      running = answer.head.status === "running";
+      document.title = title = answer.head.title;
+      top.update(answer.head);
+      keyed(kin, answer.head.kin, relatives);
+      text(more, answer.head.more);
+    }
+    spans.update(answer);
+    drawTools();
+    const wanted = first && query.get("span");
+    if (wanted) choose(wanted);
+    else if (first) top.heading.focus({ preventScroll: true });
+    const row = spans.row(spans.chosen());
+    if (row && !detail.node.hidden && JSON.stringify(row) !== known) open(spans.chosen());
+  }
+
+  async function load() {
+    last = Date.now();
+    try {
+      const answer = await fetch(`${url}/view?since=${encodeURIComponent(version)}`);
+      const view = await answer.json();
+      if (!mounted) return;
+      if (answer.ok) return draw(view);
+      version = "";
+      show(body, false);
+      text(message, answer.status === 404 ? "No session of this id is known. It may have been cleared." : view.error);
+      show(message, true);
+    } catch {
+      if (!version) text(message, "The server does not answer.");
+    }
+  }
+
+  function refresh() {
+    if (title) document.title = title;
+    if (timer !== null) return;
+    timer = setTimeout(async () => {
+      await load();
+      timer = null;
+    }, Math.max(0, last + (running ? PAUSE : LONG_PAUSE) - Date.now()));
+  }
+
+  function escape(at) {
+    if (at === search) {
+      search.value = "";
+      spans.filter("", only());
+      spans.node.focus();
+    } else if (!detail.node.hidden) close();
+    else api.go("#/");
+  }
+
+  function key(event) {
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || body.hidden) return;
+    const at = document.activeElement;
+    if (event.key === "Escape") escape(at);
+    else if (at === search && event.key === "Enter") spans.node.focus();
+    else if (/^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName)) return;
+    else if (event.key === "/") search.focus();
+    else if (event.key.length > 1 && at !== spans.node && at.matches("a, button, summary, [tabindex='0']")) return;
+    else if (!spans.press(event.key)) return;
+    else if (event.key !== "Enter" && !detail.node.contains(at)) spans.node.focus({ preventScroll: true });
+    event.preventDefault();
+  }
+
+  spans.restore(query);
+  document.addEventListener("keydown", key);
+  const poll = setInterval(() => running && refresh(), 2000);
+  parent.replaceChildren(root);
+  load();
+  return {
+    update: refresh,
+    unmount() {
+      mounted = false;
+      clearInterval(poll);
+      clearTimeout(timer);
+      clearTimeout(later);
+      document.removeEventListener("keydown", key);
+      spans.stop();
+      root.remove();
+    },
+  };
+}

@@ -1,0 +1,130 @@
+"""However many names there are and however long nobody folds: sizes stay bounded, and totals and losses are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pyjama_instrument import agent_session, flush, tool
+from pyjama_instrument.errors import StoreUnavailable
+from pyjama_instrument.fold import LIMITS, OTHER
+from pyjama_instrument.reader import get_dashboard_data, read_metrics
+from pyjama_instrument.recorder import recorder
+from pyjama_instrument.storage import journal as journal_module
+from tests.scale import full
+from tests.stores import Writer, a_call, dead_journal, fold, session_begins, session_ends, snapshot
+
+_TOOLS = full(100_000, 12_000)
+_AGENTS = full(10_000, 3_000)
+_LIMIT_BYTES = 2_000_000
+
+
+def _many_names(home: Path) -> None:
+    agents = [(f"{n:032x}", f"agent-number-{n:05d}") for n in range(_AGENTS)]
+    begun = [session_begins(session, agent) for session, agent in agents]
+    calls = [
+        a_call(f"tool-number-{n:06d}", *agents[n % _AGENTS], duration_ns=1000 + n * 7919 % 10**9) for n in range(_TOOLS)
+    ]
+    over = [session_ends(session, agent) for session, agent in agents]
+    dead_journal(home, *begun, *calls, *over)
+
+
+def test_totals_are_exact_and_the_document_is_bounded_however_many_names_there_are(own_store: Path) -> None:
+    _many_names(own_store)
+    assert fold(own_store) == "folded"
+    document = snapshot(own_store)
+    assert (own_store / "metrics.json").stat().st_size < _LIMIT_BYTES
+    assert document["global"]["count"] == _TOOLS
+    assert sum(counts["count"] for counts in document["tools"].values()) == _TOOLS
+    assert sum(agent["calls"]["count"] for agent in document["agents"].values()) == _TOOLS
+    assert sum(agent["runs"]["completed"] for agent in document["agents"].values()) == _AGENTS
+    assert len(document["tools"]) == LIMITS["tools"] + 1
+    assert len(document["agents"]) == LIMITS["agents"] + 1
+    assert document["tools"][OTHER]["count"] == _TOOLS - LIMITS["tools"]
+
+
+def test_what_is_beyond_the_limits_is_visible(own_store: Path) -> None:
+    _many_names(own_store)
+    fold(own_store)
+    data = get_dashboard_data()
+    assert data.metrics.tools[OTHER].count == _TOOLS - LIMITS["tools"]
+    assert OTHER in data.agents
+    assert any("__other__" in note for note in data.health.notes)
+
+
+def test_a_fold_at_the_limits_adds_what_is_new(own_store: Path) -> None:
+    _many_names(own_store)
+    fold(own_store)
+    writer = Writer(own_store)
+    for round_ in range(1, 4):
+        writer.write(*(a_call("tool-number-000001", f"{n:032x}", f"agent-number-{n:05d}") for n in range(100)))
+        fold(own_store)
+        document = snapshot(own_store)
+        assert document["global"]["count"] == _TOOLS + 100 * round_
+        assert document["tools"]["tool-number-000001"]["count"] == 1 + 100 * round_
+        assert (own_store / "metrics.json").stat().st_size < _LIMIT_BYTES
+    writer.die()
+
+
+# -- journals that nobody folds
+
+
+@pytest.fixture
+def small_bounds(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Bounds that a test can reach: 40 kB for a writer, in segments of 8 kB."""
+    monkeypatch.setattr("pyjama_instrument.recorder.SEGMENT_BYTES", 8_000)
+    monkeypatch.setattr(journal_module, "_WRITER_BYTES", 40_000)
+    return 40_000
+
+
+def _never_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "_fold", lambda: None)
+
+
+def _waiting(home: Path) -> int:
+    return sum(file.stat().st_size for file in (home / "journal").iterdir())
+
+
+def test_a_journal_that_nobody_folds_stays_within_its_bound_and_says_what_was_dropped(
+    own_store: Path, small_bounds: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as nobody_folds:
+        _never_folds(nobody_folds)
+        work = tool("t")(abs)
+        for n in range(3000):
+            assert work(-n) == n
+            if n % 20 == 0:
+                recorder._mind_the_journal()  # what the flusher does, as often as it takes for this small a bound
+        assert small_bounds <= _waiting(own_store) < small_bounds + 16_000
+        dropped = recorder._dropped["journal-full"]
+        assert dropped > 1000
+        assert read_metrics()["global"]["count"] == 3000 - dropped
+    assert capsys.readouterr().err.count("journal-full") == 1
+    assert not flush(5.0)  # folded, but something was lost
+    flush(5.0)  # what two generations cover is moved away
+    recorder._mind_the_journal()
+    recorder._mind_the_journal()
+    assert work(-1) == 1
+    assert flush(5.0)
+    document = read_metrics()
+    assert document["global"]["count"] == 3001 - dropped
+    assert document["health"]["dropped"] == {"journal-full": dropped}
+
+
+def test_a_store_full_of_what_nobody_folds_takes_no_more_writers(
+    own_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(3):
+        dead_journal(own_store, a_call())
+    with monkeypatch.context() as bounded:
+        bounded.setattr(journal_module, "_STORE_SEGMENTS", 3)
+        with agent_session("late"):
+            assert tool("t")(abs)(-5) == 5
+        assert len(list((own_store / "journal").iterdir())) == 3
+        assert "full of what nobody folds" in capsys.readouterr().err
+        with pytest.raises(StoreUnavailable):
+            Writer(own_store)
+    recorder._reopen_at = 0  # as if the pause between attempts were over
+    tool("t")(abs)(-5)
+    assert read_metrics()["health"]["dropped"]["unavailable"] > 0

@@ -1,0 +1,214 @@
+"""Whatever of ours fails beneath a call, the host's functions behave as undecorated.
+
+Each of our functions is replaced in turn by one that raises, and functions of every kind are run, decorated, in and out
+of sessions: what can be seen of them must be what is seen of the plain ones. A few cannot be replaced: see ``_EXEMPT``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pyjama_instrument import agent_session, current_session, flush, tool
+from pyjama_instrument._context import current
+from pyjama_instrument.recorder import recorder, reset_for_testing
+from pyjama_instrument.storage import compaction
+from tests.property.internals import TARGETS, Target, replaced
+from tests.property.programs import (
+    ACTIONS,
+    DECORATED,
+    DECORATORS,
+    PROGRAMS,
+    Action,
+    Log,
+    Op,
+    driven_async_generator,
+    driven_coroutine,
+    driven_generator,
+    hooked,
+    obeys_close,
+    observed,
+    undecorated,
+)
+from tests.scale import at_full_size, full
+from tests.unit.recorded import calls, session_end
+
+assert compaction  # imported before anything is replaced
+
+_EXEMPT = {
+    "called by the host itself, and beneath no call": """
+        instrument.tool session.current_session recorder.flush recorder.configure recorder.reset_for_testing
+        session.Session.agent session.Session.annotate session.Session.bind session.Session.cancel session.Session.env
+        session.Session.fail session.Session.id session.Session.span session.Session.step session.Session.workflow
+        session.Step.__aenter__ session.Step.__aexit__ session.Step.__enter__ session.Step.__exit__
+        session._Bound.__call__ session.agent_session.__aenter__ session.agent_session.__aexit__
+        session.agent_session.__call__ session.agent_session.__enter__ session.agent_session.__exit__
+        session.agent_session.__init__ recorder.Recorder.flush
+    """,
+    "refuses the host's arguments, by raising": """
+        config.check_name config.clean_text instrument._check_capture session._checked_steps
+    """,
+    "runs the host's function, so that there is nobody beneath to catch": """
+        _drive.Decorated.__init__ _drive.Suspended.take _drive._first_step _drive.drive _drive.drive_later _drive.run
+        _drive.suspend instrument._call hooks.run_pre_hooks instrument._Call._as_hooks_see_it
+        instrument._Call.begin_with_pre_hooks
+    """,
+    "catches everything itself": """
+        _guard.swallow _drive.renamed instrument._Call.begin instrument._Call.end instrument._Call.enter
+        instrument._Call.item instrument._Call.leave instrument._Call._run_post_hooks instrument._Tool.end
+        instrument._decorate instrument._has_pre_hooks session.Session._tell session._Run.end session._Visit.enter
+        session._Visit.leave session._leave session.agent_session._begin session.agent_session._decorate
+        session.agent_session._start session.agent_session._end
+    """,
+    "only keeps what it is given": """
+        _context.SessionState.__init__ instrument._Call.__init__ session.Session.__init__ session.Step.__init__
+        session._Bound.__init__ session._Bound._begin session._Run.__init__ session._Visit.__init__ session._Visit.end
+        session._Visit.item
+    """,
+}
+_NOT_REPLACED = {name for names in _EXEMPT.values() for name in names.split()}
+
+_PROGRAMS: list[tuple[Op, ...]] = [
+    (
+        Op("recurse", inside=(Op("yield", 1), Op("return", 5))),
+        Op("swallow", error=KeyError, inside=(Op("yield", 4), Op("raise", error=KeyError))),
+        Op("yield", 2),
+        Op("return", 3),
+    ),
+    (Op("finally", inside=(Op("yield", 1), Op("raise", error=KeyboardInterrupt))),),
+]
+_ACTIONS: list[list[Action]] = [
+    [("next", None)] * 5,
+    [("next", None), ("send", 7), ("throw", ValueError), ("close", None)],
+]
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)  # the flusher may be the one that fails
+    monkeypatch.setattr("sys.unraisablehook", lambda _: None)
+    with hooked():
+        yield
+
+
+def _functions(decorate: Callable[[Any], Any]) -> Log:
+    log: Log = []
+    for program in _PROGRAMS:
+        log.append(observed(decorate, program))
+        for actions in _ACTIONS:
+            log.append(driven_generator(decorate, program, actions))
+            log.append(driven_coroutine(decorate, program, actions))
+            log.append(driven_async_generator(decorate, program, actions))
+    return log
+
+
+def _sessions() -> Log:
+    log: Log = []
+    with agent_session("a", workflow=["x"], tags={"k": 1}, spec={"s": 1}) as run:
+        with run.step("x"):
+            run.annotate(k=1)
+            run.workflow(["x", "y"])
+            log.append(run.bind(abs)(-3))
+        try:
+            with run.step("y"):
+                raise ValueError("left the step")
+        except ValueError as error:
+            log.append(str(error))
+        run.fail("because")
+        run.cancel()
+        log.append(run.env({}).keys() >= {"TRACEPARENT", "PYJAMA_AGENT"})
+        log.append((run.agent, len(run.id), len(run.span)))
+    try:
+        with agent_session("b"):
+            raise ValueError("left the session")
+    except ValueError as error:
+        log.append(str(error))
+
+    async def later() -> int:
+        async with agent_session("c") as run, run.step("x"):
+            return 5
+
+    log.append(asyncio.run(later()))
+    return log
+
+
+_SEEN_OF_SESSIONS = [3, "left the step", True, ("a", 32, 16), "left the session", 5]
+
+
+@pytest.mark.swallows
+@pytest.mark.parametrize("target", [target for target in TARGETS if str(target) not in _NOT_REPLACED], ids=str)
+def test_the_host_does_not_notice_that_this_fails(target: Target) -> None:
+    expected = _functions(undecorated)
+    for make_error in full([_error, _os_error, _odd_error], [[_error, _os_error][len(str(target)) % 2]]):
+        reset_for_testing()
+        with replaced(target, make_error):
+            for name, decorate in DECORATORS.items():
+                assert _functions(decorate) == expected, name
+                assert current.get() is None
+            assert _sessions() == _SEEN_OF_SESSIONS
+            assert current.get() is None
+            flush(0.0)
+
+
+def _error() -> Exception:
+    return RuntimeError("injected")
+
+
+def _os_error() -> Exception:
+    return OSError(28, "injected")
+
+
+def _odd_error() -> Exception:
+    return _Unshowable()
+
+
+class _Unshowable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("even its message fails")
+
+
+@at_full_size
+@pytest.mark.swallows
+@settings(max_examples=20000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    target=st.sampled_from([target for target in TARGETS if str(target) not in _NOT_REPLACED]),
+    decorator=DECORATED,
+    program=PROGRAMS.filter(obeys_close),
+    actions=ACTIONS,
+)
+def test_any_function_of_the_host_s_while_any_of_ours_fails(
+    target: Target, decorator: str, program: tuple[Op, ...], actions: list[Action]
+) -> None:
+    decorate = DECORATORS[decorator]
+    with replaced(target, _error):
+        seen = observed(decorate, program), driven_generator(decorate, program, actions)
+        seen_later = driven_coroutine(decorate, program, actions), driven_async_generator(decorate, program, actions)
+    assert seen == (observed(undecorated, program), driven_generator(undecorated, program, actions))
+    assert seen_later[0] == driven_coroutine(undecorated, program, actions)
+    assert seen_later[1] == driven_async_generator(undecorated, program, actions)
+    assert current_session() is None
+
+
+@pytest.mark.swallows
+def test_recording_goes_on_when_the_fault_has_gone() -> None:
+    for target in TARGETS:
+        if str(target).startswith("recorder.Recorder._") and str(target) not in _NOT_REPLACED:
+            with replaced(target, _error):
+                _functions(DECORATORS["tool"])
+    recorder._reopen_at = 0  # as if the pause between attempts were over
+    with agent_session("afterwards"):
+        assert tool("works again")(abs)(-1) == 1
+    assert session_end("afterwards").status == "completed"
+    assert len(calls("works again")) == 1
+    assert recorder.in_flight == {}
+
+
+def test_what_is_exempt_exists() -> None:
+    known = {str(target) for target in TARGETS}
+    assert known >= _NOT_REPLACED

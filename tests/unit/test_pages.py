@@ -1,0 +1,386 @@
+"""What the pages are made of, apart from the overview: what is asked for, tools, activity, recent counts, changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyjama_instrument._latency import bounds_ms, bucket
+from pyjama_instrument.document import DashboardData, Failure, ToolMetrics
+from pyjama_instrument.viewer.activity import crashes, entries_of, merged, names_of, wanted_by
+from pyjama_instrument.viewer.asked import MAX_SHOWN, Asked, asked_of
+from pyjama_instrument.viewer.changes import changes_of
+from pyjama_instrument.viewer.pages import Drawing, older
+from pyjama_instrument.viewer.recent import LINE_MS, SPARK_MS, SPARK_SLOTS, Recent, Series, spark
+from pyjama_instrument.viewer.source import Source
+from pyjama_instrument.viewer.tools import DEFAULT_SORT, histogram, tool_of, tools_of
+from pyjama_instrument.viewer.view import MANY_RUNNING, MAX_ACTIVE, view_of
+from tests.viewer.fakes import HOSTILE, NOW, FakeReader, applied, call_of, data_of, run_of, session_id
+
+TOOLS = {
+    "read": ToolMetrics(count=5, error=0, total_duration=900.0, p95_ms=3.0, success_rate=1.0),
+    "Parse": ToolMetrics(
+        count=50, error=7, total_duration=100.0, p95_ms=9.0, success_rate=0.86,
+        last_error=Failure(type="ValueError", message="line 3 makes no sense"),
+    ),
+    "ask": ToolMetrics(count=2, error=1, total_duration=5000.0, p95_ms=2500.0, success_rate=0.5),
+}  # fmt: skip
+
+
+def with_tools() -> DashboardData:
+    data = DashboardData(timestamp=NOW)
+    data.metrics.tools = dict(TOOLS)
+    return data
+
+
+def record(tool: str = "read", at: int = 0, **fields: Any) -> dict[str, Any]:
+    """A call that ended ``at`` ms after NOW."""
+    return {
+        "kind": "tool.ended", "ts": (NOW + at) * 1000, "agent": "crawler", "session": session_id(0), "tool": tool,
+        "status": "ok", "duration_ns": 2_000_000, "parent": "p", "span": "s",
+    } | fields  # fmt: skip
+
+
+# ── what is asked for ───────────────────────────────────────────────────────────────────────────────────
+
+
+@given(st.dictionaries(st.sampled_from(["page", "name", "q", "status", "agent", "tool", "sort", "show"]), st.text()))
+def test_whatever_is_in_an_address_is_a_question(query: dict[str, str]) -> None:
+    asked = asked_of(query)
+    assert 0 <= asked.shown <= MAX_SHOWN
+    assert hash(asked) == hash(asked_of(query))
+    assert view_of(data_of(run_of()), None, asked)["active_more"] == 0
+
+
+def test_an_unknown_page_is_the_overview() -> None:
+    assert asked_of({"page": "../../etc/passwd"}) == Asked()
+
+
+# ── the overview, searched ──────────────────────────────────────────────────────────────────────────────
+
+
+def overview(*runs: Any, **asked: Any) -> list[str]:
+    view = view_of(data_of(*runs), None, Asked(**asked))
+    return [row["agent"] for part in ("active", "attention", "past") for row in view[part]]
+
+
+@pytest.mark.parametrize(
+    "text", ["crawl", "CRAWLER", "prod", "env=prod", "ask_model", "pid 77", "elsewhere", "discover", "crawler prod"]
+)
+def test_a_run_is_found_by_what_is_shown_of_it(text: str) -> None:
+    run = run_of(
+        "crawler",
+        workflow=["discover"],
+        tags={"env": "prod"},
+        pid=77,
+        host="elsewhere",
+        in_flight=[call_of("ask_model")],
+    )
+    assert overview(run, run_of("other"), text=text) == ["crawler"]
+
+
+def test_a_run_is_found_by_why_it_went_wrong() -> None:
+    failed = run_of("careless", "failed", error=Failure(type="KeyError", message="no such key"))
+    assert overview(failed, run_of("other", "failed"), text="such key") == ["careless"]
+
+
+@pytest.mark.parametrize(
+    ("status", "found"),
+    [
+        ("running", ["running"]),
+        ("wrong", ["crashed", "failed"]),
+        ("crashed", ["crashed"]),
+        ("finished", ["cancelled", "completed"]),
+        ("nonsense", []),
+    ],
+)
+def test_runs_are_filtered_by_status(status: str, found: list[str]) -> None:
+    runs = [run_of(each, each) for each in ("running", "completed", "failed", "cancelled", "crashed")]
+    assert sorted(overview(*runs, status=status)) == found
+
+
+def test_the_totals_are_those_of_all_runs_whatever_is_searched_for() -> None:
+    view = view_of(data_of(run_of("a"), run_of("b")), None, Asked(text="b"))
+    assert view["totals"][0]["value"] == "2"
+    assert view["found"] == 1
+
+
+def test_more_rows_are_shown_when_asked_for() -> None:
+    data = data_of(*(run_of(f"r{n}") for n in range(MAX_ACTIVE + 50)))
+    view = view_of(data, None, Asked(shown=MAX_ACTIVE + 30))
+    assert (len(view["active"]), view["active_more"]) == (MAX_ACTIVE + 30, 20)
+
+
+def test_a_crash_is_said_on_top_where_many_runs_would_push_it_out_of_sight() -> None:
+    runs = [run_of(f"r{n}") for n in range(MANY_RUNNING)]
+    crash = run_of("unlucky", "crashed", interrupted=[call_of("ask_model")])
+    assert view_of(data_of(runs[0], crash))["headline"] is None
+    headline = view_of(data_of(*runs, crash))["headline"]
+    assert headline["text"] == "unlucky crashed: died in ask_model,"
+    assert (headline["tone"], headline["target"]) == ("dead", "#/?status=wrong")
+
+
+# ── recent counts ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_a_total_has_grown_by_was_counted_now() -> None:
+    series = Series(SPARK_MS, SPARK_SLOTS)
+    series.observe(NOW, {"a": 100})
+    series.observe(NOW, {"a": 103, "new": 2})
+    series.observe(NOW + SPARK_MS, {"a": 104, "new": 2})
+    assert series.of("a", NOW + SPARK_MS)[-2:] == [3, 1]
+    assert sum(series.of("a", NOW + SPARK_MS)) == 4
+    assert series.of("new", NOW)[-1] == 2
+
+
+def test_a_total_that_was_cleared_counts_from_there() -> None:
+    series = Series(SPARK_MS, SPARK_SLOTS)
+    for total in (100, 0, 2):
+        series.observe(NOW, {"a": total})
+    assert sum(series.of("a", NOW)) == 2
+
+
+def test_a_series_keeps_so_many_slots_of_what_exists_and_no_more() -> None:
+    series = Series(SPARK_MS, SPARK_SLOTS)
+    for at in range(10 * SPARK_SLOTS):
+        series.observe(NOW + at * SPARK_MS, {"a": at})
+    assert series.of("a", NOW + at * SPARK_MS) == [1] * SPARK_SLOTS
+    series.observe(NOW, {})
+    assert series._counts == {}
+
+
+def test_calls_from_before_the_first_look_are_shown_too() -> None:
+    data = data_of(run_of())
+    data.metrics.tools = {"read": ToolMetrics(count=9)}
+    recent = Recent()
+    recent.begin([record(at=-30_000), record(at=-1), record(at=5_000)], NOW - 60_000, data)
+    assert sum(recent.tools.of("read", NOW)) == 2  # the third is from after the look and will be counted by the next
+    assert recent.since == NOW - 60_000
+
+
+def test_a_sparkline_has_a_digit_for_each_slot_and_shows_the_smallest_count() -> None:
+    assert spark([0, 1, 500, 1000]) == "0159"
+    assert spark([0, 0]) == ""
+
+
+# ── changes ─────────────────────────────────────────────────────────────────────────────────────────────
+
+_rows = st.dictionaries(
+    st.sampled_from([*HOSTILE[:6], "a", "b"]), st.fixed_dictionaries({"n": st.integers(0, 2), "t": st.text(max_size=2)})
+).map(lambda rows: [{"key": key} | row for key, row in rows.items()])
+_views = st.fixed_dictionaries({"title": st.text(max_size=2), "rows": _rows, "names": st.lists(st.text(max_size=1))})
+
+
+@given(_views, _views)
+def test_the_changes_applied_to_the_old_view_make_the_new_one(old: dict[str, Any], new: dict[str, Any]) -> None:
+    changes = changes_of(old, new)
+    if old == new:
+        assert changes is None
+    else:
+        assert applied(old | {"now": 1}, {"now": 2, "changes": changes}) == new | {"now": 2}
+
+
+def test_only_the_field_that_changed_of_the_row_that_changed_is_sent() -> None:
+    old = {"rows": [{"key": key, "n": 0, "text": "x" * 100} for key in ("a", "b")]}
+    new = {"rows": [old["rows"][0], old["rows"][1] | {"n": 1}]}
+    assert changes_of(old, new) == {"set": {}, "rows": {"rows": {"set": [["b", {"n": 1}]]}}}
+
+
+def test_rows_of_the_same_key_are_sent_as_a_whole() -> None:
+    rows = [{"key": "a"}, {"key": "a"}]
+    assert changes_of({"rows": []}, {"rows": rows}) == {"set": {"rows": rows}, "rows": {}}
+
+
+# ── tools ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def names(**asked: Any) -> list[str]:
+    return [row["key"] for row in tools_of(with_tools(), Asked(page="tools", **asked), Recent())["rows"]]
+
+
+@pytest.mark.parametrize(
+    ("sort", "order"),
+    [
+        ("", ["ask", "read", "Parse"]),
+        ("tool", ["ask", "Parse", "read"]),
+        ("-tool", ["read", "Parse", "ask"]),
+        ("-calls", ["Parse", "read", "ask"]),
+        ("calls", ["ask", "read", "Parse"]),
+        ("-errors", ["Parse", "ask", "read"]),
+        ("success", ["ask", "Parse", "read"]),
+        ("-p95", ["ask", "Parse", "read"]),
+        ("nonsense", ["ask", "read", "Parse"]),
+    ],
+)
+def test_tools_are_sorted_as_asked(sort: str, order: list[str]) -> None:
+    assert names(sort=sort) == order
+
+
+def test_tools_are_found_by_name_and_by_their_last_error() -> None:
+    assert names(text="PARSE") == ["Parse"]
+    assert names(text="no sense") == ["Parse"]
+    assert names(status="wrong") == ["ask", "Parse"]
+
+
+def test_the_sort_in_force_is_told() -> None:
+    assert tools_of(with_tools(), Asked(sort="x"), Recent())["sort"] == DEFAULT_SORT
+
+
+def test_tools_can_be_sorted_by_what_they_do_now() -> None:
+    data, recent = with_tools(), Recent()
+    recent.observe(data)
+    data.metrics.tools["Parse"] = TOOLS["Parse"].model_copy(update={"count": 60})
+    recent.observe(data)
+    data.timestamp += SPARK_MS
+    view = tools_of(data, Asked(sort="-now"), recent)
+    assert (view["rows"][0]["key"], view["rows"][0]["now"]) == ("Parse", "1.0")
+
+
+def test_an_unknown_tool_is_said_to_be_unknown() -> None:
+    assert tool_of(with_tools(), Asked(name="nothing"), Recent(), {}, bounds_ms)["tool"] is None
+
+
+def test_a_histogram_counts_every_call_and_puts_the_percentiles_in_order() -> None:
+    durations = [10**6 * n for n in range(1, 200)]
+    buckets: dict[int, int] = {}
+    for duration in durations:
+        buckets[int(bucket(duration))] = buckets.get(int(bucket(duration)), 0) + 1
+    tool = ToolMetrics(count=len(durations), p50_ms=100.0, p95_ms=190.0, p99_ms=198.0)
+    shown = histogram(buckets, bounds_ms, tool)
+    assert shown is not None
+    counted = [int(text.rsplit(": ", 1)[1].split()[0]) for _, text in shown["bars"]]
+    assert sum(counted) == len(durations)
+    assert max(height for height, _ in shown["bars"]) == 1.0
+    marks = [along for _, along, _ in shown["marks"]]
+    assert marks == sorted(marks)
+    assert 0 < marks[0] < marks[-1] < 1
+
+
+@given(st.dictionaries(st.integers(0, 560), st.integers(1, 10**12), max_size=200))
+def test_a_histogram_of_anything_has_a_bounded_number_of_bars(buckets: dict[int, int]) -> None:
+    shown = histogram(buckets, bounds_ms, ToolMetrics(p50_ms=float("inf"), p95_ms=-1.0))
+    assert (shown is None) == (not buckets)
+    assert shown is None or len(shown["bars"]) <= 63
+
+
+def test_the_time_line_says_how_much_of_it_nobody_watched() -> None:
+    data, recent = with_tools(), Recent()
+    recent.observe(data)
+    line = tool_of(data, Asked(name="read"), recent, {}, bounds_ms)["line"]
+    assert line["unknown"] > 0.95
+    recent.since = NOW - 60 * LINE_MS
+    assert tool_of(data, Asked(name="read"), recent, {}, bounds_ms)["line"]["unknown"] == 0.0
+
+
+# ── activity ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        (Asked(), True),
+        (Asked(tool="read"), True),
+        (Asked(tool="rea"), False),
+        (Asked(agent="crawler"), True),
+        (Asked(agent="other"), False),
+        (Asked(status="wrong"), True),
+        (Asked(status="error"), True),
+        (Asked(status="ok"), False),
+        (Asked(text="sense CRAWL"), True),
+        (Asked(text="something else"), False),
+    ],
+)
+def test_activity_is_filtered(asked: Asked, found: bool) -> None:
+    failed = record(status="error", error={"type": "ValueError", "message": "line 3 makes no sense"})
+    assert wanted_by(asked)(failed) is found
+
+
+@pytest.mark.parametrize("kind", ["tool.started", "writer.opened", "from.the.future", None, 7])
+def test_what_is_no_activity_is_left_out(kind: Any) -> None:
+    assert not wanted_by(Asked())({"kind": kind, "ts": 1})
+
+
+def test_a_record_of_any_content_makes_a_row() -> None:
+    odd = {"kind": "tool.ended", "ts": 1, "tool": [1], "agent": None, "status": {}, "duration_ns": "x", "error": "y"}
+    (entry,) = entries_of([(1, "w-1:0", odd)])
+    assert (entry.row["what"], entry.row["took"], entry.row["error"]) == ("[1]", "", "")
+
+
+def test_crashes_are_among_the_activity_although_nobody_recorded_them() -> None:
+    data = data_of(run_of("unlucky", "crashed", interrupted=[call_of("ask")]), run_of("fine", "completed"))
+    (entry,) = crashes(data, Asked())
+    assert (entry.row["agent"], entry.row["status"], entry.row["error"]) == ("unlucky", "crashed", "died in ask")
+    assert crashes(data, Asked(status="ok")) == []
+    assert crashes(data, Asked(tool="other")) == []
+    assert len(crashes(data, Asked(tool="ask", status="wrong", text="unlucky"))) == 1
+
+
+def test_entries_are_merged_newest_first_each_once() -> None:
+    one, two = entries_of([(1, "a", record()), (2, "b", record())])
+    assert merged([one, two], [two], limit=5) == [two, one]
+    assert merged([one, two], limit=1) == [two]
+
+
+def test_names_to_filter_by_are_offered() -> None:
+    data = data_of(run_of("b"), run_of("a"))
+    data.metrics.tools = dict(TOOLS)
+    assert names_of(data) == {"agents": ["a", "b"], "tools": ["Parse", "ask", "read"]}
+
+
+# ── the pages, drawn from a reader ──────────────────────────────────────────────────────────────────────
+
+
+class Desk:
+    """A drawing over a made-up reader."""
+
+    def __init__(self) -> None:
+        self.reader = FakeReader(data_of(run_of("crawler")))
+        self.reader.data.metrics.tools = dict(TOOLS)
+        self.source = Source(lambda: self.reader, "test")
+        self.drawing = Drawing(self.source, None)
+
+    def see(self, asked: Asked) -> dict[str, Any]:
+        self.drawing.look([asked])
+        return self.drawing.view(asked)
+
+
+def test_the_activity_follows_what_is_recorded_and_remembers_no_more_than_it_shows() -> None:
+    desk, asked = Desk(), Asked(page="activity")
+    desk.reader.records = [record(at=n - 1000) for n in range(500)]
+    view = desk.see(asked)
+    assert (len(view["rows"]), view["rows"][0]["at"]) == (200, NOW - 501)
+    assert view["older"] is not None
+    desk.reader.records.append(record(at=-1, tool="new"))
+    rows = desk.see(asked)["rows"]
+    assert (len(rows), rows[0]["what"]) == (200, "new")
+
+
+def test_older_entries_follow_on_without_a_gap() -> None:
+    desk, asked = Desk(), Asked(page="activity")
+    desk.reader.records = [record(at=n - 1000, tool=f"t{n}") for n in range(500)]
+    view = desk.see(asked)
+    seen = [row["what"] for row in view["rows"]]
+    while view["older"]:
+        ts, key = view["older"].split(".", 1)
+        view = older(desk.source, asked, (int(ts), key))
+        seen += [row["what"] for row in view["rows"]]
+    assert seen == [f"t{n}" for n in reversed(range(500))]
+
+
+def test_the_page_of_a_tool_shows_its_own_calls() -> None:
+    desk = Desk()
+    desk.reader.records = [record(tool) for tool in ("read", "ask", "read")]
+    view = desk.see(Asked(page="tool", name="read"))
+    assert [row["what"] for row in view["calls"]] == ["read", "read"]
+
+
+def test_what_is_not_looked_at_any_more_is_forgotten() -> None:
+    desk = Desk()
+    for number in range(5):
+        desk.see(Asked(page="activity", text=str(number)))
+    assert len(desk.drawing._feeds) == 1
+    desk.drawing.forget()
+    assert desk.drawing._feeds == {}
