@@ -295,6 +295,7 @@ def tail_events(
     follow: bool = False,
     poll_seconds: float = 0.25,
     stop: Callable[[], bool] | None = None,
+    matching: Callable[[AnyEvent], bool] | None = None,
 ) -> Iterator[AnyEvent]:
     """The last events of all processes in the order of their times and, if asked, new ones as they come.
 
@@ -304,6 +305,7 @@ def tail_events(
         follow: go on with new events; each is given once, in the order of its process.
         poll_seconds: how often to look for new events.
         stop: asked at each look; following ends when it answers True.
+        matching: which events are wanted; ``limit`` counts those. All, unless it is given.
 
     Raises:
         ConfigError: an argument has the wrong type.
@@ -313,7 +315,7 @@ def tail_events(
         _check_limit(limit)
     if isinstance(poll_seconds, bool) or not isinstance(poll_seconds, int | float) or not 0 <= poll_seconds <= 1e9:
         raise ConfigError("poll_seconds must be a number of seconds, at least 0")
-    follower = _Follower(resolve_home(home))
+    follower = _Follower(resolve_home(home), matching)
     past = follower.news(limit)  # now, and not at the first ``next``: what comes after this call is new
     following = _following(follower, poll_seconds, stop or (lambda: False)) if follow else ()
     return filter(None, map(_typed, itertools.chain(past, following)))
@@ -335,8 +337,9 @@ def _check_limit(limit: object) -> None:
 class _Follower:
     """Remembers how far each segment was read, wherever it is by now."""
 
-    def __init__(self, home: str) -> None:
+    def __init__(self, home: str, matching: Callable[[AnyEvent], bool] | None = None) -> None:
         self._home = home
+        self._matching = matching
         self._positions: dict[SegmentName, Position] = {}
 
     def news(self, limit: int | None = None) -> list[dict[str, Any]]:
@@ -344,7 +347,7 @@ class _Follower:
         records: list[dict[str, Any]] = []
 
         def keep(more: list[dict[str, Any]]) -> None:
-            records.extend(record for record in more if type(record.get("ts")) is int)
+            records.extend(record for record in more if type(record.get("ts")) is int and self._is_wanted(record))
             if limit is not None and len(records) > limit + _KEPT_RECORDS:
                 records[:] = heapq.nlargest(limit, records, key=_ts)
 
@@ -355,6 +358,12 @@ class _Follower:
             self._read_place(place, known, keep)
         records.sort(key=_ts)
         return records if limit is None else records[len(records) - min(limit, len(records)) :]
+
+    def _is_wanted(self, record: dict[str, Any]) -> bool:
+        if self._matching is None:
+            return True
+        event = _typed(record)
+        return event is not None and self._matching(event)
 
     def _read_place(self, place: str, known: dict[SegmentName, Position], keep: Sink) -> None:
         try:
