@@ -164,13 +164,18 @@ def strace_kills(flow: Flow, every: int) -> Iterator[tuple[str, list[str]]]:
 
 def _straced(where: Place, flow: Flow, inject: str, name: str) -> int:
     reading, writing = os.pipe()
+    at_the_gate, there = os.pipe()
 
     def gate() -> None:
         os.close(writing)
+        os.write(there, b".")  # nothing before this may be counted by strace
         os.read(reading, 1)  # until strace is there
 
     pid = in_a_child(where, flow, flow.act, gate)
     os.close(reading)
+    os.close(there)
+    os.read(at_the_gate, 1)
+    os.close(at_the_gate)
     command = ["strace", "-f", "-qqq", "-o", "/dev/null", "-p", str(pid), "-e", f"trace={name}", "-e", inject]
     try:
         tracer = _attached(command, pid)

@@ -141,7 +141,7 @@ with agent_session(sys.argv[1]):
 
 
 def test_lockless_many_processes_that_fold_at_once_lose_and_double_nothing(own_store: Path) -> None:
-    calls, processes = full(20_000, 400), full(6, 3)
+    calls, processes = full(3_000, 400), full(6, 3)
     with started(LOCKLESS + AGENT, "0", str(calls)) as first, started(LOCKLESS + AGENT, "1", str(calls)) as second:
         others = [started(LOCKLESS + AGENT, str(number), str(calls)) for number in range(2, processes)]
         children = [first, second, *[other.__enter__() for other in others]]
