@@ -14,7 +14,7 @@ MATRIX := 3.11 3.12 3.13
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1 # its look for a newer version needs the network
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress lint fmt cover matrix bench browser system screenshots clean
+.PHONY: help demo test stress lint fmt cover docs matrix bench browser system screenshots clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -43,6 +43,10 @@ cover: $(VENV)/.dev ## branch coverage, dying children included
 	@rm -rf .coverage && mkdir .coverage
 	@$(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report
+
+docs: $(VENV)/.dev ## the documentation as a site, warnings as errors
+	@$(BIN)/mkdocs build --quiet
+	@echo "build/site/index.html"
 
 bench: ## what recording costs, measured beside its peers: about 20 minutes (ARGS="overhead --quick" for less)
 	@$(PYTHON) -m benchmarks $(ARGS)

@@ -30,7 +30,7 @@ def build_tree(
     for writer, record in records:
         try:
             builder.add(writer, record)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             continue  # a damaged record says nothing about the others
     session = SessionSummary.model_validate(summary or builder.summary())
     builder.interrupt({call.span for call in session.interrupted}, ended=session.status != "running")

@@ -13,6 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pyjama_instrument._markup import Limits, dashboard_html, notebook, session_html
+
 __all__ = [
     "AgentSummary",
     "Counts",
@@ -232,6 +234,10 @@ class DashboardData(_Kebab):
     health: Health = Field(default_factory=Health)
     timestamp: int = 0
 
+    def _repr_html_(self) -> str:
+        """How notebooks show it: agents and tools, the first twenty of each."""
+        return notebook(dashboard_html(self, Limits()))
+
 
 class Span(_Kebab):
     """One node of a session's tree: the session itself, a step, or a tool call.
@@ -267,6 +273,10 @@ class SessionTree(_Kebab):
     root: Span
     child_sessions: list[str] = Field(default_factory=list)
     truncated: int = 0
+
+    def _repr_html_(self) -> str:
+        """How notebooks show it: the spans on a time line, the first two hundred of them."""
+        return notebook(session_html(self, Limits()))
 
     # Without recursion: Pydantic gives up on trees some hundred levels deep.
 

@@ -74,12 +74,18 @@ def repaired(document: Document) -> Document:
         for key, default in _new_session(OTHER, 0).items():
             if (default is not None and type(session.get(key)) is not type(default)) or key not in session:
                 session[key] = default
+        session["steps"] = [step for step in session["steps"] if type(step) is dict and "status" in step]
+        calls = session["in-flight"].items()
+        session["in-flight"] = {span: call for span, call in calls if type(call) is dict and "writer" in call}
     for agent in document["agents"].values():  # either may be missing in an agent that somebody else wrote
         for part, keys in (("runs", _RUNS), ("calls", _COUNTS)):
             if part in agent:
                 agent[part] = _repaired_counts(agent[part], keys)
     for counts in (document["global"], *document["tools"].values()):
         _repaired_counts(counts, _COUNTS)
+    for key, kind in (("torn", int), ("dropped", dict), ("overflow", dict)):
+        if type(document["health"].get(key)) is not kind:
+            document["health"].pop(key, None)
     document["recent-logs"] = [entry for entry in document["recent-logs"] if type(entry) is dict]
     document["rate"] = {key: count for key, count in document["rate"].items() if key.isdecimal() and type(count) is int}
     return document
@@ -90,6 +96,9 @@ def _repaired_counts(counts: Any, keys: Iterable[str]) -> Record:
     for key in keys:
         if type(repaired_counts.get(key)) not in (int, float):
             repaired_counts[key] = 0
+    latency = repaired_counts.get("latency")
+    if "latency" in repaired_counts and (type(latency) is not dict or type(latency.get("buckets")) is not dict):
+        del repaired_counts["latency"]
     return repaired_counts
 
 

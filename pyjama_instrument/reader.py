@@ -17,17 +17,16 @@ import heapq
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from pyjama_instrument import hooks
-from pyjama_instrument._latency import percentile_ms
 from pyjama_instrument._session_records import SessionRecords
+from pyjama_instrument._shown import Shown, session_shown
 from pyjama_instrument._tree import build_tree
 from pyjama_instrument.config import resolve_home
-from pyjama_instrument.document import AgentSummary, DashboardData, SessionSummary, SessionTree
+from pyjama_instrument.document import DashboardData, SessionSummary, SessionTree
 from pyjama_instrument.errors import ConfigError, SchemaTooNew, SessionNotFound
 from pyjama_instrument.events import AnyEvent, parse_event
 from pyjama_instrument.fold import new_document, repaired
@@ -43,7 +42,6 @@ _ATTEMPTS = 10
 _MAX_SPANS = 20_000
 _KEPT_RECORDS = 10_000
 _KEPT_SESSIONS = 4
-_RATE_SECONDS = 10
 _PROBE_SECONDS = 0.5  # a death is seen that much later at most
 _STALE_LOCK_SECONDS = 10.0
 
@@ -66,11 +64,7 @@ class Reader:
         self._snapshot: Snapshot | None = None
         self._asked: dict[str, _Session] = {}
         self._probed_at = float("-inf")
-        self._forget()
-
-    def _forget(self) -> None:
-        self._sessions = _Models(SessionSummary, _session)
-        self._agents = _Models(AgentSummary, _agent)
+        self._shown = Shown()
 
     def metrics(self) -> dict[str, Any]:
         """The snapshot document as it would be if everybody's journals were folded this moment.
@@ -90,9 +84,7 @@ class Reader:
             document, notes = self._document(), self._notes()
         except SchemaTooNew as error:
             document, notes = new_document(), [str(error)]
-        sessions = self._sessions.of(document["sessions"])
-        agents = self._agents.of(document["agents"])
-        return DashboardData.model_validate(_dashboard(document, notes) | {"sessions": sessions, "agents": agents})
+        return self._shown.dashboard(document, notes)
 
     def session(self, session_id: str) -> SessionTree:
         """The tree of spans of one session, from the history and the journals.
@@ -109,7 +101,7 @@ class Reader:
             raise ConfigError(f"a session id is a string, not {type(session_id).__name__}")
         document = self._document()
         summary = document["sessions"].get(session_id)
-        shown = _session(summary) if summary is not None else None
+        shown = session_shown(summary) if summary is not None else None
         children = [sid for sid, other in document["sessions"].items() if other.get("parent-session") == session_id]
         session = self._asked.pop(session_id, None) or _Session(self.home, session_id)
         tree = session.tree(shown, children)
@@ -186,14 +178,13 @@ class Reader:
         try:
             document, _, touched = catch_up(held, journal, probe=probe)
         except BaseException:
-            self._forget()  # what was half done has changed entries, and nobody says which
+            self._shown = Shown()  # what was half done has changed entries, and nobody says which
             raise
         finally:
             os.close(journal)
         if probe:
             self._probed_at = time.monotonic()
-        self._sessions.forget(touched["sessions"])
-        self._agents.forget(touched["agents"])
+        self._shown.forget(touched)
         self._snapshot = dataclasses.replace(held, sound=True)
         overtaken = held.identity not in (identity(directory), identity(directory, PREVIOUS))
         return document, overtaken
@@ -304,6 +295,7 @@ def tail_events(
     follow: bool = False,
     poll_seconds: float = 0.25,
     stop: Callable[[], bool] | None = None,
+    matching: Callable[[AnyEvent], bool] | None = None,
 ) -> Iterator[AnyEvent]:
     """The last events of all processes in the order of their times and, if asked, new ones as they come.
 
@@ -313,6 +305,7 @@ def tail_events(
         follow: go on with new events; each is given once, in the order of its process.
         poll_seconds: how often to look for new events.
         stop: asked at each look; following ends when it answers True.
+        matching: which events are wanted; ``limit`` counts those. All, unless it is given.
 
     Raises:
         ConfigError: an argument has the wrong type.
@@ -322,7 +315,7 @@ def tail_events(
         _check_limit(limit)
     if isinstance(poll_seconds, bool) or not isinstance(poll_seconds, int | float) or not 0 <= poll_seconds <= 1e9:
         raise ConfigError("poll_seconds must be a number of seconds, at least 0")
-    follower = _Follower(resolve_home(home))
+    follower = _Follower(resolve_home(home), matching)
     past = follower.news(limit)  # now, and not at the first ``next``: what comes after this call is new
     following = _following(follower, poll_seconds, stop or (lambda: False)) if follow else ()
     return filter(None, map(_typed, itertools.chain(past, following)))
@@ -344,8 +337,9 @@ def _check_limit(limit: object) -> None:
 class _Follower:
     """Remembers how far each segment was read, wherever it is by now."""
 
-    def __init__(self, home: str) -> None:
+    def __init__(self, home: str, matching: Callable[[AnyEvent], bool] | None = None) -> None:
         self._home = home
+        self._matching = matching
         self._positions: dict[SegmentName, Position] = {}
 
     def news(self, limit: int | None = None) -> list[dict[str, Any]]:
@@ -353,7 +347,7 @@ class _Follower:
         records: list[dict[str, Any]] = []
 
         def keep(more: list[dict[str, Any]]) -> None:
-            records.extend(record for record in more if type(record.get("ts")) is int)
+            records.extend(record for record in more if type(record.get("ts")) is int and self._is_wanted(record))
             if limit is not None and len(records) > limit + _KEPT_RECORDS:
                 records[:] = heapq.nlargest(limit, records, key=_ts)
 
@@ -364,6 +358,12 @@ class _Follower:
             self._read_place(place, known, keep)
         records.sort(key=_ts)
         return records if limit is None else records[len(records) - min(limit, len(records)) :]
+
+    def _is_wanted(self, record: dict[str, Any]) -> bool:
+        if self._matching is None:
+            return True
+        event = _typed(record)
+        return event is not None and self._matching(event)
 
     def _read_place(self, place: str, known: dict[SegmentName, Position], keep: Sink) -> None:
         try:
@@ -389,100 +389,3 @@ def _typed(record: dict[str, Any]) -> AnyEvent | None:
         return parse_event(record)
     except ValidationError:
         return None
-
-
-# -- from the document to the dashboard's shape
-
-_Model = TypeVar("_Model", bound=BaseModel)
-
-
-class _Models(Generic[_Model]):
-    """The entries of one section as models; one that has not changed is not validated again."""
-
-    def __init__(self, model: type[_Model], shape: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        self._model = model
-        self._shape = shape
-        self._known: dict[str, tuple[dict[str, Any], _Model]] = {}
-
-    def forget(self, names: Iterable[str]) -> None:
-        """These entries may have changed."""
-        for name in names:
-            self._known.pop(name, None)
-
-    def of(self, section: dict[str, dict[str, Any]]) -> dict[str, _Model]:
-        """The section's models, by name."""
-        old, self._known = self._known, {}
-        for name, entry in section.items():
-            known = old.get(name)
-            # The entry of another generation of the snapshot is another object, and mostly says the same.
-            if known is not None and (known[0] is entry or known[0] == entry):
-                self._known[name] = entry, known[1]
-            else:
-                self._known[name] = entry, self._model.model_validate(self._shape(entry))
-        return {name: model for name, (_, model) in self._known.items()}
-
-
-def _dashboard(document: dict[str, Any], notes: list[str]) -> dict[str, Any]:
-    now_ms = time.time_ns() // 1_000_000
-    agents = document["agents"]
-    health = document["health"]
-    return {
-        "specs": document["specs"],
-        "metrics": {
-            "global": _global(document, now_ms),
-            "tools": {name: _rates(entry) for name, entry in document["tools"].items()},
-            "agents": {name: _rates(entry["calls"]) for name, entry in agents.items() if "calls" in entry},
-        },
-        "recent-logs": document["recent-logs"],
-        "hooks": {"registered": hooks.registered()},
-        "health": health | {"notes": [*notes, *_health_notes(health)]},
-        "timestamp": now_ms,
-    }
-
-
-def _agent(entry: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key != "calls"}
-
-
-def _session(session: dict[str, Any]) -> dict[str, Any]:
-    in_flight = [{"span": span} | call for span, call in session["in-flight"].items()]
-    return session | {"in-flight": in_flight}
-
-
-def _rates(counts: dict[str, Any]) -> dict[str, Any]:
-    count, total_ms = counts.get("count", 0), counts.get("total-duration", 0.0)
-    buckets = counts.get("latency", {}).get("buckets", {})
-    shown = {key: value for key, value in counts.items() if key not in ("latency", "durations")}
-    for key, fraction in (("p50-ms", 0.5), ("p95-ms", 0.95), ("p99-ms", 0.99)):
-        shown[key] = percentile_ms(buckets, fraction) if buckets else None
-    if count:
-        shown["success-rate"] = counts.get("success", 0) / count
-        shown["avg-duration-ms"] = total_ms / count
-    return shown
-
-
-def _global(document: dict[str, Any], now_ms: int) -> dict[str, Any]:
-    shown = _rates(document["global"])
-    total_ms = shown.get("total-duration", 0.0)
-    shown["throughput"] = shown.get("count", 0) / (total_ms / 1000) if total_ms else None
-    newest = now_ms // 1000
-    rate = document["rate"]
-    calls = sum(rate.get(str(second), 0) for second in range(newest - _RATE_SECONDS, newest))
-    shown["calls-per-second"] = calls / _RATE_SECONDS
-    return shown
-
-
-def _health_notes(health: dict[str, Any]) -> list[str]:
-    notes = []
-    if health.get("locks") == "untrusted":
-        notes.append(
-            "file locks do not keep others out where the store is: nothing is retired or deleted, and nobody is seen "
-            "to have crashed; set PYJAMA_HOME to a directory on a local disk"
-        )
-    if torn := health.get("torn"):
-        notes.append(f"{torn} damaged records were skipped")
-    for reason, count in health.get("dropped", {}).items():
-        notes.append(f"{count} events could not be recorded ({reason})")
-    for what, count in health.get("overflow", {}).items():
-        notes.append(f"{count} events of {what} beyond the limit are counted under __other__")
-    return notes

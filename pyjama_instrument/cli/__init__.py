@@ -27,11 +27,15 @@ _PIPE_CLOSED = 141
 _COMMANDS = {
     "dashboard": ("dashboard", "dashboard"),
     "demo": ("demo", "demo"),
-    "status": ("show", "status"),
-    "tail": ("show", "tail"),
+    "status": ("status", "status"),
+    "top": ("top", "top"),
+    "show": ("show", "show"),
+    "tail": ("tail", "tail"),
+    "export": ("export", "export"),
     "clear": ("clear", "clear"),
     "doctor": ("doctor", "doctor"),
     "run": ("run", "run"),
+    "completion": ("completion", "completion"),
 }
 
 

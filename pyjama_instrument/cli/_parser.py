@@ -7,14 +7,26 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["parse"]
+__all__ = ["FORMATS", "SHELLS", "SORTS", "make_parser", "parse"]
+
+SHELLS = ("bash", "zsh", "fish")
+"""The shells that commands can be completed in."""
+
+FORMATS = ("jsonl", "csv", "chrome-trace", "html")
+"""The formats of ``export``, without loading what writes them."""
+
+SORTS = ("calls", "errors", "rate", "p95", "time", "name")
+"""What ``top`` may be ordered by; the first letter of each is its key."""
 
 _EXAMPLES = """
 examples:
   pyjama demo                          a dashboard with some agents to look at
   pyjama dashboard                     watch your own agents in the browser
   pyjama status                        one screen; exit code 1 when a run failed or crashed
-  pyjama tail -f                       what happens, as it happens
+  pyjama top                           the same, live
+  pyjama show crawler                  the latest run of an agent as a tree, with times and errors
+  pyjama tail -f --status error        what goes wrong, as it happens
+  pyjama export -o run.html            the latest run as one page to mail
   pyjama run --agent nightly -- make   any program, in any language, as an agent's run
 """
 
@@ -27,7 +39,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """
     # argparse's treatment of "--" differs between Python versions, so it never gets to see one.
     head, separator, rest = _split(argv)
-    parser = _parser()
+    parser = make_parser()
     options = parser.parse_args(head)
     if options.command == "run":
         given = options.command_line
@@ -46,12 +58,13 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     return list(argv[:at]), ["--"], list(argv[at + 1 :])
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """All that can be said, for parsing it and for completing it."""
     parser = argparse.ArgumentParser(
         prog="pyjama",
         description="See what your agents are doing: a local dashboard and a few commands over one directory.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=18),
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, help="show the version and exit")
@@ -63,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_reading(commands)
     _add_keeping(commands)
     _add_running(commands)
+    _add_completion(commands)
     return parser
 
 
@@ -91,10 +105,91 @@ def _add_reading(commands: Any) -> None:
         "The exit code is 1 when the last run to end, of any agent, failed or crashed.",
     )
     status.add_argument("--json", action="store_true", help="the whole dashboard data as JSON")
-    tail = _add(commands, "tail", "show the latest events", ["-n 50", "-f", "-f --json | jq .tool"])
+    _add_top(commands)
+    _add_show(commands)
+    _add_tail(commands)
+    _add_export(commands)
+
+
+def _add_top(commands: Any) -> None:
+    top = _add(
+        commands,
+        "top",
+        "watch agents and tools on the whole terminal",
+        ["", "--sort errors", "--once | head -20"],
+        "q or Ctrl-C ends it; the first letter of an order sorts by it. Where nobody watches, in a pipe for "
+        "instance, it shows one frame of plain text and ends.",
+    )
+    top.add_argument("--sort", choices=SORTS, default=SORTS[0], help="what to order by (calls)")
+    top.add_argument("--reverse", action="store_true", help="the other way round")
+    top.add_argument("--interval", type=_seconds, default=1.0, metavar="S", help="seconds between two looks (1)")
+    top.add_argument("--once", action="store_true", help="one frame of plain text")
+
+
+def _add_show(commands: Any) -> None:
+    show = _add(
+        commands,
+        "show",
+        "show one run as a tree, with times and errors",
+        ["", "crawler", "5e5510", "latest --all --values", "crawler --json | jq .root"],
+        "Of many calls in a row that are alike and went well, some are shown and the rest are counted.",
+    )
+    _add_session(show)
+    show.add_argument("--all", action="store_true", help="every call, however many are alike")
+    show.add_argument("--values", action="store_true", help="captured arguments and results, and tracebacks")
+    show.add_argument("--json", action="store_true", help="the tree as JSON")
+
+
+def _add_tail(commands: Any) -> None:
+    tail = _add(
+        commands,
+        "tail",
+        "show the latest events",
+        [
+            "-n 50",
+            "-f --agent 'crawl*' --status error",
+            "-f --grep 'Timeout|refused'",
+            "-f --json --tool fetch | jq .duration_ns",
+        ],
+        "Filters may be given several times, and hold if one of the values does; names may have * and ? in them. "
+        "Different filters must all hold.",
+    )
     tail.add_argument("-f", "--follow", action="store_true", help="go on with new events until Ctrl-C")
     tail.add_argument("-n", "--lines", type=_count, default=20, metavar="N", help="how many to begin with (20)")
+    tail.add_argument("--agent", action="append", metavar="NAME", help="events of this agent")
+    tail.add_argument("--tool", action="append", metavar="NAME", help="calls of this tool")
+    tail.add_argument("--status", action="append", metavar="STATUS", help="ok, error, completed, failed, cancelled")
+    tail.add_argument("--grep", metavar="REGEX", help="lines in which this is found")
     tail.add_argument("--json", action="store_true", help="one JSON object a line, as recorded")
+
+
+def _add_export(commands: Any) -> None:
+    export = _add(
+        commands,
+        "export",
+        "write a run, or everything, for other tools",
+        [
+            "-o run.html",
+            "crawler --format chrome-trace -o crawler.json",
+            "--all --format csv -o events.csv",
+            "--all | gzip > events.jsonl.gz",
+        ],
+        "A run comes with the runs inside it. chrome-trace opens in ui.perfetto.dev, html is one page to mail.",
+    )
+    _add_session(export)
+    export.add_argument("--all", action="store_true", help="everything that is recorded, not one run")
+    export.add_argument("--format", choices=FORMATS, help="by default what FILE ends in says, or jsonl")
+    export.add_argument("-o", "--output", metavar="FILE", help="where to (default: standard output)")
+
+
+def _add_session(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "session",
+        nargs="?",
+        default="latest",
+        metavar="SESSION",
+        help="an agent's name for its latest run, a session's id or the beginning of one, or latest (the default)",
+    )
 
 
 def _add_keeping(commands: Any) -> None:
@@ -123,10 +218,23 @@ def _add_running(commands: Any) -> None:
         ["--agent nightly -- make report", "--agent crawler -- node crawl.js --depth 3"],
         "Signals are passed on to the program, and its exit code becomes that of this command (128+N when signal N "
         "killed it). Python programs that use this package join the run.",
-        usage="pyjama run [-h] [--home DIR] --agent NAME [--] CMD...",
+        usage="pyjama run [-h] [--home DIR] [--verbose] --agent NAME [--] CMD...",
     )
     run.add_argument("--agent", required=True, metavar="NAME", help="the agent's name on the dashboard")
+    run.add_argument(
+        "--verbose", "-v", action="store_true", help="say where to see the run also where standard error is no terminal"
+    )
     run.add_argument("command_line", nargs=argparse.REMAINDER, metavar="CMD", help="the program and its arguments")
+
+
+def _add_completion(commands: Any) -> None:
+    completion = _add(
+        commands,
+        "completion",
+        "print what makes a shell complete this command",
+        ["bash > ~/.local/share/bash-completion/completions/pyjama", "zsh > ~/.zfunc/_pyjama", "fish | source"],
+    )
+    completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
 
 
 def _add(
@@ -158,6 +266,13 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError("a port is a number from 0 (any free one) to 65535")
     return port
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError("must be from 0.1 to 3600 seconds")
+    return seconds
 
 
 def _count(text: str) -> int:

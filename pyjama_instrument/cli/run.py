@@ -12,9 +12,12 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyjama_instrument.cli._terminal import complain
+
+if TYPE_CHECKING:
+    from pyjama_instrument import Session
 
 __all__ = ["CommandFailed", "run"]
 
@@ -52,6 +55,8 @@ def run(options: argparse.Namespace) -> int:
     outcome = _Outcome(_NOT_FOUND)
     # Threads inherit the signal mask: those that recording starts from here on leave the signals to us.
     with _arguments_hidden(name), _signals_held() as signals, agent_session(options.agent) as session:
+        if options.verbose or sys.stderr.isatty():
+            _say_where(session)
         try:
             with session.step(name):
                 outcome = _supervise(command, session.env(), signals)
@@ -62,6 +67,14 @@ def run(options: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             session.cancel()
     return outcome.code
+
+
+def _say_where(session: Session) -> None:
+    """On standard error: the other one is the program's."""
+    from pyjama_instrument.cli._address import address_of
+
+    complain(f"{session.agent}, session {session.id}")
+    complain(f"see it with  {address_of(session.agent, session.id) or f'pyjama show {session.id[:8]}'}")
 
 
 def _raise_unless_well(outcome: _Outcome) -> None:

@@ -1,182 +1,151 @@
-"""``pyjama status`` and ``pyjama tail``: the store as text or JSON."""
+"""``pyjama show``: one session as a tree, with times, errors and what is in flight."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import select
-import sys
 import time
-from collections.abc import Callable
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyjama_instrument.cli._terminal import paint, problem, safe, say, table
+from pyjama_instrument._wording import count, duration, moment, printable, problem
+from pyjama_instrument.cli._sessions import find_session
+from pyjama_instrument.cli._terminal import paint, say, table, width_of
 
 if TYPE_CHECKING:
-    from pyjama_instrument.document import AgentSummary, DashboardData, SessionSummary
-    from pyjama_instrument.events import Event
+    from pyjama_instrument.document import SessionTree, Span
 
-__all__ = ["status", "tail"]
+__all__ = ["show"]
 
-_BAD = ("failed", "crashed")
-_ORDER = {"running": 0, "crashed": 1, "failed": 2, "cancelled": 3, "completed": 4}
-_MOST_ROWS = 20
+_MOST_ALIKE = 6
+_SHOWN_OF_THEM = 3
+_NAME_LIMIT = 60
+_VALUE_LIMIT = 200
+_LEVELS_DRAWN = 30
+_WELL = ("ok", "completed")
 
 
-def status(options: argparse.Namespace) -> int:
-    """Show agents and tools; 1 when the last run to end, of any agent, failed or crashed.
+def show(options: argparse.Namespace) -> int:
+    """Show the session that is meant.
 
     Raises:
+        ConfigError: several sessions are meant.
+        SessionNotFound: none is.
         SchemaTooNew: the store was written by a newer version of this package.
     """
     from pyjama_instrument.reader import Reader
 
     reader = Reader()
-    reader.metrics()  # raises for a store that is too new, where the dashboard's data would be empty: no 0 for that
-    data = reader.dashboard()
+    tree = reader.session(find_session(reader.dashboard(), options.session))
     if options.json:
-        # ASCII only, so that no control character of a name reaches a terminal.
-        say(json.dumps(data.to_dict(), indent=2))
-    else:
-        for line in _screen(data):
-            say(line)
-    return 1 if _went_wrong(data) else 0
-
-
-def _went_wrong(data: DashboardData) -> bool:
-    last: dict[str, SessionSummary] = {}
-    for session in data.sessions.values():
-        if session.end_time is not None:
-            known = last.get(session.agent_id)
-            if known is None or (known.end_time or 0) <= session.end_time:
-                last[session.agent_id] = session
-    return any(session.status in _BAD for session in last.values()) or any(
-        agent.status in _BAD for name, agent in data.agents.items() if name not in last
-    )
-
-
-def _screen(data: DashboardData) -> list[str]:
-    from pyjama_instrument.config import resolve_home
-
-    lines = [f"{paint('Store', 'dim')}  {safe(resolve_home())}"]
-    if not data.agents and not data.metrics.tools:
-        return [*lines, "Nothing recorded yet. See what it looks like with:  pyjama demo", *_troubles(data)]
-    lines += [_totals(data), "", *_agents(data)]
-    if data.metrics.tools:
-        lines += ["", *_tools(data)]
-    return [*lines, *_troubles(data)]
-
-
-def _totals(data: DashboardData) -> str:
-    overall = data.metrics.global_
-    parts = [f"{overall.count} calls", f"{overall.error} errors"]
-    if overall.p50_ms is not None and overall.p95_ms is not None:
-        parts += [f"p50 {_ms(overall.p50_ms)}", f"p95 {_ms(overall.p95_ms)}"]
-    counts = {name: sum(agent.status == name for agent in data.agents.values()) for name in _ORDER}
-    agents = [paint(f"{count} {name}", name) for name, count in counts.items() if count]
-    return f"{paint('Agents', 'dim')} {', '.join(agents) or 'none'}\n{paint('Tools', 'dim')}  {', '.join(parts)}"
-
-
-def _agents(data: DashboardData) -> list[str]:
-    def urgency(item: tuple[str, AgentSummary]) -> tuple[int, int]:
-        return _ORDER.get(item[1].status, 9), -(item[1].last_seen or 0)
-
-    agents = sorted(data.agents.items(), key=urgency)
-    rows = [
-        [safe(name, 40), safe(agent.status), _doing(agent, data), str(agent.runs.count), _ago(agent.last_seen, data)]
-        for name, agent in agents[:_MOST_ROWS]
-    ]
-    return table(["AGENT", "STATUS", "NOW", "RUNS", "SEEN"], rows, right=frozenset({3, 4})) + _rest(agents)
-
-
-def _doing(agent: AgentSummary, data: DashboardData) -> str:
-    """What a running agent is at, what a crashed one was at, or why a failed one failed."""
-    session = data.sessions.get(agent.session or "")
-    if agent.status == "failed" and session is not None and session.error is not None:
-        return problem(session.error.type, session.error.message)
-    parts = []
-    if agent.status in ("running", "crashed"):
-        if agent.current_step:
-            parts.append(agent.current_step)
-        calls = () if session is None else session.in_flight if agent.status == "running" else session.interrupted
-        parts += [f"in {call.tool}" for call in calls[:2]]
-    return safe(", ".join(parts), 60)
-
-
-def _tools(data: DashboardData) -> list[str]:
-    tools = sorted(data.metrics.tools.items(), key=lambda item: -item[1].count)
-    rows = [
-        [safe(name, 40), str(tool.count), str(tool.error), _ms(tool.p50_ms), _ms(tool.p95_ms), _ms(tool.p99_ms)]
-        for name, tool in tools[:_MOST_ROWS]
-    ]
-    return table(["TOOL", "CALLS", "ERRORS", "P50", "P95", "P99"], rows, right=frozenset(range(1, 6))) + _rest(tools)
-
-
-def _rest(items: list[Any]) -> list[str]:
-    more = len(items) - _MOST_ROWS
-    return [f"… and {more} more"] if more > 0 else []
-
-
-def _troubles(data: DashboardData) -> list[str]:
-    notes = [f"{paint('!', 'warn')} {safe(note, 500)}" for note in data.health.notes]
-    return ["", *notes] if notes else []
-
-
-def _ms(value: float | None) -> str:
-    if value is None:
-        return "-"
-    if value >= 1000:
-        return f"{value / 1000:.1f} s"
-    return f"{value:.0f} ms" if value >= 10 else f"{value:.2g} ms"
-
-
-def _ago(moment: int | None, data: DashboardData) -> str:
-    if moment is None:
-        return "-"
-    seconds = max(0, (data.timestamp or int(time.time() * 1000)) - moment) // 1000
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit} ago"
-    return f"{seconds} s ago"
-
-
-def tail(options: argparse.Namespace) -> int:
-    """Show the latest events and, when asked to follow, each new one until Ctrl-C."""
-    from pyjama_instrument.reader import tail_events
-
-    show = _as_json if options.json else _as_line
-    for event in tail_events(limit=options.lines, follow=options.follow, stop=_output_closed()):
-        say(show(event))
+        say(json.dumps(tree.to_dict(), indent=2))
+        return 0
+    for line in (*_header(tree), *_tree(tree, everything=options.all, values=options.values)):
+        say(line)
     return 0
 
 
-def _output_closed() -> Callable[[], bool]:
-    """A question to ask between polls: has the reader of our pipe gone? Otherwise only the next event would tell."""
-    watch = select.poll()
-    try:
-        watch.register(sys.stdout.fileno(), 0)
-    except (OSError, ValueError):  # standard output is not a file: a test's buffer
-        return lambda: False
-    return lambda: any(flags & (select.POLLERR | select.POLLNVAL) for _, flags in watch.poll(0))
+def _header(tree: SessionTree) -> list[str]:
+    run = tree.session
+    facts = [
+        ("Agent", f"{printable(run.agent_id)}  {paint(printable(run.status), run.status)}"),
+        ("Session", printable(tree.id)),
+        ("Began", moment(tree.root.start_us)),
+        ("Process", f"{run.pid} on {printable(run.host)}" if run.pid is not None else ""),
+        ("Calls", f"{count(run.calls, 'call')}, {count(run.errors, 'error')}"),
+        ("Error", problem(run.error.type, run.error.message) if run.error else ""),
+        ("Cut off", ", ".join(f"in {printable(call.tool)}" for call in run.interrupted[:5])),
+        ("Within", printable(run.parent_session or "")),
+        ("Inside", ", ".join(printable(child[:12]) for child in tree.child_sessions[:5])),
+    ]
+    facts += [(f"tag {printable(name, 30)}", _value(value)) for name, value in run.tags.items()]
+    facts += [(printable(name, 30), _value(value)) for name, value in run.attributes.items()]
+    shown = [(name, value) for name, value in facts if value]
+    width = max(width_of(name) for name, _ in shown)
+    return [f"{paint(name, 'dim')}{' ' * (width - width_of(name))}  {value}" for name, value in shown]
 
 
-def _as_json(event: Event) -> str:
-    return json.dumps(event.model_dump(mode="json", exclude_none=True))
+class _Row(NamedTuple):
+    """One line of the tree: a span, or what was left out; with the lines that belong under it."""
+
+    cells: list[str]
+    under: list[str]
 
 
-def _as_line(event: Event) -> str:
-    fields = event.model_dump(exclude_none=True)
-    when = datetime.fromtimestamp(event.ts / 1e6).strftime("%H:%M:%S.%f")[:-3]
-    parts = [paint(when, "dim"), safe(fields.get("agent", "-"), 40), paint(safe(event.kind, 40), "bold")]
-    parts += [safe(fields[key], 80) for key in ("step", "tool") if key in fields]
-    if "steps" in fields:
-        parts.append(safe(" → ".join(fields["steps"]), 120))
-    if "status" in fields:
-        parts.append(paint(safe(fields["status"], 40), fields["status"]))
-    if "duration_ns" in fields:
-        parts.append(_ms(fields["duration_ns"] / 1e6))
-    error = fields.get("error")
-    if isinstance(error, dict):
-        parts.append(problem(str(error.get("type", "")), str(error.get("message", ""))))
-    return "  ".join(parts)
+def _tree(tree: SessionTree, *, everything: bool, values: bool) -> list[str]:
+    rows = list(_rows(tree, everything=everything, values=values))
+    heads, *lines = table(["SPAN", "AT", "TOOK", "STATUS"], [row.cells for row in rows], right=frozenset({1, 2}))
+    shown = ["", heads]
+    for line, row in zip(lines, rows, strict=True):
+        shown += [line, *row.under]
+    if tree.truncated:
+        shown.append(f"… and {count(tree.truncated, 'more span')} that are not shown")
+    return shown
+
+
+def _rows(tree: SessionTree, *, everything: bool, values: bool) -> Iterator[_Row]:
+    """Depth first. Without recursion: a tool may call itself thousands deep."""
+    now_us = time.time_ns() // 1000
+    begin_us = tree.root.start_us
+    ahead: list[tuple[str, str, Span | list[Span]]] = [("", "", tree.root)]
+    while ahead:
+        first, others, item = ahead.pop()
+        if isinstance(item, list):
+            yield _left_out(first, item)
+            continue
+        under = [f"{others}{line}" for line in _under(item, values=values)]
+        yield _Row(_cells(first, item, begin_us, now_us), under)
+        parts = list(_parts(item.children, everything=everything))
+        for at, part in reversed(list(enumerate(parts))):
+            fork, below = ("└─ ", "   ") if at == len(parts) - 1 else ("├─ ", "│  ")
+            deep = len(others) >= 3 * _LEVELS_DRAWN  # from here on side by side, or no terminal were wide enough
+            ahead.append((others + fork, others if deep else others + below, part))
+
+
+def _parts(children: list[Span], *, everything: bool) -> Iterator[Span | list[Span]]:
+    """The children; of many alike in a row that went well, some, and the rest as one."""
+    for _, group in groupby(children, key=lambda span: (span.kind, span.name, _is_plain(span) or id(span))):
+        alike = list(group)
+        if everything or len(alike) <= _MOST_ALIKE:
+            yield from alike
+        else:
+            yield from alike[:_SHOWN_OF_THEM]
+            yield alike[_SHOWN_OF_THEM:]
+
+
+def _is_plain(span: Span) -> bool:
+    return span.status in _WELL and not span.children
+
+
+def _left_out(first: str, alike: list[Span]) -> _Row:
+    took = duration(sum(span.duration_ms or 0.0 for span in alike))
+    return _Row([f"{first}… {len(alike):,} more {printable(alike[0].name, _NAME_LIMIT)}", "", took, "ok"], [])
+
+
+def _cells(first: str, span: Span, begin_us: int, now_us: int) -> list[str]:
+    after = f"+{duration((span.start_us - begin_us) / 1000)}" if span.start_us > begin_us else ""
+    took = duration(span.duration_ms)
+    if span.status == "running" and span.start_us:
+        took = f"{duration((now_us - span.start_us) / 1000)} so far"
+    return [first + (printable(span.name, _NAME_LIMIT) or "(no name)"), after, took, printable(span.status)]
+
+
+def _under(span: Span, *, values: bool) -> list[str]:
+    lines = []
+    error = span.error or {}
+    if error:
+        lines.append(paint(problem(str(error.get("type") or ""), str(error.get("message") or "")), "error"))
+        frames = error.get("traceback")
+        lines += [f"  {printable(line)}" for line in frames] if values and isinstance(frames, list | tuple) else []
+    if span.items is not None:
+        first = f", the first after {duration(span.first_item_ms)}" if span.first_item_ms is not None else ""
+        lines.append(f"{count(span.items, 'item')}{first}")
+    if values:
+        lines += [f"{printable(name, 40)} = {_value(value)}" for name, value in (span.arguments or {}).items()]
+        lines += [f"→ {_value(span.result)}"] if span.result is not None else []
+    return [f"  {line}" for line in lines]
+
+
+def _value(value: Any) -> str:
+    return printable(value if isinstance(value, str) else json.dumps(value, default=repr), _VALUE_LIMIT)

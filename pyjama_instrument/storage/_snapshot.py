@@ -101,7 +101,7 @@ def _load_file(directory: int, name: str) -> tuple[dict[str, Any] | None, Identi
             document = parse(file.read())
         except (ValueError, OSError, RecursionError):
             return None, which, True
-    if type(document) is not dict:
+    if type(document) is not dict or type(document.get("journals", {})) is not dict:
         return None, which, True
     schema = document.get("schema", SCHEMA)
     if type(schema) is int and schema > SCHEMA:

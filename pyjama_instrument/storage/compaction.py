@@ -196,7 +196,7 @@ def _encoded(news: CaughtUp, kept: _Kept, should_stop: Callable[[], bool]) -> by
 
 def _sealed(document: dict[str, Any]) -> list[SegmentName]:
     """Segments that the stored generation covers wholly: nothing can be appended to them any more."""
-    sealed = (key for key, stored in document["journals"].items() if stored.get("sealed"))
+    sealed = (key for key, stored in document["journals"].items() if type(stored) is dict and stored.get("sealed"))
     names = (SegmentName.parse(f"{key}.jsonl") for key in sealed)
     return [name for name in names if name]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pyjama_instrument import document, events
-from pyjama_instrument.cli._parser import _parser, parse
+from pyjama_instrument.cli._parser import make_parser, parse
 from tests.docs.pages import ROOT, fences, pages, section
 
 _REFERENCE = ROOT / "docs" / "reference"
@@ -20,6 +20,7 @@ _SOURCES = sorted((ROOT / "pyjama_instrument").rglob("*.py"))
 _PUBLIC_MODULES = [
     "pyjama_instrument",
     "pyjama_instrument.errors",
+    "pyjama_instrument.export",
     "pyjama_instrument.hooks",
     "pyjama_instrument.reader",
     "pyjama_instrument.redaction",
@@ -30,7 +31,7 @@ _PUBLIC_MODULES = [
 
 
 def _commands() -> dict[str, argparse.ArgumentParser]:
-    actions = _parser()._actions
+    actions = make_parser()._actions
     return next(dict(action.choices) for action in actions if isinstance(action, argparse._SubParsersAction))
 
 
@@ -63,7 +64,7 @@ def test_every_command_line_shown_is_understood(page: Path) -> None:
     for fence in fences(page, "console"):
         for line in fence.text.splitlines():
             if line.startswith("pyjama "):
-                parse(shlex.split(line.partition(" | ")[0], comments=True)[1:])
+                parse(shlex.split(re.split(r" [|>&](?: |$)", line)[0], comments=True)[1:])
 
 
 def test_every_setting_is_documented() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyjama_instrument import reader as reader_module
+from pyjama_instrument._shown import _agent, session_shown
 from pyjama_instrument.document import AgentSummary, SessionSummary
 from pyjama_instrument.reader import Reader
 from pyjama_instrument.storage import compaction
@@ -71,7 +72,7 @@ def assert_current(reader: Reader) -> None:
     shown = reader.dashboard()
     document = reader.metrics()
     for sid, session in document["sessions"].items():
-        assert shown.sessions[sid] == SessionSummary.model_validate(reader_module._session(session))
+        assert shown.sessions[sid] == SessionSummary.model_validate(session_shown(session))
     for name, agent in document["agents"].items():
-        assert shown.agents[name] == AgentSummary.model_validate(reader_module._agent(agent))
+        assert shown.agents[name] == AgentSummary.model_validate(_agent(agent))
     assert (len(shown.sessions), len(shown.agents)) == (len(document["sessions"]), len(document["agents"]))

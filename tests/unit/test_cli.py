@@ -22,7 +22,7 @@ Pyjama = Callable[..., "subprocess.CompletedProcess[str]"]
 
 HOSTILE = "a\x1b[31m\x9bred\r\n\u202ebidi"
 RAW = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-COMMANDS = ["dashboard", "demo", "status", "tail", "clear", "doctor", "run"]
+COMMANDS = ["dashboard", "demo", "status", "top", "show", "tail", "export", "clear", "doctor", "run", "completion"]
 
 
 @pytest.fixture

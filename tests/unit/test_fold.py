@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyjama_instrument import fold as fold_module
-from pyjama_instrument.document import DashboardData
 from pyjama_instrument.events import to_json
 from pyjama_instrument.fold import LIMITS, OTHER, Fold, carry_running, new_document, repaired
 from pyjama_instrument.testing import events
@@ -427,13 +426,11 @@ def test_folding_in_portions_equals_folding_in_one_go(records: list[tuple[str, R
 
 @given(RECORDS)
 def test_whatever_is_folded_can_be_stored_and_shown(records: list[tuple[str, Record]]) -> None:
-    from pyjama_instrument.reader import _agent, _dashboard, _session
+    from pyjama_instrument._shown import Shown
 
-    document = in_portions(records, set())
-    sessions = {sid: _session(session) for sid, session in document["sessions"].items()}
-    agents = {name: _agent(agent) for name, agent in document["agents"].items()}
-    shown = _dashboard(document, []) | {"sessions": sessions, "agents": agents}
-    DashboardData.model_validate(shown).to_json()
+    shown = Shown().dashboard(in_portions(records, set()), [])
+    assert not [note for note in shown.health.notes if "not shown" in note]
+    shown.to_json()
 
 
 @given(RECORDS)

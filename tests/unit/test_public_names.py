@@ -26,6 +26,7 @@ _PUBLIC = {
         "StoreUnavailable",
         "ViewerError",
     },
+    "pyjama_instrument.export": {"FORMATS", "Format", "Progress", "export", "file_name"},
     "pyjama_instrument.redaction": {"Field", "Place", "REDACTED", "Redactor"},
     "pyjama_instrument.reader": {"Reader", "get_dashboard_data", "load_session", "read_metrics", "tail_events"},
 }

@@ -1,0 +1,82 @@
+"""How durations, moments and names out of the store are put into words, wherever a person reads them. Pure."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+
+__all__ = ["clock", "count", "duration", "moment", "printable", "problem"]
+
+NONE = "–"
+
+
+def printable(value: object, limit: int = 200) -> str:
+    r"""``value`` as printable text on one line, of at most ``limit`` characters before escaping.
+
+    Control characters (and with them every escape sequence), line ends, invisible and direction-changing
+    characters and halves of surrogate pairs are shown as ``\x1b`` or ``\u202e``.
+    """
+    text = str(value)
+    if len(text) > limit:
+        text = text[: limit - 1] + "…"
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+
+
+def problem(kind: str, message: str, limit: int = 200) -> str:
+    """One line for an error of that qualified type and message, either of which may be empty."""
+    return printable(": ".join(part for part in (kind.rpartition(".")[2], message) if part), limit)
+
+
+def count(number: int, noun: str) -> str:
+    """``1 call``, ``1,234 calls``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(ms: float | None) -> str:
+    """Milliseconds as ``7 µs``, ``0.42 ms``, ``45 ms``, ``3.2 s``, ``4 min 05 s``, ``2 h 03 min`` or ``3 d 04 h``."""
+    if ms is None or not math.isfinite(ms):
+        return NONE
+    ms = max(ms, 0.0)
+    if 0 < ms < 0.0995:
+        return f"{max(ms * 1000, 1):.0f} µs"
+    if ms < 9.95:
+        return "0 ms" if ms == 0 else f"{ms:.2f} ms" if ms < 0.995 else f"{ms:.1f} ms"
+    if ms < 999.5:
+        return f"{ms:.0f} ms"
+    if ms < 59_950:
+        return f"{ms / 1000:.1f} s"
+    return _long(round(ms / 1000))
+
+
+def _long(seconds: int) -> str:
+    minutes, second = divmod(seconds, 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days:,} d {hour:02d} h"
+    if hours:
+        return f"{hours} h {minute:02d} min"
+    return f"{minutes} min {second:02d} s"
+
+
+def moment(us: int | None) -> str:
+    """Microseconds since the epoch as local date and time, ``2026-01-31 14:03:22``; a dash where there is none."""
+    return _local(us, "%Y-%m-%d %H:%M:%S")
+
+
+def clock(us: int | None) -> str:
+    """The time of day alone, with milliseconds: ``14:03:22.123``."""
+    return _local(us, "%H:%M:%S.%f")[:12]
+
+
+def _local(us: int | None, form: str) -> str:
+    if not us:
+        return NONE
+    try:
+        return datetime.fromtimestamp(us / 1e6).strftime(form)
+    except (ValueError, OverflowError, OSError):  # a clock gone wild: no year that people know
+        return NONE

@@ -1,0 +1,93 @@
+"""``pyjama status``: agents and tools on one screen, and an exit code that says whether something went wrong."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from pyjama_instrument._wording import duration
+from pyjama_instrument.cli._rows import ago, by_urgency, counts_by_status, doing, totals, troubles
+from pyjama_instrument.cli._terminal import paint, safe, say, table
+
+if TYPE_CHECKING:
+    from pyjama_instrument.document import DashboardData, SessionSummary
+
+__all__ = ["status"]
+
+_BAD = ("failed", "crashed")
+_MOST_ROWS = 20
+
+
+def status(options: argparse.Namespace) -> int:
+    """Show agents and tools; 1 when the last run to end, of any agent, failed or crashed.
+
+    Raises:
+        SchemaTooNew: the store was written by a newer version of this package.
+    """
+    from pyjama_instrument.reader import Reader
+
+    reader = Reader()
+    reader.metrics()  # raises for a store that is too new, where the dashboard's data would be empty: no 0 for that
+    data = reader.dashboard()
+    if options.json:
+        # ASCII only, so that no control character of a name reaches a terminal.
+        say(json.dumps(data.to_dict(), indent=2))
+    else:
+        for line in _screen(data):
+            say(line)
+    return 1 if _went_wrong(data) else 0
+
+
+def _went_wrong(data: DashboardData) -> bool:
+    last: dict[str, SessionSummary] = {}
+    for session in data.sessions.values():
+        if session.end_time is not None:
+            known = last.get(session.agent_id)
+            if known is None or (known.end_time or 0) <= session.end_time:
+                last[session.agent_id] = session
+    return any(session.status in _BAD for session in last.values()) or any(
+        agent.status in _BAD for name, agent in data.agents.items() if name not in last
+    )
+
+
+def _screen(data: DashboardData) -> list[str]:
+    from pyjama_instrument.config import resolve_home
+
+    notes = troubles(data)
+    lines = [f"{paint('Store', 'dim')}  {safe(resolve_home())}"]
+    if not data.agents and not data.metrics.tools:
+        return [*lines, "Nothing recorded yet. See what it looks like with:  pyjama demo", *notes]
+    lines += [f"{paint('Agents', 'dim')} {counts_by_status(data)}", f"{paint('Tools', 'dim')}  {totals(data)}", ""]
+    lines += _agents(data)
+    if data.metrics.tools:
+        lines += ["", *_tools(data)]
+    return [*lines, "", *notes] if notes else lines
+
+
+def _agents(data: DashboardData) -> list[str]:
+    agents = by_urgency(data)
+    rows = [
+        [safe(name, 40), safe(agent.status), doing(agent, data), str(agent.runs.count), ago(agent.last_seen, data)]
+        for name, agent in agents[:_MOST_ROWS]
+    ]
+    return table(["AGENT", "STATUS", "NOW", "RUNS", "SEEN"], rows, right=frozenset({3, 4})) + _rest(agents)
+
+
+def _tools(data: DashboardData) -> list[str]:
+    tools = sorted(data.metrics.tools.items(), key=lambda item: -item[1].count)
+    rows = [
+        [
+            safe(name, 40),
+            str(tool.count),
+            str(tool.error),
+            *(duration(each) for each in (tool.p50_ms, tool.p95_ms, tool.p99_ms)),
+        ]
+        for name, tool in tools[:_MOST_ROWS]
+    ]
+    return table(["TOOL", "CALLS", "ERRORS", "P50", "P95", "P99"], rows, right=frozenset(range(1, 6))) + _rest(tools)
+
+
+def _rest(items: list[Any]) -> list[str]:
+    more = len(items) - _MOST_ROWS
+    return [f"… and {more} more"] if more > 0 else []

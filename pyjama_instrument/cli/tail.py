@@ -1,0 +1,99 @@
+"""``pyjama tail``: events as lines, as they happen, and only those that are wanted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import select
+import sys
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from pyjama_instrument._wording import clock, duration, printable, problem
+from pyjama_instrument.cli._terminal import paint, say
+from pyjama_instrument.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pyjama_instrument.events import Event
+
+__all__ = ["tail"]
+
+
+def tail(options: argparse.Namespace) -> int:
+    """Show the latest events and, when asked to follow, each new one until Ctrl-C.
+
+    Raises:
+        ConfigError: what to look for is no regular expression.
+    """
+    from pyjama_instrument.reader import tail_events
+
+    show = _as_json if options.json else _as_line
+    wanted = _filter(options, show)
+    for event in tail_events(limit=options.lines, follow=options.follow, stop=_output_closed(), matching=wanted):
+        say(show(event))
+    return 0
+
+
+def _filter(options: argparse.Namespace, show: Callable[[Event], str]) -> Callable[[Event], bool] | None:
+    """Whether an event is wanted: one of the values given for each field that is asked for, and the text, if any."""
+    patterns = {"agent": options.agent, "tool": options.tool, "status": options.status}
+    patterns = {field: given for field, given in patterns.items() if given}
+    text = _regex(options.grep)
+    if not patterns and text is None:
+        return None
+
+    def wanted(event: Event) -> bool:
+        for field, given in patterns.items():
+            value = getattr(event, field, None)
+            if value not in given and not any(fnmatchcase(str(value), pattern) for pattern in given if value):
+                return False
+        return text is None or text.search(_SGR.sub("", show(event))) is not None
+
+    return wanted
+
+
+_SGR = re.compile(r"\x1b\[[0-9;]*m")  # our own colours: what is recorded cannot hold any by then
+
+
+def _regex(pattern: str | None) -> re.Pattern[str] | None:
+    if pattern is None:
+        return None
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(
+            f"--grep {pattern}: {error}; put a backslash before a character to be taken as it is"
+        ) from None
+
+
+def _output_closed() -> Callable[[], bool]:
+    """A question to ask between polls: has the reader of our pipe gone? Otherwise only the next event would tell."""
+    watch = select.poll()
+    try:
+        watch.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):  # standard output is not a file: a test's buffer
+        return lambda: False
+    return lambda: any(flags & (select.POLLERR | select.POLLNVAL) for _, flags in watch.poll(0))
+
+
+def _as_json(event: Event) -> str:
+    return json.dumps(event.model_dump(mode="json", exclude_none=True))
+
+
+def _as_line(event: Event) -> str:
+    fields: dict[str, Any] = event.model_dump(exclude_none=True)
+    parts = [paint(clock(event.ts), "dim"), printable(fields.get("agent", "-"), 40)]
+    parts.append(paint(printable(event.kind, 40), "bold"))
+    parts += [printable(fields[key], 80) for key in ("step", "tool") if key in fields]
+    if "steps" in fields:
+        parts.append(printable(" → ".join(fields["steps"]), 120))
+    if "status" in fields:
+        parts.append(paint(printable(fields["status"], 40), fields["status"]))
+    if "duration_ns" in fields:
+        parts.append(duration(fields["duration_ns"] / 1e6))
+    error = fields.get("error")
+    if isinstance(error, dict):
+        parts.append(problem(str(error.get("type", "")), str(error.get("message", ""))))
+    return "  ".join(parts)

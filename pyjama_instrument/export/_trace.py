@@ -1,0 +1,108 @@
+"""The trace-event format that Perfetto and chrome://tracing open: one process per session, one thread per lane.
+
+Format: "Trace Event Format" of the Chromium project, its JSON object form. Finished spans are complete events
+(``X``), those that still run are begin events without an end (``B``), which viewers draw to the end of the trace.
+Times are microseconds since the epoch, durations microseconds with three decimals.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from pyjama_instrument._wording import count, printable
+from pyjama_instrument.document import SessionTree
+from pyjama_instrument.export._lanes import Slice, lay_out
+from pyjama_instrument.export._material import Material, grow_trees
+
+__all__ = ["write_trace"]
+
+_MOST_SPANS = 100_000
+_NAME_LIMIT = 256
+_COLOURS = {"error": "terrible", "failed": "terrible", "crashed": "terrible", "cancelled": "bad", "running": "yellow"}
+
+
+def write_trace(material: Material) -> Iterator[bytes]:
+    """The trace, of at most about 100,000 spans."""
+    grown = grow_trees(material, most=_MOST_SPANS)
+    other = {"producer": "pyjama_instrument", "sessions-left-out": grown.left_out}
+    yield b'{"displayTimeUnit":"ms","otherData":' + _json(other) + b',"traceEvents":['
+    separator = b"\n"
+    for pid, tree in enumerate(grown.trees, 1):
+        for event in _events(pid, tree):
+            yield separator + _json(event)
+            separator = b",\n"
+    yield b"\n]}\n"
+
+
+def _events(pid: int, tree: SessionTree) -> Iterator[dict[str, Any]]:
+    slices = lay_out(tree.root, tree.session)
+    yield from _names(pid, tree, 1 + max(each.lane for each in slices))
+    for each in slices:
+        yield _slice(pid, tree.id, each)
+
+
+def _names(pid: int, tree: SessionTree, lanes: int) -> Iterator[dict[str, Any]]:
+    run = tree.session
+    labels = [run.status, f"session {tree.id}"]
+    if run.pid is not None:
+        labels.append(f"pid {run.pid}")
+    if tree.truncated:
+        labels.append(f"{count(tree.truncated, 'span')} left out")
+    yield _meta(pid, 0, "process_name", name=f"{printable(run.agent_id, _NAME_LIMIT)} ({tree.id[:8]})")
+    yield _meta(pid, 0, "process_labels", labels=", ".join(labels))
+    yield _meta(pid, 0, "process_sort_index", sort_index=pid)
+    for lane in range(lanes):
+        yield _meta(pid, lane, "thread_name", name=f"in parallel {lane}" if lane else "calls")
+        yield _meta(pid, lane, "thread_sort_index", sort_index=lane)
+
+
+def _meta(pid: int, lane: int, kind: str, **args: object) -> dict[str, Any]:
+    return {"ph": "M", "name": kind, "pid": pid, "tid": _tid(lane), "args": args}
+
+
+def _tid(lane: int) -> int:
+    return lane + 1  # viewers treat thread 0 as the idle task
+
+
+def _slice(pid: int, session: str, each: Slice) -> dict[str, Any]:
+    span = each.span
+    args: dict[str, Any] = {"status": span.status, "span": span.span, "session": session}
+    for key in ("error", "arguments", "result", "items", "first_item_ms"):
+        if (value := getattr(span, key)) is not None:
+            args[key.replace("_", "-")] = value
+    event: dict[str, Any] = {
+        "ph": "B" if each.end is None else "X",
+        "name": printable(span.name, _NAME_LIMIT) or "(no name)",
+        "cat": span.kind,
+        "pid": pid,
+        "tid": _tid(each.lane),
+        "ts": _us(each.begin),
+        "args": args,
+    }
+    if each.end is not None:
+        event["dur"] = _us(each.end - each.begin)
+    if colour := _COLOURS.get(span.status):
+        event["cname"] = colour
+    return event
+
+
+def _us(ns: int) -> int | float:
+    return ns // 1000 if ns % 1000 == 0 else ns / 1000
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
+    except ValueError:  # a captured 1e999, which Python reads as infinity
+        return json.dumps(_finite(value), separators=(",", ":")).encode("ascii")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

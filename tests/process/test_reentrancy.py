@@ -1,0 +1,240 @@
+"""Recording from wherever Python may call code in between: no deadlock, and nothing lost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyjama_instrument.reader import get_dashboard_data
+from tests.conftest import RunPython
+from tests.scale import full
+from tests.stores import fold
+
+_PREAMBLE = """
+import atexit, gc, logging, os, signal, sys, threading, time, weakref
+from pyjama_instrument import agent_session, flush, hooks, tool
+from pyjama_instrument.recorder import recorder
+
+@tool
+def work(x=0): return x
+
+@tool
+def inner(x=0): return x
+
+def counts():
+    from pyjama_instrument.reader import get_dashboard_data
+    return {name: entry.count for name, entry in get_dashboard_data().metrics.tools.items()}
+"""
+
+
+def _counts(home: Path) -> dict[str, int]:
+    return {name: entry.count for name, entry in get_dashboard_data(home).metrics.tools.items()}
+
+
+@pytest.mark.parametrize("first", ["the signal", "the program"])
+def test_signal_handlers_that_record_lose_nothing_and_lock_nobody_out(
+    own_store: Path, run_python: RunPython, first: str
+) -> None:
+    source = f"""{_PREAMBLE}
+handled = 0
+def handler(*_):
+    global handled
+    handled += 1
+    inner()
+    with agent_session("from a signal"):
+        pass
+    signal.setitimer(signal.ITIMER_REAL, 0.001)  # again 1 ms from now: the program must get its turn on a slow machine
+signal.signal(signal.SIGALRM, handler)
+if {first == "the program"}: work()
+signal.setitimer(signal.ITIMER_REAL, 0.001)
+done = 0
+while done < {full(200_000, 8_000)} or handled < {full(2000, 40)}:
+    work()
+    done += 1
+    if done % 500 == 0: flush(0)
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+print(done + {first == "the program"}, handled)
+"""
+    worked, handled = map(int, run_python(source, timeout=full(600, 100)).stdout.split())
+    assert _counts(own_store) == {"work": worked, "inner": handled}
+    assert get_dashboard_data(own_store).agents["from a signal"].runs.completed == handled
+
+
+def test_finalizers_weak_references_and_exit_handlers_that_record_lose_nothing(
+    own_store: Path, run_python: RunPython
+) -> None:
+    source = f"""{_PREAMBLE}
+class Dies:
+    def __del__(self):
+        inner()
+
+class Watched:
+    def __init__(self):
+        self.me = self  # found by the collector only
+
+watching = [weakref.ref(watched, lambda _: inner()) for watched in [Watched() for _ in range(100)]]
+gc.set_threshold(5)
+for n in range(1000):
+    cycle = [Dies()]
+    cycle.append(cycle)
+    work()
+del cycle
+gc.collect()
+atexit.register(inner)
+at_exit = Dies()
+"""
+    run_python(source)
+    counts = _counts(own_store)
+    assert counts["work"] == 1000
+    assert 1101 <= counts["inner"] <= 1102  # the last one dies when modules are cleared: it may come too late
+
+
+def test_hooks_that_call_tools_lose_nothing(own_store: Path, run_python: RunPython) -> None:
+    source = f"""{_PREAMBLE}
+hooks.register_hook("work", lambda call: inner())
+hooks.register_pre_hook("work", lambda call: inner())
+for n in range(300):
+    assert work(n) == n
+"""
+    run_python(source)
+    assert _counts(own_store) == {"work": 300, "inner": 600}
+
+
+def test_a_hook_of_every_tool_that_calls_a_tool_does_not_run_without_end(
+    own_store: Path, run_python: RunPython
+) -> None:
+    source = f"""{_PREAMBLE}
+hooks.register_hook("*", lambda call: inner())
+hooks.register_pre_hook("*", lambda call: inner() and None)
+for n in range(20):
+    assert work(n) == n
+"""
+    run_python(source)
+    assert _counts(own_store) == {"work": 20, "inner": 80}  # each of the two also runs for the calls of the other
+
+
+def test_logging_handlers_that_call_tools_lose_nothing(own_store: Path, run_python: RunPython) -> None:
+    source = f"""{_PREAMBLE}
+class Handler(logging.Handler):
+    def emit(self, record):
+        inner()
+logging.getLogger().addHandler(Handler())
+logging.getLogger().setLevel(logging.DEBUG)
+
+@tool
+def logs():
+    logging.info("in a tool")
+
+for n in range(300):
+    logs()
+"""
+    run_python(source)
+    assert _counts(own_store) == {"logs": 300, "inner": 300}
+
+
+def test_eight_threads_with_signals_finalizers_and_flushes_lose_nothing(own_store: Path, run_python: RunPython) -> None:
+    source = f"""{_PREAMBLE}
+class Dies:
+    def __del__(self):
+        inner()
+
+handled = 0
+def handler(*_):
+    global handled
+    handled += 1
+    inner()
+    signal.setitimer(signal.ITIMER_REAL, 0.001)
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.001)
+
+def busy():
+    with agent_session("thread") as run:
+        for n in range({full(20_000, 400)}):
+            work(n)
+            if n % 50 == 0:
+                cycle = [Dies()]
+                cycle.append(cycle)
+                flush(0)
+
+threads = [threading.Thread(target=busy) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+gc.collect()
+print(handled)
+"""
+    handled = int(run_python(source, timeout=full(600, 100)).stdout)
+    deaths = 8 * len(range(0, full(20_000, 400), 50))
+    assert _counts(own_store) == {"work": 8 * full(20_000, 400), "inner": handled + deaths}
+    fold(own_store)
+    assert _counts(own_store) == {"work": 8 * full(20_000, 400), "inner": handled + deaths}
+
+
+SHUTDOWN = """
+import os, sys, threading, time
+from pyjama_instrument import agent_session, tool
+
+@tool
+def work(x=0): return x
+
+def forever():
+    while True:
+        work()
+
+for _ in range(8):
+    threading.Thread(target=forever, daemon=True).start()
+counted = [work() for _ in range(40)]
+"""
+
+
+def _pythons() -> list[Path]:
+    """An interpreter of each environment that the tests are run in here (``make matrix``)."""
+    root = Path(__file__).parents[2]
+    found = sorted(path for path in root.glob(".venv-3.*/bin/python") if path.exists())
+    return [Path(sys.executable), *found]
+
+
+@pytest.mark.parametrize("python", _pythons(), ids=lambda path: path.parts[-3])
+def test_the_end_of_the_interpreter_with_daemon_threads_that_record_is_neither_stuck_nor_loud(
+    own_store: Path, python: Path
+) -> None:
+    for _ in range(full(50, 2)):
+        done = subprocess.run(
+            [python, "-W", "error", "-c", SHUTDOWN], capture_output=True, text=True, timeout=100, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    assert _counts(own_store)["work"] >= full(50, 2) * 40
+    sessions = get_dashboard_data(own_store).sessions.values()
+    assert {session.status for session in sessions} == {"completed"}
+
+
+def test_a_program_that_ends_in_a_recorded_call_of_a_daemon_thread_leaves_no_call_under_way(own_store: Path) -> None:
+    source = (
+        "import sys, threading, time\n"
+        + _PREAMBLE
+        + """
+@tool
+def sleeps():
+    started.set()
+    time.sleep(3600)
+
+started = threading.Event()
+threading.Thread(target=sleeps, daemon=True).start()
+started.wait()
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", source],
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    (session,) = get_dashboard_data(own_store).sessions.values()
+    assert (session.status, session.in_flight) == ("completed", [])

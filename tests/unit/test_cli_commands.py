@@ -1,0 +1,429 @@
+"""``show``, ``tail`` with filters, ``top`` in a pipe, ``export`` and ``completion``: what they answer."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pyjama_instrument import agent_session, tool
+from pyjama_instrument.cli import _parser, main
+from pyjama_instrument.cli._sessions import find_session
+from pyjama_instrument.document import DashboardData, SessionSummary
+from pyjama_instrument.errors import ConfigError, SessionNotFound
+from pyjama_instrument.export import FORMATS
+from pyjama_instrument.reader import get_dashboard_data, tail_events
+from tests.stores import (
+    SESSION,
+    START_US,
+    Writer,
+    a_call,
+    call_begins,
+    dead_journal,
+    fold,
+    session_begins,
+    session_ends,
+    step_begins,
+    step_ends,
+)
+from tests.trace_format import check_trace
+from tests.unit.test_cli import HOSTILE, RAW, Pyjama, run_agent
+
+
+@pytest.fixture
+def pyjama(capsys: pytest.CaptureFixture[str]) -> Pyjama:
+    """Run the command in this process: a hundred children would take a minute."""
+
+    def run(*args: str, returncode: int = 0) -> subprocess.CompletedProcess[str]:
+        capsys.readouterr()
+        code = main(args)
+        shown = capsys.readouterr()
+        assert code == returncode, f"{shown.out}\n{shown.err}"
+        return subprocess.CompletedProcess(args, code, shown.out, shown.err)
+
+    return run
+
+
+def a_run() -> None:
+    """A run with two steps, a loop of calls, and an error."""
+    calls = [a_call("fetch", parent="1" * 16, ts=START_US + 3_000 * n, duration_ns=2_000_000) for n in range(1, 21)]
+    error = {"type": "x.ValueError", "message": "bad", "traceback": ["f.py:1 in f"]}
+    failed = a_call("parse", ts=START_US + 80_000, status="error", error=error, arguments={"q": "it"}, result=[1])
+    step = step_ends("load", "1" * 16, ts=START_US + 70_000) | {"duration_ns": 70_000_000}
+    ended = session_ends(ts=START_US + 90_000, duration_ns=90_000_000, status="failed", error=error)
+    dead_journal(os.environ["PYJAMA_HOME"], session_begins(tags={"kind": "test"}), *calls, step, failed, ended)
+
+
+# --- which session is meant
+
+
+def some(**sessions: tuple[str, str, int]) -> DashboardData:
+    return DashboardData(
+        sessions={
+            key: SessionSummary(agent_id=agent, status=status, start_time=start)
+            for key, (agent, status, start) in sessions.items()
+        }
+    )
+
+
+DATA = some(
+    a1=("crawler", "completed", 1),
+    a2=("crawler", "completed", 3),
+    b1=("reader", "running", 2),
+    b2=("reader", "completed", 9),
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("a1", "a1"), ("crawler", "a2"), ("reader", "b1"), ("latest", "b1"), ("f" * 32, "f" * 32), ("A2", "a2")],
+)
+def test_a_session_is_meant_by_its_id_its_beginning_its_agent_or_as_the_latest(said: str, meant: str) -> None:
+    assert find_session(DATA, said) == meant
+
+
+def test_a_beginning_that_several_sessions_share_is_refused_with_their_ids() -> None:
+    with pytest.raises(ConfigError, match=r"2 sessions begin with a: a1, a2"):
+        find_session(DATA, "a")
+
+
+@pytest.mark.parametrize("said", ["zz", "", "crawl"])
+def test_a_session_that_is_not_there_is_refused(said: str) -> None:
+    with pytest.raises(SessionNotFound, match="pyjama status"):
+        find_session(DATA, said)
+
+
+# --- show
+
+
+def test_show_is_the_latest_run_unless_another_is_named(pyjama: Pyjama) -> None:
+    a_run()
+    run_agent("later")
+    assert re.match(r"Agent +later  completed\n", pyjama("show").stdout)
+    assert re.match(r"Agent +researcher  failed\n", pyjama("show", "researcher").stdout)
+    assert pyjama("show", SESSION[:6]).stdout == pyjama("show", SESSION).stdout
+
+
+def test_show_draws_the_tree_with_times_and_errors(pyjama: Pyjama) -> None:
+    a_run()
+    lines = pyjama("show").stdout.partition("SPAN")[2].splitlines()[1:]
+    tree = [re.sub(r"(?<=\S) {2,}", "  ", line) for line in lines]
+    assert tree == [
+        "researcher  90 ms  failed",
+        "  ValueError: bad",
+        "├─ load  70 ms  ok",
+        "│  ├─ fetch  +1.0 ms  2.0 ms  ok",
+        "│  ├─ fetch  +4.0 ms  2.0 ms  ok",
+        "│  ├─ fetch  +7.0 ms  2.0 ms  ok",
+        "│  └─ … 17 more fetch  34 ms  ok",
+        "└─ parse  +78 ms  2.0 ms  error",
+        "     ValueError: bad",
+    ]
+
+
+def test_show_all_leaves_no_call_out(pyjama: Pyjama) -> None:
+    a_run()
+    assert pyjama("show", "--all").stdout.count(" fetch ") == 20
+
+
+def test_show_values_adds_what_was_captured_and_tracebacks(pyjama: Pyjama) -> None:
+    a_run()
+    assert "q =" not in pyjama("show").stdout
+    shown = pyjama("show", "--values").stdout
+    assert all(part in shown for part in ("q = it", "→ [1]", "f.py:1 in f"))
+
+
+def test_show_says_what_runs_and_for_how_long(pyjama: Pyjama, own_store: Path) -> None:
+    writer = Writer(own_store)
+    writer.write(session_begins(), step_begins("load", "1" * 16), call_begins("fetch", parent="1" * 16))
+    shown = pyjama("show").stdout
+    writer.die()
+    assert re.search(r"^   └─ fetch .* so far  running$", shown, re.MULTILINE)
+
+
+def test_show_of_a_crash_says_in_what(pyjama: Pyjama, own_store: Path) -> None:
+    dead_journal(own_store, session_begins(), call_begins("fetch"))
+    assert re.search(r"^Cut off +in fetch$", pyjama("show").stdout, re.MULTILINE)
+
+
+def test_show_as_json_is_the_tree(pyjama: Pyjama) -> None:
+    a_run()
+    shown = json.loads(pyjama("show", "--json").stdout)
+    assert (shown["id"], shown["root"]["children"][0]["name"]) == (SESSION, "load")
+
+
+def test_show_of_an_empty_store_says_that_nothing_is_recorded(pyjama: Pyjama) -> None:
+    assert "nothing is recorded yet" in pyjama("show", returncode=2).stderr
+
+
+# --- tail with filters
+
+
+@pytest.mark.parametrize(
+    ("filters", "shown"),
+    [
+        (["--agent", "one"], {"one a", "one b"}),
+        (["--agent", "one", "--agent", "two"], {"one a", "one b", "two a"}),
+        (["--agent", "t*"], {"two a", "three a"}),
+        (["--tool", "b"], {"one b"}),
+        (["--agent", "t?o", "--tool", "[ab]"], {"two a"}),
+        (["--status", "error"], {"three a"}),
+        (["--grep", "no (work|luck)"], {"three a"}),
+        (["--grep", r"one +tool\.ended"], {"one a", "one b"}),
+        (["--agent", "one", "--status", "error"], set()),
+    ],
+    ids=" ".join,
+)
+def test_tail_shows_the_events_that_pass_every_filter(
+    pyjama: Pyjama, own_store: Path, filters: list[str], shown: set[str]
+) -> None:
+    error = {"type": "ValueError", "message": "no work today"}
+    failed = a_call("a", agent="three", status="error", error=error)
+    dead_journal(own_store, a_call("a", agent="one"), a_call("b", agent="one"), a_call("a", agent="two"), failed)
+    found = [line.split() for line in pyjama("tail", *filters).stdout.splitlines()]
+    assert {f"{line[1]} {line[3]}" for line in found} == shown
+
+
+def test_a_name_with_brackets_in_it_can_be_asked_for_as_it_is(pyjama: Pyjama, own_store: Path) -> None:
+    dead_journal(own_store, a_call("get[1]"), a_call("get1"))
+    assert [line.split()[3] for line in pyjama("tail", "--tool", "get[1]").stdout.splitlines()] == ["get[1]", "get1"]
+    assert len(pyjama("tail", "--agent", "?*").stdout.splitlines()) == 2
+
+
+def test_tail_counts_the_lines_that_pass(pyjama: Pyjama, own_store: Path) -> None:
+    calls = [a_call(name, ts=START_US + n) for n, name in enumerate(["rare", "rare", "rare", *["often"] * 50])]
+    dead_journal(own_store, *calls)
+    assert len(pyjama("tail", "-n", "2", "--tool", "rare").stdout.splitlines()) == 2
+
+
+def test_tail_as_json_is_filtered_too(pyjama: Pyjama, own_store: Path) -> None:
+    dead_journal(own_store, a_call("a", arguments={"q": "needle"}), a_call("b"))
+    (line,) = pyjama("tail", "--json", "--grep", "needle").stdout.splitlines()
+    assert json.loads(line)["tool"] == "a"
+
+
+def test_a_grep_that_is_no_regular_expression_is_one_line_and_2(pyjama: Pyjama) -> None:
+    assert re.fullmatch(r"pyjama: --grep \(: .*backslash.*\n", pyjama("tail", "--grep", "(", returncode=2).stderr)
+
+
+def test_tail_events_gives_what_matches_and_follows_with_it(own_store: Path) -> None:
+    writer = Writer(own_store)
+    writer.write(a_call("a"), a_call("b"))
+    found = tail_events(follow=True, poll_seconds=0, limit=5, matching=lambda event: getattr(event, "tool", "") == "b")
+    assert getattr(next(found), "tool", None) == "b"
+    writer.write(a_call("a"), a_call("b", result="second"))
+    assert getattr(next(found), "result", None) == "second"
+    writer.die()
+
+
+# --- top in a pipe
+
+
+def test_top_in_a_pipe_is_one_frame_of_plain_text(pyjama: Pyjama) -> None:
+    run_agent("crawler")
+    shown = pyjama("top").stdout
+    assert len(pyjama("top", "--once").stdout.splitlines()) == len(shown.splitlines())
+    assert re.search(r"^crawler +completed +1 +0 ", shown, re.MULTILINE)
+    assert re.search(r"^work +1 +0 +– ", shown, re.MULTILINE)
+    assert "\x1b" not in shown
+
+
+def test_top_says_what_an_agent_is_at_for_how_long_and_how_far_it_is(pyjama: Pyjama, own_store: Path) -> None:
+    writer = Writer(own_store)
+    workflow = session_begins() | {"kind": "workflow.declared", "steps": ["load", "check", "save"]}
+    begun = [step_begins("check", "2" * 16), call_begins("fetch", parent="2" * 16)]
+    writer.write(session_begins(), workflow, step_begins("load", "1" * 16), step_ends("load", "1" * 16), *begun)
+    shown = pyjama("top").stdout
+    writer.die()
+    assert re.search(r"^researcher +running +1/3 .* check, in fetch \d", shown, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("options", "order"),
+    [
+        ([], ["often", "slow", "wrong"]),
+        (["--reverse"], ["wrong", "slow", "often"]),
+        (["--sort", "errors"], ["wrong", "often", "slow"]),
+        (["--sort", "p95"], ["slow", "often", "wrong"]),
+        (["--sort", "time"], ["slow", "often", "wrong"]),
+        (["--sort", "name"], ["often", "slow", "wrong"]),
+        (["--sort", "name", "--reverse"], ["wrong", "slow", "often"]),
+    ],
+    ids=" ".join,
+)
+def test_top_orders_tools_as_asked(pyjama: Pyjama, own_store: Path, options: list[str], order: list[str]) -> None:
+    slow = [a_call("slow", duration_ns=9_000_000) for _ in range(2)]
+    dead_journal(own_store, *[a_call("often") for _ in range(3)], *slow, a_call("wrong", status="error"))
+    shown = pyjama("top", *options).stdout
+    assert re.findall(r"^(often|slow|wrong) ", shown, re.MULTILINE) == order
+
+
+def test_top_names_how_many_rows_it_leaves_out(pyjama: Pyjama, own_store: Path) -> None:
+    dead_journal(own_store, *[a_call(f"tool {n}") for n in range(100)])
+    shown = pyjama("top").stdout
+    assert len(shown.splitlines()) <= 42
+    assert re.search(r"^… and \d+ more$", shown, re.MULTILINE)
+
+
+# --- export
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_export_writes_a_file_in_the_format_that_its_name_asks_for(pyjama: Pyjama, tmp_path: Path, name: str) -> None:
+    a_run()
+    path = tmp_path / f"run{FORMATS[name].ending}"
+    said = pyjama("export", "-o", str(path))
+    assert said.stdout == ""
+    assert said.stderr == f"Wrote {path}, {path.stat().st_size:,} bytes\n"
+    start = {"jsonl": b'{"kind":', "csv": b"time,", "chrome-trace": b'{"displayTimeUnit"', "html": b"<!DOCTYPE html>"}
+    assert path.read_bytes().startswith(start[name])
+    assert pyjama("export", "researcher", "--format", name).stdout.encode().startswith(start[name])
+
+
+def test_export_without_a_file_goes_to_standard_output_as_json_lines(pyjama: Pyjama) -> None:
+    a_run()
+    done = pyjama("export", "--all")
+    assert [json.loads(line)["kind"] for line in done.stdout.splitlines()][:2] == ["writer.opened", "session.started"]
+    assert done.stderr == ""
+
+
+def test_export_of_a_session_leaves_the_others_out(pyjama: Pyjama) -> None:
+    a_run()
+    run_agent("other")
+    rows = csv.DictReader(io.StringIO(pyjama("export", "other", "--format", "csv").stdout))
+    assert {row["agent"] for row in rows} == {"other"}
+
+
+def test_an_export_that_fails_leaves_the_file_as_it_was(pyjama: Pyjama, tmp_path: Path) -> None:
+    path = tmp_path / "run.html"
+    path.write_text("from before")
+    assert "no session" in pyjama("export", "nobody", "-o", str(path), returncode=2).stderr
+    assert [each.read_text() for each in tmp_path.glob("*run.html*")] == ["from before"]
+
+
+def test_an_export_into_a_directory_that_is_not_there_is_one_line_and_2(pyjama: Pyjama, tmp_path: Path) -> None:
+    a_run()
+    done = pyjama("export", "-o", str(tmp_path / "nowhere" / "run.csv"), returncode=2)
+    assert re.fullmatch(r"pyjama: .*run\.csv cannot be written: .*\n", done.stderr)
+
+
+def test_an_export_may_go_into_a_device(pyjama: Pyjama) -> None:
+    a_run()
+    pyjama("export", "--all", "-o", "/dev/null")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_an_exported_trace_of_real_runs_is_valid(pyjama: Pyjama) -> None:
+    run_agent("crawler")
+    with agent_session("open"):
+        shown = pyjama("export", "--all", "--format", "chrome-trace").stdout
+    assert {each["name"] for each in check_trace(shown.encode())} == {"crawler", "only", "work", "open"}
+
+
+def test_a_session_that_the_totals_have_forgotten_is_found_in_the_history(pyjama: Pyjama, own_store: Path) -> None:
+    a_run()
+    for _ in range(3):
+        fold(own_store)
+    (own_store / "metrics.json").unlink()
+    (own_store / "metrics.json.prev").unlink()
+    assert list((own_store / "history").iterdir())
+    assert SESSION in pyjama("export", SESSION).stdout
+    assert "fetch" in pyjama("show", SESSION).stdout
+
+
+# --- what reaches a terminal
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["show"], ["show", "--values"], ["show", "--json"], ["top"], ["export", "--all"], ["export", "--format", "csv"]],
+    ids=" ".join,
+)
+def test_no_control_character_of_a_recorded_name_or_value_is_printed(pyjama: Pyjama, args: list[str]) -> None:
+    @tool(HOSTILE, capture=True)
+    def hostile(what: str) -> None:
+        raise ValueError(HOSTILE)
+
+    tags = {HOSTILE: HOSTILE}
+    with (
+        pytest.raises(ValueError, match="bidi"),
+        agent_session(HOSTILE, workflow=[HOSTILE], tags=tags) as run,
+        run.step(HOSTILE),
+    ):
+        hostile(HOSTILE)
+    shown = pyjama(*args).stdout.replace("\r\n", "\n")  # CSV's own line ends
+    assert "bidi" in shown
+    assert RAW.search(shown) is None
+
+
+# --- completion
+
+
+def completed(shell: str, script: Path, line: str) -> set[str]:
+    """What the shell offers at the end of the line."""
+    words = line.split(" ")
+    if shell == "fish":
+        code = f"source {script}; complete -C '{line}'"
+    else:
+        quoted = " ".join(f'"{word}"' for word in words)
+        code = f'source {script}; COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _pyjama; echo "${{COMPREPLY[*]}}"'
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} on this machine")
+    done = subprocess.run([shell, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    return {line.partition("\t")[0] for line in lines} if shell == "fish" else set(done.stdout.split())
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish"])
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("pyjama st", {"status"}),
+        ("pyjama export --format ", set(FORMATS)),
+        ("pyjama --home /tmp export --form", {"--format"}),
+        ("pyjama top --sort ", set(_parser.SORTS)),
+        ("pyjama completion ", set(_parser.SHELLS)),
+        ("pyjama tail --ag", {"--agent"}),
+    ],
+)
+def test_a_shell_offers_what_may_come_next(
+    pyjama: Pyjama, tmp_path: Path, shell: str, line: str, offered: set[str]
+) -> None:
+    script = tmp_path / "completion"
+    script.write_text(pyjama("completion", shell).stdout)
+    found = completed(shell, script, line)
+    assert offered <= found
+    assert {each for each in found if not each.startswith("-")} <= offered
+
+
+def test_the_zsh_script_is_understood_and_names_every_command(pyjama: Pyjama, tmp_path: Path) -> None:
+    script = tmp_path / "_pyjama"
+    script.write_text(pyjama("completion", "zsh").stdout)
+    assert all(f"{command})" in script.read_text() for command in ("status", "export", "completion"))
+    if shutil.which("zsh") is None:
+        pytest.skip("no zsh on this machine")
+    code = f"autoload -U compinit; compinit -D; source {script}; print $_comps[pyjama]"
+    done = subprocess.run(["zsh", "-f", "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("_pyjama\n", "")
+
+
+def test_a_shell_that_is_not_known_is_refused(pyjama: Pyjama) -> None:
+    assert "bash" in pyjama("completion", "tcsh", returncode=2).stderr
+
+
+def test_the_parser_knows_the_formats_that_there_are() -> None:
+    assert set(_parser.FORMATS) == set(FORMATS)
+
+
+def test_sessions_known_to_the_dashboard_are_found_by_their_agent() -> None:
+    run_agent("crawler")
+    data = get_dashboard_data()
+    assert data.sessions[find_session(data, "crawler")].agent_id == "crawler"
