@@ -23,7 +23,8 @@ window.EventSource = class {
   constructor(url) {
     window.stream = this;
     this.readyState = 1;
-    fetch(url.replace("/api/stream", "/api/view")).then((answer) => answer.json()).then((view) => this.begin(view), () => {});
+    const whole = fetch(url.replace("/api/stream", "/api/view")).then((answer) => answer.json());
+    whole.then((view) => this.begin(view), () => {});
   }
   close() {}
   begin(view) {

@@ -156,6 +156,7 @@ def test_runs_are_filtered_by_status(page: Page, shop: Shop) -> None:
     page.get_by_role("group", name="status").get_by_role("link", name="Finished").click()
     page.locator("#attention-section").wait_for(state="hidden")
     page.locator("#past tr", has_text="agent-2").wait_for()
+    assert page.evaluate("document.activeElement.textContent") == "Finished"  # for who goes on by keyboard
 
 
 def test_a_crash_is_on_top_when_many_run(page: Page, shop: Shop) -> None:
@@ -312,6 +313,7 @@ def test_rows_are_walked_and_opened_by_keyboard(page: Page, shop: Shop) -> None:
         assert page.evaluate("document.activeElement.textContent") == agent
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile(f"#/session/{session_id(1)}$"))
+    page.locator(".session").wait_for()
     page.keyboard.press("Escape")
     page.wait_for_url(re.compile("#/$"))
 

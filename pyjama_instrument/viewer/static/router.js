@@ -31,17 +31,17 @@ export function router(node, pages, { onPage, onWatch }) {
     page = pages[next.page].mount(node, next.params, next.query, api);
     onPage(next.page);
     scrollTo(0, 0);
-    if (before) unsettled = { from: before.hash, top: places.get(location.hash) || 0 };
+    if (before) unsettled = { from: before.hash, top: places.get(location.hash) || 0, same: before.page === route.page };
     onWatch(pages[next.page].watch(next.params, next.query), true);
   }
 
   // Once there is something to be seen: back to where it was left, and the focus to what was opened.
   function settle() {
-    const { from, top } = unsettled;
+    const { from, top, same } = unsettled;
     unsettled = null;
     scrollTo(0, top);
     const opener = [...node.querySelectorAll("a[data-nav]")].find((link) => link.getAttribute("href") === from);
-    (opener || document.getElementById("main")).focus({ preventScroll: true });
+    (opener || (same && node.querySelector(".choice a[aria-current]")) || document.getElementById("main")).focus({ preventScroll: true });
   }
 
   const api = {
