@@ -191,20 +191,12 @@ counted = [work() for _ in range(20)]
 """
 
 
-def _pythons() -> list[Path]:
-    """An interpreter of each environment that the tests are run in here (``make matrix``)."""
-    root = Path(__file__).parents[2]
-    found = sorted(stamp.with_name("bin") / "python" for stamp in root.glob(".venv-3.*/.dev"))
-    return [Path(sys.executable), *found]
-
-
-@pytest.mark.parametrize("python", _pythons(), ids=lambda path: path.parts[-3])
 def test_the_end_of_the_interpreter_with_daemon_threads_that_record_is_neither_stuck_nor_loud(
-    own_store: Path, python: Path
+    own_store: Path,
 ) -> None:
     for _ in range(full(50, 2)):
         done = subprocess.run(
-            [python, "-W", "error", "-c", SHUTDOWN, full("8", "2")],
+            [sys.executable, "-W", "error", "-c", SHUTDOWN, full("8", "2")],
             capture_output=True,
             text=True,
             timeout=100,
