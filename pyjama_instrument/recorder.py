@@ -362,7 +362,11 @@ class Recorder:
         """Fold now what is recorded so far. Returns whether that was done within ``timeout`` seconds."""
         from pyjama_instrument.storage.compaction import compact
 
-        self._notice_fork()
+        try:
+            self._notice_fork()
+        except Exception as error:
+            _guard.swallow(error, "recorder.flush")
+            return False
         deadline = time.monotonic() + timeout
         while (journal := self._journal) is not None:
             remaining = max(0.0, deadline - time.monotonic())

@@ -56,7 +56,8 @@ _EXEMPT = {
     """,
     "runs the host's function, so that there is nobody beneath to catch": """
         _drive.Decorated.__init__ _drive.Suspended.take _drive._first_step _drive.drive _drive.drive_later _drive.run
-        _drive.suspend instrument._call hooks.run_pre_hooks instrument._Call._as_hooks_see_it
+        _drive.suspend instrument._call hooks._called hooks._not_running hooks.run_pre_hooks
+        instrument._Call._as_hooks_see_it
         instrument._Call.begin_with_pre_hooks
     """,
     "catches everything itself": """
