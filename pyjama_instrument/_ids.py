@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 __all__ = ["Ids"]
 
@@ -18,10 +18,11 @@ class Ids:
     a fraction of the price.
 
     Attributes:
-        spans: span ids made in advance. ``next(ids.spans, None) or ids.more_spans()`` is the quickest way to one.
+        spans: span ids made in advance. To take the last one, and to call :meth:`more_spans` when there is none, is
+            the quickest way to an id.
     """
 
-    spans: Iterator[str]
+    spans: list[str]
 
     def __init__(self, refilling: Callable[[], None] = lambda: None) -> None:
         """``refilling`` is called now and then, before ids are made: a time to notice what must not be repeated."""
@@ -30,19 +31,23 @@ class Ids:
 
     def reseed(self) -> None:
         """Forget ids made in advance: a forked child must not use the same as its parent."""
-        self.spans = iter(())
+        self.spans = []
 
     def more_spans(self) -> str:
         """Make span ids in advance, and give one."""
         self._refilling()
-        spans = map(os.urandom(_PREFIX_BYTES).hex().__add__, _SUFFIXES)
-        span = next(spans)
+        prefix = os.urandom(_PREFIX_BYTES).hex()
+        spans = [prefix + suffix for suffix in _SUFFIXES]
+        span = spans.pop()
         self.spans = spans
         return span
 
     def span(self) -> str:
         """16 hexadecimal digits."""
-        return next(self.spans, None) or self.more_spans()
+        try:
+            return self.spans.pop()
+        except IndexError:
+            return self.more_spans()
 
     def trace(self) -> str:
         """32 hexadecimal digits."""

@@ -125,18 +125,22 @@ def _short_way(this: _Tool) -> Callable[..., Any]:
     get_scope, set_scope, reset_scope = current.get, current.set, current.reset
 
     def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        if not recorder.enabled:
+        own = recorder  # a local name is the cheapest to look up
+        if not own.enabled:
             return wrapped(*args, **kwargs)
         if hooked:
             return _call(this, "sync", wrapped, args, kwargs)
         try:
             scope = get_scope() or ambient()
-            span = next(recorder.ids.spans, None) or recorder.ids.more_spans()
+            try:
+                span = own.ids.spans.pop()
+            except IndexError:
+                span = own.ids.more_spans()
             if this.slow:
                 this.announce(scope, span)
-            clock = recorder.mono_ns  # by a name of its own: Python is quicker to call that than a recorder's attribute
+            clock = own.mono_ns  # by a name of its own: Python is quicker to call that than a recorder's attribute
             start_ns = clock()
-            recorder.in_flight[span] = inner = (scope[0], span, scope[1], name, start_ns)
+            own.in_flight[span] = inner = (scope[0], span, scope[1], name, start_ns)
             token = set_scope(inner)
         except Exception as fault:
             _guard.swallow(fault, "tool.begin")
@@ -152,25 +156,27 @@ def _short_way(this: _Tool) -> Callable[..., Any]:
         if type(result) is CoroutineType:  # a plain function that hands out a coroutine: the call is its life
             return _resume(this, scope, span, start_ns, result)
         try:
-            if recorder.in_flight.pop(span, None) is None:
+            try:
+                del own.in_flight[span]
+            except KeyError:  # begun before a fork, ended in the child: the call is the parent's
                 return result
-            wall = recorder.wall_ns
+            wall = own.wall_ns
             ts = wall() // 1000
             known, head = this.head
             if known is not scope:
                 head = this.head_for(scope)
             line = f'{head}{span}","ts":{ts},"duration_ns":{duration_ns},"status":"ok"}}\n'.encode()
-            if recorder.announced or duration_ns >= _SLOW_NS:
+            if own.announced or duration_ns >= _SLOW_NS:
                 this.slow = duration_ns >= _SLOW_NS
                 this.write(span, line)
                 return result
             try:
-                if os.write(recorder.fd, line) == len(line):
-                    recorder.dirty = True
+                if os.write(own.fd, line) == len(line):
+                    own.dirty = True
                 else:
-                    recorder.not_written(line, "short-write")
+                    own.not_written(line, "short-write")
             except OSError as error:
-                recorder.not_written(line, reason_of(error))
+                own.not_written(line, reason_of(error))
         except Exception as fault:
             _guard.swallow(fault, "tool.end")
         return result
@@ -186,7 +192,10 @@ def _short_way_async(this: _Tool, function: Any) -> Callable[..., Any]:
     async def stand_in(suspended: Suspended) -> Any:
         try:
             scope = get_scope() or ambient()
-            span = next(recorder.ids.spans, None) or recorder.ids.more_spans()
+            try:
+                span = recorder.ids.spans.pop()
+            except IndexError:
+                span = recorder.ids.more_spans()
             if this.slow:
                 this.announce(scope, span)
             clock = recorder.mono_ns  # by a name of its own: Python is quicker to call that than a recorder's attribute

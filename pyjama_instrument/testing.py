@@ -52,7 +52,11 @@ class SequentialIds(Ids):
     def reseed(self) -> None:
         """Begin at 1."""
         self._numbers = itertools.count(1)
-        self.spans = map("{:016x}".format, self._numbers)
+        self.spans = []
+
+    def more_spans(self) -> str:
+        """The next one; none are made in advance."""
+        return f"{next(self._numbers):016x}"
 
     def trace(self) -> str:
         """32 hexadecimal digits."""
