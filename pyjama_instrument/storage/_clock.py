@@ -75,7 +75,8 @@ def _since_boot() -> float:
 @functools.cache
 def _boot() -> str:
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
+        # As bytes: the codec of a text file is imported, which a process that has changed its user may not do any more.
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return file.read().strip().decode("ascii")
     except OSError:
         return ""

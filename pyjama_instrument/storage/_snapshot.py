@@ -6,6 +6,7 @@ when it is there but cannot be read; and *absent*, when there never was one.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -27,6 +28,7 @@ __all__ = [
     "trust_locks",
 ]
 
+_NO_FILE = (errno.ELOOP, errno.ENXIO, errno.ENODEV)
 _LARGEST_BYTES = 256 * 1024 * 1024  # ours have a hundredth of it, and reading more would hurt the host
 
 Identity: TypeAlias = tuple[int, int, int]
@@ -66,6 +68,7 @@ def load(directory: int, directory_changed_ns: int | None = None) -> Snapshot:
         directory_changed_ns: when the directory was last modified by others, if the caller has modified it since.
 
     Raises:
+        OSError: the snapshot is damaged, and its predecessor cannot be opened now.
         SchemaTooNew: it was written by a newer version of this package.
     """
     if directory_changed_ns is None:
@@ -89,7 +92,11 @@ def _load_file(directory: int, name: str) -> tuple[dict[str, Any] | None, Identi
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=directory)
     except FileNotFoundError:
         return None, None, False
-    except OSError:
+    except OSError as error:
+        # Of the predecessor, only what can never be opened counts as unreadable: whatever it holds and no journal has
+        # any more would be lost for a passing fault.
+        if name == PREVIOUS and error.errno not in _NO_FILE:
+            raise
         return None, None, True
     found = os.fstat(fd)
     which = identity_of(found)
@@ -99,7 +106,11 @@ def _load_file(directory: int, name: str) -> tuple[dict[str, Any] | None, Identi
     with open(fd, "rb") as file:
         try:
             document = parse(file.read())
-        except (ValueError, OSError, RecursionError):
+        except OSError:
+            if name == PREVIOUS:
+                raise
+            return None, which, True
+        except (ValueError, RecursionError):
             return None, which, True
     if type(document) is not dict or type(document.get("journals", {})) is not dict:
         return None, which, True

@@ -340,5 +340,5 @@ def test_a_directory_whose_files_cannot_be_looked_at_is_not_searched_for_ever(
         snapshot = load(store.fd)
         monkeypatch.setattr(os, "open", refuse)
         monkeypatch.setattr(os, "stat", refuse)
-        document, _ = catch_up(snapshot, store.journal)
+        document = catch_up(snapshot, store.journal).document
     assert document["global"]["count"] == 1

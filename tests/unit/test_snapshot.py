@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -124,3 +125,22 @@ def test_two_generations_are_told_apart(directory: int, place: Path) -> None:
 
 def test_a_missing_file_has_no_identity(directory: int) -> None:
     assert identity(directory) is None
+
+
+def test_a_predecessor_that_cannot_be_opened_now_is_not_taken_for_none(
+    directory: int, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(place, b'{"half": ')
+    put(place, OURS, "metrics.json.prev")
+    real = os.open
+
+    def refuse(path: Any, *args: Any, **options: Any) -> int:
+        if path == "metrics.json.prev":
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        with pytest.raises(OSError, match="Input/output"):
+            load(directory)
+    assert load(directory).document == OURS
