@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks import _machine
 from benchmarks._bench import Bench
 from benchmarks._environments import ENVIRONMENTS, Environments, NotInstalled
-from benchmarks._report import markdown
+from benchmarks._report import markdown, renewed
 from benchmarks._results import Result
 
 __all__ = ["SCENARIOS", "main"]
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     names = [name for name in SCENARIOS if name in (options.scenarios or SCENARIOS)]
     whole = names == list(SCENARIOS) and not options.quick
-    report = options.output or (_HERE / "RESULTS.md" if whole else _CACHE / "RESULTS.md")
+    report = options.output or (_HERE / "RESULTS.md" if whole or options.update else _CACHE / "RESULTS.md")
     _CACHE.mkdir(exist_ok=True)
     (_CACHE / ".gitignore").write_text("*\n")
     progress = _Progress()
@@ -57,6 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not whole:
         facts["Extent"] = f"{', '.join(names)}{', small sizes (--quick): no figures to quote' if options.quick else ''}"
     text = markdown(facts, results)
+    if options.update:
+        text = renewed(report.read_text(), text, facts)
     report.write_text(text)
     raw = {name: {"figures": result.figures, "raw": result.raw} for name, result in results.items()}
     (_CACHE / "results.json").write_text(json.dumps(raw, indent=1))
@@ -110,10 +112,13 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what recording costs.")
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"one or more of: {', '.join(SCENARIOS)}")
     parser.add_argument("--quick", action="store_true", help="small sizes: to see that it works, not for figures")
+    parser.add_argument("--update", action="store_true", help="put these scenarios into benchmarks/RESULTS.md")
     parser.add_argument("--output", type=Path, help="where to write the report (a full run: benchmarks/RESULTS.md)")
     options = parser.parse_args(arguments)
     if unknown := set(options.scenarios) - set(SCENARIOS):
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
+    if options.update and options.quick:
+        parser.error("small sizes give no figures to keep")
     return options
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from benchmarks import _targets
 from benchmarks._results import Result, Table
 
-__all__ = ["markdown"]
+__all__ = ["markdown", "renewed"]
 
 _HEAD = """# Results
 
@@ -32,6 +32,37 @@ def markdown(facts: Mapping[str, str], results: Mapping[str, Result]) -> str:
             parts += [f"{note}\n" for note in table.notes]
             parts.append(_table(table) + "\n")
     return "\n".join(parts).rstrip() + "\n"
+
+
+def renewed(old: str, new: str, facts: Mapping[str, str]) -> str:
+    """The report ``old`` with the scenarios that ``new`` has in the place of its own, and a line that says so.
+
+    Args:
+        old: a whole report.
+        new: a report of some scenarios.
+        facts: those of ``new``.
+    """
+    sections, again = _sections(old), _sections(new)
+    targets = sections["Targets"].splitlines()
+    measured = {_first(line): line for line in again.pop("Targets").splitlines() if "| not measured |" not in line}
+    sections["Targets"] = "\n".join(measured.get(_first(line), line) for line in targets) + "\n"
+    head = again.pop("")
+    assert head.startswith(_HEAD)
+    names = ", ".join(again)
+    note = f"- Measured anew, each scenario in a run of its own: {names} ({facts['Noise']}; {facts['When']})\n"
+    kept = (line for line in sections[""].splitlines(keepends=True) if "Measured anew" not in line)
+    sections[""] = "".join(kept).rstrip() + f"\n{note}\n"
+    sections |= {name: text.rstrip() + "\n\n" for name, text in again.items()}
+    return "".join(f"## {name}\n{text}" if name else text for name, text in sections.items()).rstrip() + "\n"
+
+
+def _sections(report: str) -> dict[str, str]:
+    head, *rest = ("\n" + report).split("\n## ")
+    return {"": head[1:] + "\n"} | {name: text + "\n" for name, _, text in (part.partition("\n") for part in rest)}
+
+
+def _first(line: str) -> str:
+    return line.partition(" | ")[0]
 
 
 def _table(table: Table) -> str:

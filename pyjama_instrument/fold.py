@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Set
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 from pyjama_instrument._calls import Calls
@@ -196,9 +197,11 @@ class Fold:
     def finish(self) -> None:
         """Bring the derived parts up to date: activity log, agents' summaries, limits."""
         document = self.document
-        logs = [_log_entry(line) for log in self._logs.values() for line in log]
-        if logs:
-            merged = sorted([*document["recent-logs"], *logs], key=lambda entry: _number(entry, "timestamp"))
+        lines = [line for log in self._logs.values() for line in log]
+        if lines:
+            newest = sorted(lines, key=itemgetter(0))[-LIMITS["recent-logs"] :]
+            logs = [*document["recent-logs"], *map(_log_entry, newest)]
+            merged = sorted(logs, key=lambda entry: _number(entry, "timestamp"))
             document["recent-logs"] = merged[-LIMITS["recent-logs"] :]
             self._logs.clear()
         _summarise(document, self._touched)  # before forgetting: an agent is known by sessions that are not

@@ -38,9 +38,11 @@ __all__ = ["Recorder", "configure", "flush", "is_worker", "reason_of", "recorder
 
 _ANNOUNCE_AFTER_NS = 250_000_000
 _BUSY_SECONDS = 0.25
-_IDLE_SECONDS = 0.5
+_IDLE_SECONDS = 0.6
 _FOLD_SECONDS = 0.5
-_TAKE_OVER_SECONDS = 0.6
+_TAKE_OVER_SECONDS = 0.55
+_LOOK_SECONDS = 0.45
+_EARLY_NS = 5_000_000  # a thread may be woken up a little too early
 _KEEP_SECONDS = 10.0
 _REOPEN_SECONDS = 0.5
 _EXIT_WAIT_SECONDS = 0.01
@@ -55,6 +57,7 @@ class Recorder:
         in_flight: calls under way, by span.
         announced: spans in ``in_flight`` whose ``tool.started`` is written; the flusher does it under ``settle``.
         open_sessions: sessions that this process has started and not ended.
+        pid: the process that all this is about; another than the one that runs in a child forked in C.
     """
 
     def __init__(self) -> None:
@@ -70,7 +73,7 @@ class Recorder:
 
     def _begin(self) -> None:
         """The state of a process that has recorded nothing yet."""
-        self._pid = os.getpid()
+        self.pid = os.getpid()
         self.fd = -1  # the journal's descriptor while all is well, else -1: then every write takes the slow way
         self.dirty = False
         self.in_flight: dict[str, Call] = {}
@@ -262,7 +265,7 @@ class Recorder:
         try:
             self._mind_the_journal()
             self._announce_slow_calls()
-            if self.dirty and self.mono_ns() >= self._fold_at:
+            if self.dirty and self.mono_ns() + _EARLY_NS >= self._fold_at:
                 self._fold()
             else:
                 self._forget_if_idle()
@@ -329,7 +332,7 @@ class Recorder:
         # Whoever folded last goes on, as long as it is in time: it need not read the snapshot again.
         patience = _FOLD_SECONDS * 0.8 if journal.store.kept is not None else _TAKE_OVER_SECONDS
         if 0 <= (age := _age_seconds(journal.store)) < patience:
-            self._fold_at = self.mono_ns() + int((patience - age) * 1e9)
+            self._fold_at = self.mono_ns() + int(max(patience - age, _LOOK_SECONDS) * 1e9)
             return
         self.dirty = False
         outcome = "busy"
@@ -421,7 +424,7 @@ class Recorder:
         Until the hooks are in place, a fork may leave us locks of a thread that was recording the first event; and a
         fork made in C, without Python's doing, never runs them.
         """
-        if os.getpid() != self._pid:
+        if os.getpid() != self.pid:
             self._after_fork_in_child()
 
     def _before_fork(self) -> None:

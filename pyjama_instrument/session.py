@@ -470,6 +470,9 @@ def ambient() -> Scope:
     That is the session inherited from the parent process or, without one, an implicit session named after the
     program, which lasts as long as the process.
     """
+    known = recorder.ambient
+    if known is not None and os.getpid() == recorder.pid:
+        return known
     with recorder.settle:
         if recorder.ambient is None:
             recorder.ambient = _inherited() or _implicit()

@@ -11,11 +11,12 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -25,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pyjama_instrument.document import DashboardData, SessionTree
 from pyjama_instrument.errors import PyjamaError, SessionNotFound
+from pyjama_instrument.export import FORMATS, file_name
 from pyjama_instrument.viewer.asked import asked_of
 from pyjama_instrument.viewer.diagram import mermaid
 from pyjama_instrument.viewer.guard import Guard, checked_token
@@ -103,6 +105,7 @@ def create_app(
     *,
     store: str | None = None,
     clear: Callable[[], None] | None = None,
+    export: Callable[[str | None, str], Iterator[bytes]] | None = None,
     token: str | None = None,
 ) -> DashboardApp:
     """The dashboard over the readers that ``reader_factory`` makes.
@@ -112,6 +115,7 @@ def create_app(
             live view, one for single runs, so that a long run being read does not hold up the live view.
         store: the directory's name, to be shown on the page.
         clear: sets all totals to zero; without it nothing can be changed from the page.
+        export: gives a session, or with None the whole store, in a format; without it nothing can be downloaded.
         token: what whoever asks must know; without it only this machine is answered.
 
     Raises:
@@ -120,7 +124,7 @@ def create_app(
     overview, runs = Source(reader_factory, "live"), Source(reader_factory, "runs")
     live = Live(overview, store, clearable=clear is not None)
     pages = _Pages(live, overview, runs)
-    clearing = _Clearing(runs, clear)
+    clearing, exporting = _Clearing(runs, clear), _Exporting(export)
     routes = [
         Route("/", pages.index),
         Route("/static/{name}", pages.static),
@@ -130,9 +134,11 @@ def create_app(
         Route("/api/activity", pages.activity),
         Route("/api/token", clearing.token),
         Route("/api/clear", clearing.clear, methods=["POST"]),
+        Route("/api/export", exporting.everything),
         Route("/api/agent/{id:anything}/diagram", pages.diagram),
         Route("/api/session/{id}/view", pages.session_view),
         Route("/api/session/{id}/span", pages.session_span),
+        Route("/api/session/{id}/export", exporting.session),
         Route("/api/session/{id}", pages.session),
     ]
     handlers = {HTTPException: _http_error, Exception: _server_error}
@@ -244,6 +250,35 @@ class _Clearing:
             _log.warning("the store cannot be cleared: %s", error)
             raise HTTPException(503, f"The store cannot be cleared: {error}") from error
         return _json(_text({"cleared": True}))
+
+
+class _Exporting:
+    """Downloads in the formats of other tools. They are made as they are sent, in threads of their own."""
+
+    def __init__(self, export: Callable[[str | None, str], Iterator[bytes]] | None) -> None:
+        self._export = export
+
+    async def everything(self, request: Request) -> Response:
+        return await self._download(request, None)
+
+    async def session(self, request: Request) -> Response:
+        return await self._download(request, request.path_params["id"])
+
+    async def _download(self, request: Request, session_id: str | None) -> Response:
+        name = request.query_params.get("format", "jsonl")
+        if self._export is None or name not in FORMATS:
+            raise HTTPException(404, f"There is no such format; there are {', '.join(FORMATS)}.")
+        disposition = f'attachment; filename="{file_name(name, session_id)}"'
+        headers = {"Content-Type": FORMATS[name].media_type, "Content-Disposition": disposition}
+        if request.method == "HEAD":
+            return Response(headers=headers)
+        try:
+            pieces = await run_in_threadpool(self._export, session_id, name)
+        except SessionNotFound:
+            raise HTTPException(404, "No session of that id is known.") from None
+        except PyjamaError as error:
+            raise HTTPException(503, str(error)) from None
+        return StreamingResponse(pieces, headers=headers)
 
 
 async def _token_in_body(request: Request) -> str:

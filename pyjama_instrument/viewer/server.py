@@ -22,6 +22,7 @@ import uvicorn
 
 from pyjama_instrument.config import resolve_home
 from pyjama_instrument.errors import ConfigError, ViewerError
+from pyjama_instrument.export import export
 from pyjama_instrument.reader import Reader
 from pyjama_instrument.viewer.app import DashboardApp, create_app
 from pyjama_instrument.viewer.connections import Config
@@ -61,7 +62,13 @@ def start_dashboard(
         ConfigError: an argument has a wrong type or value.
     """
     store = os.fspath(resolve_home(home))
-    app = create_app(lambda: Reader(store), store=_as_people_write_it(store), clear=clear, token=token)
+    app = create_app(
+        lambda: Reader(store),
+        store=_as_people_write_it(store),
+        clear=clear,
+        export=lambda session_id, name: export(store, session_id, name),
+        token=token,
+    )
     return serve(app, port, host=host)
 
 

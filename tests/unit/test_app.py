@@ -21,12 +21,14 @@ import pytest
 
 from pyjama_instrument import viewer
 from pyjama_instrument.document import AgentSummary, DashboardData, SessionTree, Workflow
-from pyjama_instrument.errors import ConfigError, ViewerError
+from pyjama_instrument.errors import ConfigError, SessionNotFound, ViewerError
+from pyjama_instrument.export import export as export_of
 from pyjama_instrument.viewer import Dashboard, start_dashboard
 from pyjama_instrument.viewer.app import create_app
 from pyjama_instrument.viewer.live import Live, Source
 from pyjama_instrument.viewer.server import DEFAULT_PORT, serve
 from tests.conftest import RunPython
+from tests.stores import SESSION, a_call, dead_journal, session_begins, session_ends
 from tests.viewer.fakes import HOSTILE, NOW, FakeReader, applied, data_of, run_of, session_id
 
 DEADLINE = 20.0  # a hang guard
@@ -118,6 +120,52 @@ def test_every_file_of_the_page_is_served_and_all_are_small(dashboard: Dashboard
     assert all(ask(dashboard, f"/static/{file.name}").body == file.read_bytes() for file in files)
     assert sum(file.stat().st_size for file in files if file.suffix == ".js") <= 80_000
     assert sum(file.stat().st_size for file in files) <= 96_000
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "name"),
+    [
+        ("/api/export?format=csv", (None, "csv"), "pyjama.csv"),
+        ("/api/export", (None, "jsonl"), "pyjama.jsonl"),
+        (f"/api/session/{'5' * 32}/export?format=html", ("5" * 32, "html"), "pyjama-55555555.html"),
+    ],
+)
+def test_a_session_or_everything_can_be_downloaded(
+    reader: FakeReader, path: str, asked: tuple[str | None, str], name: str
+) -> None:
+    made: list[tuple[str | None, str]] = []
+
+    def export(session: str | None, form: str) -> Iterator[bytes]:
+        made.append((session, form))
+        return iter([b"one,", b"two"])
+
+    with serve(create_app(lambda: reader, export=export), 0) as dashboard:
+        answer = ask(dashboard, path)
+        head = ask(dashboard, path, "HEAD")
+    assert (answer.status, answer.body, made) == (200, b"one,two", [asked])
+    assert answer.headers["Content-Disposition"] == f'attachment; filename="{name}"'
+    assert (head.status, head.body) == (200, b"")
+
+
+@pytest.mark.parametrize("path", ["/api/export?format=exe", "/api/session/none/export?format=csv"])
+def test_what_cannot_be_downloaded_is_not_found(reader: FakeReader, path: str) -> None:
+    def export(session: str | None, form: str) -> Iterator[bytes]:
+        raise SessionNotFound("no such session")
+
+    with serve(create_app(lambda: reader, export=export), 0) as dashboard:
+        assert ask(dashboard, path).status == 404
+
+
+def test_without_the_means_nothing_can_be_downloaded(dashboard: Dashboard) -> None:
+    assert ask(dashboard, "/api/export?format=csv").status == 404
+
+
+def test_a_download_is_what_the_command_would_write(tmp_path: Path) -> None:
+    dead_journal(tmp_path, session_begins(), a_call("search"), session_ends())
+    with start_dashboard(0, home=tmp_path) as dashboard:
+        answer = ask(dashboard, f"/api/session/{SESSION}/export?format=jsonl")
+    assert answer.body == b"".join(export_of(tmp_path, SESSION, "jsonl"))
+    assert b'"tool":"search"' in answer.body
 
 
 def test_scripts_never_parse_markup_and_load_nothing_from_elsewhere() -> None:

@@ -12,7 +12,7 @@ from benchmarks.__main__ import SCENARIOS
 from benchmarks._bench import Bench
 from benchmarks._environments import NotInstalled
 from benchmarks._figures import median, ns, percentile
-from benchmarks._report import markdown
+from benchmarks._report import markdown, renewed
 from benchmarks._results import Result, Table
 from benchmarks._targets import TARGETS, table
 from benchmarks.throughput import lags
@@ -98,3 +98,19 @@ def test_percentile_is_the_nearest_rank() -> None:
 
 def test_durations_are_written_with_three_digits() -> None:
     assert [ns(4), ns(4720), ns(12_345_678), ns(None)] == ["4.00 ns", "4.72 µs", "12.3 ms", "–"]
+
+
+def test_a_scenario_measured_anew_takes_the_place_of_the_old_one() -> None:
+    facts = {"Machine": "m", "Noise": "quiet", "When": "today"}
+    old = {"overhead": _one("a", **{"sync over floor": 1.2}), "fold": _one("b", **{"fold: one, ms": 99.0})}
+    new = {"fold": _one("c", **{"fold: one, ms": 9.0})}
+    whole = markdown(facts, old)
+    report = renewed(whole, markdown(facts, new), facts)
+    assert report == renewed(report, markdown(facts, new), facts)
+    assert report.replace("- Measured anew, each scenario in a run of its own: fold (quiet; today)\n", "") == markdown(
+        facts, {"overhead": old["overhead"], "fold": new["fold"]}
+    )
+
+
+def _one(title: str, **figures: float) -> Result:
+    return Result([Table(title, ["x"], [["1"]])], figures)

@@ -30,7 +30,7 @@ TOKEN = secrets.token_urlsafe(16)
 ROUTES = [
     "/", "/static/app.js", "/api/data", "/api/view", "/api/view?page=activity", "/api/stream", "/api/token",
     "/api/clear", "/api/activity?before=9.x", f"/api/agent/{SECRET}/diagram", f"/api/session/{session_id(0)}",
-    f"/api/session/{session_id(0)}/view", "/nothing",
+    f"/api/session/{session_id(0)}/view", f"/api/session/{session_id(0)}/export?format=csv", "/api/export", "/nothing",
 ]  # fmt: skip
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 # The port is filled in. Each of these is a page of somebody else's, or somebody who says so.

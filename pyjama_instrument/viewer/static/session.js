@@ -6,6 +6,7 @@ import { waterfall } from "./waterfall.js";
 
 const PAUSE = 700; // ms between two questions about a session that goes on
 const LONG_PAUSE = 5000; // and about one that has ended, whose relatives may change
+const FORMATS = [["html", "page to mail"], ["chrome-trace", "trace for Perfetto"], ["jsonl", "JSON Lines"], ["csv", "CSV"]];
 const TOOLS = [["collapse", "Collapse all", "c"], ["expand", "Expand all", "e"], ["−", "Zoom out", "-"], ["+", "Zoom in", "+"],
   ["fit", "Zoom to the chosen span", "z"], ["all", "Whole time line", "0"]];
 
@@ -99,15 +100,17 @@ function header(showSpan) {
   const [drawn, mermaid] = [el("div", { class: "scroll", tabindex: 0 }), block({ title: "Mermaid" })];
   const workflow = el("section", {}, el("h2", {}, "Workflow"), el("div", { class: "line" }, step, position, bar), drawn,
     el("details", {}, el("summary", {}, "as Mermaid text"), mermaid.node));
+  const exports = FORMATS.map(([format, words]) => ({ node: el("a", { download: true }, words), format }));
   let plan = "";
   return {
     heading,
     node: el("header", {}, el("a", { class: "back", href: "#/" }, "← Overview"), el("div", { class: "line" }, heading, mark.node),
-      el("p", { class: "faint" }, times, el("span", {}, id, " ", copier("the session’s id", id))), verdict, tiles, facts, workflow),
+      el("p", { class: "faint" }, times, el("span", {}, id, " ", copier("the session’s id", id)), el("span", { class: "exports" }, "Export: ", ...exports.flatMap(({ node }) => [node, " "]))), verdict, tiles, facts, workflow),
     update(head) {
       text(name, head.agent);
       mark.update(head);
       text(id, head.session);
+      for (const { node, format } of exports) attr(node, "href", `/api/session/${encodeURIComponent(head.session)}/export?format=${format}`);
       keyed(times, head.times, moment);
       show(verdict, head.verdict !== null);
       if (head.verdict) {
