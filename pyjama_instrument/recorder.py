@@ -40,6 +40,7 @@ _ANNOUNCE_AFTER_NS = 250_000_000
 _BUSY_SECONDS = 0.25
 _IDLE_SECONDS = 0.6
 _FOLD_SECONDS = 0.5
+_BREATH_SECONDS = 0.1
 _TAKE_OVER_SECONDS = 0.55
 _LOOK_SECONDS = 0.45
 _EARLY_NS = 5_000_000  # a thread may be woken up a little too early
@@ -324,15 +325,15 @@ class Recorder:
         return f'{prefix}"parent":"{parent}","span":"{span}","ts":{ts}}}\n'.encode("ascii")
 
     def _fold(self) -> None:
-        from pyjama_instrument.storage.compaction import compact  # filelock and json are needed only from here on
+        from pyjama_instrument.storage.compaction import compact, goes_on  # json is needed only from here on
 
         journal, flusher = self._journal, self._flusher
         if journal is None or flusher is None:
             return
+        began_ns = self.mono_ns()
         # Whoever folded last goes on, as long as it is in time: it need not read the snapshot again.
-        patience = _FOLD_SECONDS * 0.8 if journal.store.kept is not None else _TAKE_OVER_SECONDS
-        if 0 <= (age := _age_seconds(journal.store)) < patience:
-            self._fold_at = self.mono_ns() + int(max(patience - age, _LOOK_SECONDS) * 1e9)
+        if not goes_on(journal.store) and 0 <= (age := _age_seconds(journal.store)) < _TAKE_OVER_SECONDS:
+            self._fold_at = began_ns + int(max(_TAKE_OVER_SECONDS - age, _LOOK_SECONDS) * 1e9)
             return
         self.dirty = False
         outcome = "busy"
@@ -341,7 +342,7 @@ class Recorder:
         finally:
             if outcome != "current":  # fold until nothing is new: whoever lost the race relies on the winner
                 self.dirty = True
-            self._fold_at = self.mono_ns() + int(_FOLD_SECONDS * 1e9)
+            self._fold_at = max(began_ns + int(_FOLD_SECONDS * 1e9), self.mono_ns() + int(_BREATH_SECONDS * 1e9))
 
     def _forget_if_idle(self) -> None:
         journal = self._journal

@@ -26,7 +26,7 @@ from pyjama_instrument.storage._scan import CaughtUp, catch_up
 from pyjama_instrument.storage._snapshot import Identity, Snapshot, identity, load, trust_locks
 from pyjama_instrument.storage._store import Store
 
-__all__ = ["Outcome", "clear", "compact"]
+__all__ = ["Outcome", "clear", "compact", "goes_on"]
 
 Outcome: TypeAlias = Literal["folded", "current", "busy"]
 
@@ -140,6 +140,15 @@ def _compact(store: Store, turn: _Turn, should_stop: Callable[[], bool]) -> Outc
             store.kept = kept
         return "current"
     return "folded"
+
+
+def goes_on(store: Store) -> bool:
+    """Whether the snapshot is as the last run of this process left it. If not, what was kept of it is let go of."""
+    kept = store.kept
+    if type(kept) is _Kept and kept.identity == identity(store.fd):
+        return True
+    store.kept = None
+    return False
 
 
 def _begin(store: Store, turn: _Turn) -> tuple[_Kept, Snapshot]:

@@ -20,7 +20,7 @@ from pyjama_instrument.storage._liveness import hold
 from pyjama_instrument.storage._lock import try_lock
 from pyjama_instrument.storage._scan import catch_up
 from pyjama_instrument.storage._store import Store
-from pyjama_instrument.storage.compaction import clear, compact
+from pyjama_instrument.storage.compaction import clear, compact, goes_on
 from tests.stores import Writer, a_call, dead_journal, fold, open_store, session_begins, session_ends, snapshot
 
 
@@ -406,3 +406,15 @@ def test_a_snapshot_that_somebody_is_just_writing_is_read_again(
     assert snapshot(own_store)["global"]["count"] == 2
     assert not list(own_store.glob("metrics.json.corrupt-*"))
     writer.die()
+
+
+def test_whoever_wrote_the_snapshot_last_goes_on_until_somebody_else_writes_it(own_store: Path) -> None:
+    dead_journal(own_store, a_call())
+    with open_store(own_store) as store:
+        assert not goes_on(store)
+        compact(store)
+        assert goes_on(store)
+        dead_journal(own_store, a_call())
+        fold(own_store)
+        assert not goes_on(store)
+        assert store.kept is None
