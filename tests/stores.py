@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ __all__ = [
     "dead_journal",
     "fold",
     "open_store",
+    "remove",
     "session_begins",
     "session_ends",
     "snapshot",
@@ -106,6 +108,12 @@ def fold(home: Path | str, *, should_stop: Callable[[], bool] = lambda: False) -
     """One compaction by somebody who records nothing."""
     with open_store(home) as store:
         return compact(store, should_stop=should_stop)
+
+
+def remove(home: Path) -> None:
+    """Remove the store in one step, so that nobody can put anything back while it is being removed."""
+    gone = home.rename(home.with_name(f"{home.name}-removed"))
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def snapshot(home: Path | str, name: str = "metrics.json") -> Any:

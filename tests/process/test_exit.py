@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from pyjama_instrument.reader import get_dashboard_data
 from tests.process.children import PREAMBLE, ended, line_from, started, tell, the_session, until
-from tests.stores import snapshot
+from tests.stores import remove, snapshot
 
 
 @pytest.fixture
@@ -136,7 +135,7 @@ with agent_session("agent"):
 def test_the_end_of_a_program_needs_no_store(own_store: Path) -> None:
     with started("work()\nsay('ready')\nwait()") as child:
         line_from(child)
-        shutil.rmtree(own_store)
+        remove(own_store)
         tell(child)
         ended(child)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pyjama_instrument.reader import Reader, get_dashboard_data
 from tests.process.children import ended, line_from, started, tell, until
-from tests.stores import fold, snapshot
+from tests.stores import fold, remove, snapshot
 
 STEADY = """
 import select
@@ -95,7 +95,7 @@ def test_after_a_removal_of_the_store_totals_begin_at_zero(own_store: Path) -> N
     with started(IDLE) as child:
         line_from(child)
         assert get_dashboard_data().metrics.global_.count == 1
-        shutil.rmtree(own_store)
+        remove(own_store)
         until(lambda: running(own_store) == {"idle"})
         assert get_dashboard_data().metrics.global_.count == 0
         tell(child)

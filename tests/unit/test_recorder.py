@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import socket
 import threading
 import time
@@ -24,7 +23,7 @@ from pyjama_instrument.storage import compaction
 from pyjama_instrument.storage._lock import try_lock
 from pyjama_instrument.storage._scan import catch_up
 from pyjama_instrument.testing import FakeClock
-from tests.stores import fold, snapshot
+from tests.stores import fold, remove, snapshot
 
 HANG_SECONDS = 30.0
 
@@ -271,7 +270,7 @@ def test_a_removed_store_is_begun_anew_with_what_is_under_way(own_store: Path) -
     with agent_session("a", workflow=["fetch"]) as run, run.step("fetch"):
         run.annotate(tokens=3)
         work()
-        shutil.rmtree(own_store)
+        remove(own_store)
         until(lambda: "a" in get_dashboard_data().agents)
         work()
         until(lambda: counted() == 1)
@@ -294,7 +293,7 @@ def test_a_call_under_way_when_the_store_is_removed_is_shown_in_the_new_one(own_
     thread = threading.Thread(target=download)
     thread.start()
     begun.wait(HANG_SECONDS)
-    shutil.rmtree(own_store)
+    remove(own_store)
 
     def in_flight() -> list[str]:
         return [call.tool for session in get_dashboard_data().sessions.values() for call in session.in_flight]
