@@ -48,12 +48,15 @@ def renewed(old: str, new: str, facts: Mapping[str, str]) -> str:
     sections["Targets"] = "\n".join(measured.get(_first(line), line) for line in targets) + "\n"
     head = again.pop("")
     assert head.startswith(_HEAD)
-    names = ", ".join(again)
-    note = f"- Measured anew, each scenario in a run of its own: {names} ({facts['Noise']}; {facts['When']})\n"
-    kept = (line for line in sections[""].splitlines(keepends=True) if "Measured anew" not in line)
-    sections[""] = "".join(kept).rstrip() + f"\n{note}\n"
+    old_lines = [line for line in sections[""].splitlines() if not line.startswith(tuple(map(_anew, again)))]
+    notes = [f"{_anew(name)} in a run of its own ({facts['Noise']}; {facts['When']})" for name in again]
+    sections[""] = "\n".join(old_lines).rstrip() + "\n" + "\n".join(notes) + "\n\n"
     sections |= {name: text.rstrip() + "\n\n" for name, text in again.items()}
     return "".join(f"## {name}\n{text}" if name else text for name, text in sections.items()).rstrip() + "\n"
+
+
+def _anew(name: str) -> str:
+    return f"- Measured anew, {name}:"
 
 
 def _sections(report: str) -> dict[str, str]:

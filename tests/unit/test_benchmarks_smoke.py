@@ -107,7 +107,7 @@ def test_a_scenario_measured_anew_takes_the_place_of_the_old_one() -> None:
     whole = markdown(facts, old)
     report = renewed(whole, markdown(facts, new), facts)
     assert report == renewed(report, markdown(facts, new), facts)
-    assert report.replace("- Measured anew, each scenario in a run of its own: fold (quiet; today)\n", "") == markdown(
+    assert report.replace("- Measured anew, fold: in a run of its own (quiet; today)\n", "") == markdown(
         facts, {"overhead": old["overhead"], "fold": new["fold"]}
     )
 
