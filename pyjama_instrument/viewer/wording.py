@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from pyjama_instrument._wording import duration
 from pyjama_instrument.document import InFlight, SessionSummary
 
 __all__ = [
@@ -124,30 +125,3 @@ def per_second(rate: float | None) -> str:
     if rate >= 100:
         return f"{rate:,.0f}"
     return f"{rate:.1f}" if rate else "0"
-
-
-def duration(ms: float | None) -> str:
-    """Milliseconds as ``7 µs``, ``0.42 ms``, ``45 ms``, ``3.2 s``, ``4 min 05 s``, ``2 h 03 min`` or ``3 d 04 h``."""
-    if ms is None or not math.isfinite(ms):
-        return NONE
-    ms = max(ms, 0.0)
-    if 0 < ms < 0.0995:
-        return f"{max(ms * 1000, 1):.0f} µs"
-    if ms < 9.95:
-        return "0 ms" if ms == 0 else f"{ms:.2f} ms" if ms < 0.995 else f"{ms:.1f} ms"
-    if ms < 999.5:
-        return f"{ms:.0f} ms"
-    if ms < 59_950:
-        return f"{ms / 1000:.1f} s"
-    return _long(round(ms / 1000))
-
-
-def _long(seconds: int) -> str:
-    minutes, second = divmod(seconds, 60)
-    hours, minute = divmod(minutes, 60)
-    days, hour = divmod(hours, 24)
-    if days:
-        return f"{count(days)} d {hour:02d} h"
-    if hours:
-        return f"{hours} h {minute:02d} min"
-    return f"{minutes} min {second:02d} s"
