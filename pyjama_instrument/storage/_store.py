@@ -73,7 +73,11 @@ class Store:
 
     def _keep(self, fd: int) -> int:
         fd = move_high(fd)
-        self._open.append((fd, inode(fd)))
+        try:
+            self._open.append((fd, inode(fd)))
+        except BaseException:
+            os.close(fd)
+            raise
         _kept[fd] = self._open
         return fd
 

@@ -7,6 +7,8 @@ of sessions: what can be seen of them must be what is seen of the plain ones. A 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -142,7 +144,19 @@ def _sessions() -> Log:
 _SEEN_OF_SESSIONS = [3, "left the step", True, ("a", 32, 16), "left the session", 5]
 
 
+@pytest.fixture
+def no_descriptor_stays_open() -> Iterator[None]:
+    """A function of ours that was replaced may have been the one that would have kept or closed a descriptor."""
+    before = set(os.listdir("/proc/self/fd"))
+    yield
+    reset_for_testing()
+    for fd in set(os.listdir("/proc/self/fd")) - before:
+        with contextlib.suppress(OSError):
+            os.close(int(fd))
+
+
 @pytest.mark.swallows
+@pytest.mark.usefixtures("no_descriptor_stays_open")
 @pytest.mark.parametrize("target", [target for target in TARGETS if str(target) not in _NOT_REPLACED], ids=str)
 def test_the_host_does_not_notice_that_this_fails(target: Target) -> None:
     expected = _functions(undecorated)
