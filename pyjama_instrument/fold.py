@@ -163,15 +163,15 @@ class Fold:
         """Add events of one writer, in the order they were recorded. Unknown kinds are passed over."""
         self._writer = writer
         for item in items:
-            if type(item) is Calls:
-                self._calls(item)
-                continue
             try:
+                if type(item) is Calls:
+                    self._calls(item)
+                    continue
                 handler = self._handlers.get(item.get("kind", ""))  # type: ignore[union-attr]  # not Calls
                 if handler is not None:
                     handler(item)  # type: ignore[arg-type]
             except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-                self.damaged(1)
+                self.damaged(len(item.spans) if type(item) is Calls else 1)
 
     def damaged(self, count: int) -> None:
         """Count records that could not be read."""
