@@ -97,9 +97,11 @@ def _repaired_counts(counts: Any, keys: Iterable[str]) -> Record:
     for key in keys:
         if type(repaired_counts.get(key)) not in (int, float):
             repaired_counts[key] = 0
-    latency = repaired_counts.get("latency")
+    latency: Any = repaired_counts.get("latency")
     if "latency" in repaired_counts and (type(latency) is not dict or type(latency.get("buckets")) is not dict):
         del repaired_counts["latency"]
+    elif "latency" in repaired_counts:
+        latency["buckets"] = {key: count for key, count in latency["buckets"].items() if type(count) is int}
     return repaired_counts
 
 
