@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 __all__ = ["Ids"]
 
@@ -24,9 +23,7 @@ class Ids:
 
     spans: list[str]
 
-    def __init__(self, refilling: Callable[[], None] = lambda: None) -> None:
-        """``refilling`` is called now and then, before ids are made: a time to notice what must not be repeated."""
-        self._refilling = refilling
+    def __init__(self) -> None:
         self.reseed()
 
     def reseed(self) -> None:
@@ -35,7 +32,6 @@ class Ids:
 
     def more_spans(self) -> str:
         """Make span ids in advance, and give one."""
-        self._refilling()
         prefix = os.urandom(_PREFIX_BYTES).hex()
         spans = [prefix + suffix for suffix in _SUFFIXES]
         span = spans.pop()

@@ -131,6 +131,8 @@ def _short_way(this: _Tool) -> Callable[..., Any]:
         if hooked:
             return _call(this, "sync", wrapped, args, kwargs)
         try:
+            if not own.unforked[0]:
+                own.notice_fork()
             scope = get_scope() or ambient()
             try:
                 span = own.ids.spans.pop()
@@ -156,6 +158,8 @@ def _short_way(this: _Tool) -> Callable[..., Any]:
         if type(result) is CoroutineType:  # a plain function that hands out a coroutine: the call is its life
             return _resume(this, scope, span, start_ns, result)
         try:
+            if not own.unforked[0]:
+                own.notice_fork()
             try:
                 del own.in_flight[span]
             except KeyError:  # begun before a fork, ended in the child: the call is the parent's
@@ -191,6 +195,8 @@ def _short_way_async(this: _Tool, function: Any) -> Callable[..., Any]:
 
     async def stand_in(suspended: Suspended) -> Any:
         try:
+            if not recorder.unforked[0]:
+                recorder.notice_fork()
             scope = get_scope() or ambient()
             try:
                 span = recorder.ids.spans.pop()
@@ -297,6 +303,7 @@ class _Tool:
         try:
             duration_ns = recorder.mono_ns() - start_ns
             self.slow = duration_ns >= _SLOW_NS
+            recorder.notice_fork()
             if recorder.in_flight.pop(span, None) is None:
                 return None  # begun before a fork, ended in the child: the call is the parent's
             ts = recorder.now_us()
@@ -309,6 +316,8 @@ class _Tool:
     def end_well(self, scope: Scope, span: str, duration_ns: int) -> None:
         """What :meth:`end` does for a call that has nothing to tell but that it went well, at less cost."""
         try:
+            if not recorder.unforked[0]:
+                recorder.notice_fork()
             if recorder.in_flight.pop(span, None) is None:
                 return  # begun before a fork, ended in the child: the call is the parent's
             wall = recorder.wall_ns
@@ -387,6 +396,7 @@ class _Call:
 
     def begin(self) -> _Call:
         try:
+            recorder.notice_fork()
             self.scope = current.get() or ambient()
             self.more = self._capture_arguments()
             span = recorder.ids.span()

@@ -26,6 +26,7 @@ from pyjama_instrument._drive import kind_of
 from pyjama_instrument._flusher import Flusher
 from pyjama_instrument._ids import Ids
 from pyjama_instrument._pace import Pace
+from pyjama_instrument._unforked import unforked_mark
 from pyjama_instrument.config import disabled_by_environment, home_to_write, resolve_home, set_home
 from pyjama_instrument.errors import ConfigError, PyjamaError, SchemaTooNew
 from pyjama_instrument.redaction import Redactor
@@ -58,13 +59,14 @@ class Recorder:
         in_flight: calls under way, by span.
         announced: spans in ``in_flight`` whose ``tool.started`` is written; the flusher does it under ``settle``.
         open_sessions: sessions that this process has started and not ended.
-        pid: the process that all this is about; another than the one that runs in a child forked in C.
+        unforked: its only item is 1 in the process that all this is about, and 0 in a child that was forked in C.
     """
 
     def __init__(self) -> None:
         self.enabled = not disabled_by_environment()
         self.epoch = 0
-        self.ids = Ids(self._notice_fork)
+        self.ids = Ids()
+        self.unforked = unforked_mark()
         self.wall_ns = time.time_ns
         self.mono_ns = time.perf_counter_ns
         self._hooked = False
@@ -74,7 +76,7 @@ class Recorder:
 
     def _begin(self) -> None:
         """The state of a process that has recorded nothing yet."""
-        self.pid = os.getpid()
+        self.unforked[0] = 1
         self.fd = -1  # the journal's descriptor while all is well, else -1: then every write takes the slow way
         self.dirty = False
         self.in_flight: dict[str, Call] = {}
@@ -120,7 +122,7 @@ class Recorder:
         if not self.enabled:
             return
         try:
-            self._notice_fork()
+            self.notice_fork()
             self.emit(encode(event))
         except Exception as error:
             _guard.swallow(error, "recorder.record")
@@ -131,7 +133,7 @@ class Recorder:
         return self.wall_ns() // 1000
 
     def _emit_slowly(self, line: bytes, reason: str) -> None:
-        self._notice_fork()
+        self.notice_fork()
         with self._lock:
             if self._opening:  # a signal handler or a finalizer interrupted the opening, in this very thread
                 self._pending.append(line)
@@ -367,7 +369,7 @@ class Recorder:
         from pyjama_instrument.storage.compaction import compact
 
         try:
-            self._notice_fork()
+            self.notice_fork()
         except Exception as error:
             _guard.swallow(error, "recorder.flush")
             return False
@@ -416,16 +418,16 @@ class Recorder:
     @property
     def settle(self) -> threading.RLock:
         """Held while a call is announced late, and while the implicit session is begun."""
-        self._notice_fork()
+        self.notice_fork()
         return self._settle
 
-    def _notice_fork(self) -> None:
+    def notice_fork(self) -> None:
         """Begin anew in a child that our hooks have not seen begin.
 
         Until the hooks are in place, a fork may leave us locks of a thread that was recording the first event; and a
         fork made in C, without Python's doing, never runs them.
         """
-        if os.getpid() != self.pid:
+        if not self.unforked[0]:
             self._after_fork_in_child()
 
     def _before_fork(self) -> None:
@@ -461,7 +463,7 @@ class Recorder:
 
     def _at_exit(self) -> None:
         try:
-            self._notice_fork()
+            self.notice_fork()
             if self._flusher is not None:
                 self._flusher.stop()
                 self._flusher = None

@@ -471,7 +471,7 @@ def ambient() -> Scope:
     program, which lasts as long as the process.
     """
     known = recorder.ambient
-    if known is not None and os.getpid() == recorder.pid:
+    if known is not None and recorder.unforked[0]:
         return known
     with recorder.settle:
         if recorder.ambient is None:
