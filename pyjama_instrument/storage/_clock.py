@@ -15,6 +15,7 @@ __all__ = ["advance", "elapsed_now", "restamp", "went_back"]
 
 _SLACK_SECONDS = 60.0  # clocks are corrected little by little too
 _PLAUSIBLE_SECONDS = 30 * 24 * 3600.0
+_END_OF_TIME = 1e12  # in seconds; somebody's 10**400 cannot be reckoned with
 _TIMES = ("timestamp", "start-time", "end-time", "last-seen")
 
 
@@ -65,7 +66,10 @@ def _not_after(entry: Any, now_ms: int) -> None:
 
 
 def _is_sound(known: Any) -> bool:
-    return type(known) is dict and all(type(known.get(key)) in (int, float) for key in ("wall", "running", "skew"))
+    if type(known) is not dict or type(known.get("boot")) is not str:
+        return False
+    times = [known.get(key) for key in ("wall", "running", "skew")]
+    return all(type(value) in (int, float) and abs(value) < _END_OF_TIME for value in times)
 
 
 def _since_boot() -> float:

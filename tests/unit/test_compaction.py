@@ -263,6 +263,21 @@ def test_a_newer_schema_is_never_overwritten(own_store: Path) -> None:
     assert not (own_store / "metrics.lock").exists()
 
 
+@pytest.mark.parametrize("schema", [0, -3, 0.5, "1", None, [1]])
+def test_an_older_schema_or_none_is_read_and_brought_up_to_date(own_store: Path, schema: object) -> None:
+    writer = Writer(own_store)
+    writer.write(a_call())
+    fold(own_store)
+    document = snapshot(own_store) | {"schema": schema, "from-then": {"kept": True}}
+    (own_store / "metrics.json").write_text(json.dumps(document))
+    assert read_metrics()["global"]["count"] == 1
+    writer.write(a_call())
+    assert fold(own_store) == "folded"
+    document = snapshot(own_store)
+    assert (document["schema"], document["global"]["count"], document["from-then"]) == (1, 2, {"kept": True})
+    writer.die()
+
+
 def test_a_full_disk_leaves_the_snapshot_as_it_was(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = Writer(own_store)
     writer.write(a_call())

@@ -8,17 +8,20 @@ import os
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 import pytest
 
 from pyjama_instrument import _guard, agent_session, configure, hooks, tool
 from pyjama_instrument import shared_metrics as shared
 from pyjama_instrument.events import Annotation, SessionStarted, WriterOpened
+from pyjama_instrument.export import FORMATS
 from pyjama_instrument.reader import get_dashboard_data, load_session
 from pyjama_instrument.recorder import recorder
 from pyjama_instrument.redaction import REDACTED, Field
 from pyjama_instrument.testing import TestStore
 from pyjama_instrument.viewer import start_dashboard
+from pyjama_instrument.viewer.spans import walk
 from tests.conftest import RunPython
 from tests.unit.recorded import all_events, call, journal_lines, session_end
 
@@ -78,14 +81,22 @@ def test_a_secret_is_in_no_answer_of_the_viewer(own_store: Path) -> None:
     dashboard = start_dashboard(0)
     try:
         sessions = list(get_dashboard_data().sessions)
-        paths = ["/", "/api/data", *(f"/api/session/{sid}" for sid in sessions), "/api/agent/a/diagram"]
+        spans = [(sid, node.key) for sid in sessions for node in walk(load_session(sid).root)]
+        paths = [
+            "/",
+            *("/api/data", "/api/view", "/api/view?page=tools", "/api/activity?before=9999999999999.0", "/api/agent/a/diagram"),
+            *(f"/api/session/{sid}{part}" for sid in sessions for part in ["", "/view"]),
+            *(f"/api/session/{sid}/span?key={quote(span)}" for sid, span in spans),
+            *(f"/api/session/{sid}/export?format={name}" for sid in sessions for name in FORMATS),
+            *(f"/api/export?format={name}" for name in FORMATS),
+        ]
         answers = []
         for path in paths:
-            with contextlib.suppress(OSError), urllib.request.urlopen(dashboard.url.rstrip("/") + path) as answer:
+            with urllib.request.urlopen(dashboard.url.rstrip("/") + path) as answer:
                 answers.append(answer.read())
     finally:
         dashboard.stop()
-    assert len(answers) >= 3
+    assert len(spans) > 3
     assert SECRET.encode() not in b"".join(answers)
     for sid in sessions:
         assert SECRET not in repr(load_session(sid))
