@@ -84,7 +84,13 @@ def test_a_secret_is_in_no_answer_of_the_viewer(own_store: Path) -> None:
         spans = [(sid, node.key) for sid in sessions for node in walk(load_session(sid).root)]
         paths = [
             "/",
-            *("/api/data", "/api/view", "/api/view?page=tools", "/api/activity?before=9999999999999.0", "/api/agent/a/diagram"),
+            *(
+                "/api/data",
+                "/api/view",
+                "/api/view?page=tools",
+                "/api/activity?before=9999999999999.0",
+                "/api/agent/a/diagram",
+            ),
             *(f"/api/session/{sid}{part}" for sid in sessions for part in ["", "/view"]),
             *(f"/api/session/{sid}/span?key={quote(span)}" for sid, span in spans),
             *(f"/api/session/{sid}/export?format={name}" for sid in sessions for name in FORMATS),

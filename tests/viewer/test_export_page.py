@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyjama_instrument.export import export
+from pyjama_instrument.export import FORMATS, export
 from pyjama_instrument.reader import get_dashboard_data, load_session
 from tests.stores import SESSION, a_call, call_begins, dead_journal, session_begins, step_begins
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+
+    from pyjama_instrument.viewer import Dashboard
 
 HOSTILE = "</style></script><script>document.title='run'</script><img src=http://127.0.0.1:9/x onerror=\"alert(1)\">"
 
@@ -59,6 +61,29 @@ def test_the_style_of_the_page_is_in_force_and_a_span_can_be_folded(page: Page, 
     assert lost.is_visible()
     page.locator("summary", has_text="fetch").click()
     assert not lost.is_visible()
+
+
+@pytest.mark.parametrize("place", ["", f"#/session/{SESSION}"], ids=["everything", "a session"])
+def test_the_links_on_the_page_download_what_the_library_exports(
+    place: str, page: Page, store: Path, dashboard: Dashboard, tmp_path: Path
+) -> None:
+    page.goto(dashboard.url + place)
+    links = page.locator(".exports a")
+    links.first.wait_for()
+    assert links.count() == len(FORMATS)
+    seen = set()
+    for link in links.all():
+        with page.expect_download() as download:
+            link.click()
+        assert download.value.failure() is None
+        name = download.value.suggested_filename
+        ending = next(ending for ending in {made.ending for made in FORMATS.values()} - seen if name.endswith(ending))
+        seen.add(ending)
+        download.value.save_as(tmp_path / name)
+        if ending == ".jsonl":
+            assert (tmp_path / name).read_bytes() == b"".join(export(store, SESSION if place else None, "jsonl"))
+        if ending == ".html":
+            assert b"fetch" in (tmp_path / name).read_bytes()
 
 
 def test_the_output_in_a_notebook_shows_names_and_runs_nothing(

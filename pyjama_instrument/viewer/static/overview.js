@@ -2,7 +2,7 @@
 
 import { attr, el, keyed, show, text } from "./dom.js";
 import { activityRow } from "./activity.js";
-import { badge, button, call, chip, choice, copyButton, progress, searchBox, sessionHash, spark, tile } from "./parts.js";
+import { badge, button, call, chip, choice, copyButton, exports, progress, searchBox, sessionHash, spark, tile } from "./parts.js";
 import { stamp } from "./time.js";
 import { toolRow } from "./tools.js";
 
@@ -134,7 +134,7 @@ export function mount(parent, params, query, api) {
     choice("#/", query, "status", [["", "All"], ["running", "Running"], ["wrong", "Went wrong"], ["finished", "Finished"]]),
     copyButton("Copy JSON", async () => (await fetch("/api/data")).text()));
   parent.append(totals, headline, bar, el("div", { id: "columns", class: "columns" },
-    el("div", { class: "wide" }, nothing, running.node, wrong.node, over.node), el("div", { class: "narrow" }, top.node, activity.node)));
+    el("div", { class: "wide" }, nothing, running.node, wrong.node, over.node), el("div", { class: "narrow" }, top.node, activity.node)), el("p", { class: "faint" }, exports("Export everything:", "/api/export")));
   const moreText = (node, number) => (text(node, number ? `Show more: ${number} are left out` : ""), show(node, number > 0));
   return {
     update(view) {

@@ -101,18 +101,27 @@ export function button(label, onclick, attributes = {}) {
   return node;
 }
 
-// A button that copies what `get()` returns, or a promise of it.
-export function copyButton(label, get) {
+// A button that copies what `get()` returns, or a promise of it. Where the browser refuses, `source` is marked for Ctrl+C.
+export function copyButton(label, get, attributes = {}, source = null) {
   return button(label, async (node) => {
     let said = "copied";
     try {
       await navigator.clipboard.writeText(await get());
     } catch {
-      said = "could not copy";
+      said = source ? "Ctrl+C copies it" : "could not copy";
+      if (source) getSelection().selectAllChildren(source);
     }
     text(node, said);
     setTimeout(() => text(node, label), 1500);
-  });
+  }, attributes);
+}
+
+const FORMATS = [["html", "page to mail"], ["chrome-trace", "trace for Perfetto"], ["jsonl", "JSON Lines"], ["csv", "CSV"]];
+
+// Links that download what `path` exports, in each format.
+export function exports(words, path) {
+  const links = FORMATS.map(([format, label]) => el("a", { download: true, href: `${path}?format=${format}` }, label));
+  return el("span", { class: "exports" }, words, ...links.flatMap((link) => [" ", link]));
 }
 
 // A search field; what is typed goes into the address under `name` after a moment.

@@ -1,38 +1,16 @@
 // The page of one session: its head, its spans on a time line, the chosen span in full, and its relatives.
 
 import { attr, el, keyed, show, svg, text } from "./dom.js";
+import { badge, button, copyButton, exports, sessionHash } from "./parts.js";
 import { setServerTime, stamp } from "./time.js";
 import { waterfall } from "./waterfall.js";
 
 const PAUSE = 700; // ms between two questions about a session that goes on
 const LONG_PAUSE = 5000; // and about one that has ended, whose relatives may change
-const FORMATS = [["html", "page to mail"], ["chrome-trace", "trace for Perfetto"], ["jsonl", "JSON Lines"], ["csv", "CSV"]];
 const TOOLS = [["collapse", "Collapse all", "c"], ["expand", "Expand all", "e"], ["−", "Zoom out", "-"], ["+", "Zoom in", "+"],
   ["fit", "Zoom to the chosen span", "z"], ["all", "Whole time line", "0"]];
 
-function press(label, act, attributes = {}) {
-  const button = el("button", { type: "button", ...attributes }, label);
-  button.addEventListener("click", act);
-  return button;
-}
-
-function copier(what, source) {
-  const button = press("copy", async () => {
-    try {
-      await navigator.clipboard.writeText(source.textContent);
-      button.textContent = "copied";
-    } catch {
-      getSelection().selectAllChildren(source); // then Ctrl+C does it
-    }
-    setTimeout(() => (button.textContent = "copy"), 1500);
-  }, { class: "copy", "aria-label": `Copy ${what}` });
-  return button;
-}
-
-function badge() {
-  const node = el("span", { class: "badge" });
-  return { node, update: ({ status, tone }) => (text(node, status), attr(node, "data-tone", tone)) };
-}
+const copier = (what, source) => copyButton("copy", () => source.textContent, { class: "copy", "aria-label": `Copy ${what}` }, source);
 
 // Words before a moment that ticks.
 function moment() {
@@ -61,8 +39,8 @@ function relative() {
     node: el("li", {}, mark.node, link, why, sums, when),
     update(other) {
       text(name, other.agent);
-      attr(link, "href", `#/session/${encodeURIComponent(other.session)}`);
-      mark.update(other);
+      attr(link, "href", sessionHash(other.session));
+      mark.update(other.status, other.tone);
       text(why, other.why);
       text(sums, other.sums);
       stamp(when, other.started, "ago");
@@ -89,28 +67,26 @@ function picture(plan, words) {
   return svg("svg", { width: plan.width, height: plan.height, role: "img", "aria-label": words }, svg("defs", {}, arrow), ...edges, ...nodes);
 }
 
-function header(showSpan) {
+function header(url, showSpan) {
   const [name, mark, times, id] = [el("bdi"), badge(), el("span", { class: "times" }), el("code")];
   const heading = el("h1", { tabindex: -1 }, name);
   const [title, words] = [el("strong"), moment()];
-  const look = press("Show it", () => showSpan(look.value));
+  const look = button("Show it", () => showSpan(look.value));
   const verdict = el("div", { class: "verdict", role: "alert" }, title, words.node, look);
   const [tiles, facts] = [el("dl", { class: "totals" }), el("dl", { class: "facts" })];
   const [step, position, bar] = [el("bdi", { class: "step" }), el("span", { class: "position" }), el("progress", { "aria-label": "Workflow" })];
   const [drawn, mermaid] = [el("div", { class: "scroll", tabindex: 0 }), block({ title: "Mermaid" })];
   const workflow = el("section", {}, el("h2", {}, "Workflow"), el("div", { class: "line" }, step, position, bar), drawn,
     el("details", {}, el("summary", {}, "as Mermaid text"), mermaid.node));
-  const exports = FORMATS.map(([format, words]) => ({ node: el("a", { download: true }, words), format }));
   let plan = "";
   return {
     heading,
     node: el("header", {}, el("a", { class: "back", href: "#/" }, "← Overview"), el("div", { class: "line" }, heading, mark.node),
-      el("p", { class: "faint" }, times, el("span", {}, id, " ", copier("the session’s id", id)), el("span", { class: "exports" }, "Export: ", ...exports.flatMap(({ node }) => [node, " "]))), verdict, tiles, facts, workflow),
+      el("p", { class: "faint" }, times, el("span", {}, id, " ", copier("the session’s id", id)), exports("Export:", `${url}/export`)), verdict, tiles, facts, workflow),
     update(head) {
       text(name, head.agent);
-      mark.update(head);
+      mark.update(head.status, head.tone);
       text(id, head.session);
-      for (const { node, format } of exports) attr(node, "href", `/api/session/${encodeURIComponent(head.session)}/export?format=${format}`);
       keyed(times, head.times, moment);
       show(verdict, head.verdict !== null);
       if (head.verdict) {
@@ -139,11 +115,11 @@ function details(close) {
   const heading = el("h2", { tabindex: -1 }, name);
   return {
     node: el("aside", { "aria-label": "Span", hidden: true },
-      el("div", { class: "line" }, heading, mark.node, press("✕", close, { "aria-label": "Close", title: "Close (Esc)" })), error, blocks, facts),
+      el("div", { class: "line" }, heading, mark.node, button("✕", close, { "aria-label": "Close", title: "Close (Esc)" })), error, blocks, facts),
     heading,
     update(span) {
       text(name, span.name);
-      mark.update(span);
+      mark.update(span.status, span.tone);
       text(error, span.error);
       show(error, span.error !== "");
       keyed(blocks, span.blocks, block);
@@ -164,7 +140,7 @@ export function mount(parent, [id], query, api) {
   let known = ""; // the row that the details were asked for by
   let title = "";
 
-  const top = header(choose);
+  const top = header(url, choose);
   const detail = details(close);
   const message = el("p", { class: "none", role: "status" }, "Loading…");
   const spans = waterfall({
@@ -181,11 +157,11 @@ export function mount(parent, [id], query, api) {
   });
   const search = el("input", { type: "search", placeholder: "Find spans", "aria-label": "Find spans by name, status or error" });
   search.addEventListener("input", () => spans.filter(search.value, only()));
-  const errors = press("", () => spans.filter(search.value, !only()));
+  const errors = button("", () => spans.filter(search.value, !only()));
   const only = () => spans.state().only !== "";
   const number = el("span", { class: "faint", role: "status" });
   const tools = el("div", { class: "wf-tools" }, search, errors, number,
-    ...TOOLS.map(([label, title, key]) => press(label, () => spans.press(key), { title: `${title} (${key})`, "aria-label": title })));
+    ...TOOLS.map(([label, title, key]) => button(label, () => spans.press(key), { title: `${title} (${key})`, "aria-label": title })));
   const [area, more, kin] = [el("div", { class: "wf-area" }, spans.node, detail.node), el("p", { class: "none" }), el("div")];
   const body = el("div", { hidden: true }, top.node, el("section", {}, el("h2", {}, "Spans"), tools, area, more), kin);
   const root = el("article", { class: "session" }, message, body);
