@@ -75,16 +75,16 @@ browser:
 			apt-get install -y -qq --no-install-recommends chromium >/dev/null && exit 0; fi; \
 	echo "no Chromium here and none could be installed: the browser tests will be skipped"
 
-# The fault tests kill processes at single system calls (strace) and take the power from a file system (e2fsprogs).
-# Where these cannot be installed the tests are skipped and say why.
-PACKAGES := strace e2fsprogs mount
+# The fault tests kill processes at single system calls (strace) and take the power from a file system (e2fsprogs);
+# the shells try what `pyjama completion` prints. Where these cannot be installed the tests are skipped and say why.
+PACKAGES := strace e2fsprogs mount zsh fish
 system:
 	@dpkg-query -W $(PACKAGES) >/dev/null 2>&1 && exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
-		echo "installing $(PACKAGES) for the fault tests"; \
+		echo "installing $(PACKAGES) for the tests"; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 			apt-get install -y -qq --no-install-recommends $(PACKAGES) >/dev/null && exit 0; fi; \
-	echo "not all of $(PACKAGES) can be installed here: some fault tests will be skipped"
+	echo "not all of $(PACKAGES) can be installed here: some tests will be skipped"
 
 clean: ## remove environments, caches and build products
 	@rm -rf .venv .venv-* .bench .coverage .grimp_cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist

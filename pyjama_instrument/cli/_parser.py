@@ -81,8 +81,18 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_watching(commands: Any) -> None:
-    dashboard = _add(commands, "dashboard", "serve the dashboard on this machine until Ctrl-C", ["", "--port 9000"])
+    dashboard = _add(
+        commands,
+        "dashboard",
+        "serve the dashboard on this machine until Ctrl-C",
+        ["", "--port 9000", "--host 0.0.0.0"],
+        "Only this machine can open it. With --host others can too, if they know the token: it is part of the address "
+        "that is shown, new each time, or what PYJAMA_TOKEN says. Nothing is encrypted: prefer ssh -L.",
+    )
     _add_port(dashboard)
+    dashboard.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="listen on this address of the machine (127.0.0.1)"
+    )
     demo = _add(
         commands,
         "demo",

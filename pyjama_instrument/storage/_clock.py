@@ -68,7 +68,7 @@ def _not_after(entry: Any, now_ms: int) -> None:
 def _is_sound(known: Any) -> bool:
     if type(known) is not dict or type(known.get("boot")) is not str:
         return False
-    times = [known.get(key) for key in ("wall", "running", "skew")]
+    times: list[Any] = [known.get(key) for key in ("wall", "running", "skew")]
     return all(type(value) in (int, float) and abs(value) < _END_OF_TIME for value in times)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,3 +169,72 @@ def test_a_port_that_is_taken_is_one_helpful_line_and_2(taken_port: int, command
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(rf"pyjama: .*{taken_port}.*\n", done.stderr)
+
+
+# -- for other machines
+
+TOKEN = "a-token-of-at-least-22-characters"
+
+
+def _answer(address: str, token: str = "") -> int:
+    request = urllib.request.Request(f"{address}api/data", headers={"Authorization": f"Bearer {token}"})
+    try:
+        with urllib.request.urlopen(request, timeout=HANG_SECONDS) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refused:
+        return refused.code
+
+
+def test_a_terminal_is_told_the_token_of_a_dashboard_for_other_machines() -> None:
+    ours, theirs = pty.openpty()
+    try:
+        with subprocess.Popen([*PYJAMA, "dashboard", "--port", "0", "--host", "0.0.0.0"], stdout=theirs) as child:
+            said = b""
+            while b"Ctrl-C" not in said:
+                said += os.read(ours, 1000)
+            child.send_signal(signal.SIGINT)
+            assert child.wait(HANG_SECONDS) == 130
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    address = re.search(r"http://(\S+):\d+/\?token=(\S+)", said.decode())
+    assert address is not None
+    assert address[1] == socket.gethostname()
+    assert len(address[2]) >= 22
+
+
+def test_a_file_is_never_told_the_token_of_a_dashboard_for_other_machines() -> None:
+    done = subprocess.run(
+        [*PYJAMA, "dashboard", "--port", "0", "--host", "0.0.0.0"],
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"pyjama: .*PYJAMA_TOKEN.*\n", done.stderr)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+def test_a_token_of_one_s_own_is_asked_for_and_not_shown(host: str) -> None:
+    env = {**os.environ, "PYJAMA_TOKEN": TOKEN}
+    with started("dashboard", "--port", "0", "--host", host, env=env) as (child, address):
+        here = re.sub(r"//.+:", "//127.0.0.1:", address)
+        assert [_answer(here), _answer(here, "x" + TOKEN), _answer(here, TOKEN)] == [401, 401, 200]
+        child.send_signal(signal.SIGINT)
+        assert TOKEN not in address + "".join(child.communicate(timeout=HANG_SECONDS))
+
+
+@pytest.mark.parametrize("settings", [("no-such-address", TOKEN), ("0.0.0.0", "password")])
+def test_a_bad_host_or_token_is_one_helpful_line_and_2(settings: tuple[str, str]) -> None:
+    host, token = settings
+    done = subprocess.run(
+        [*PYJAMA, "dashboard", "--port", "0", "--host", host],
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        check=False,
+        env={**os.environ, "PYJAMA_TOKEN": token},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"pyjama: .+\n", done.stderr)
