@@ -16,6 +16,7 @@ from pyjama_instrument.document import (
     GlobalMetrics,
     Health,
     LogEntry,
+    Rates,
     SessionSummary,
     ToolMetrics,
 )
@@ -94,18 +95,23 @@ def _shape(document: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     }
 
 
-_ENTRIES: dict[str, tuple[type[BaseModel], Callable[[Any], Any]]] = {
-    "agents": (AgentSummary, lambda entry: _agent(entry) | {"calls": _rates(entry.get("calls", {}))}),
-    "sessions": (SessionSummary, lambda entry: session_shown(entry)),
-    "tools": (ToolMetrics, lambda entry: _rates(entry)),
+# What each entry of a section is shown as.
+_ENTRIES: dict[str, list[tuple[type[BaseModel], Callable[[Any], Any]]]] = {
+    "agents": [(AgentSummary, lambda entry: _agent(entry)), (Rates, lambda entry: _rates(entry.get("calls", {})))],
+    "sessions": [(SessionSummary, lambda entry: session_shown(entry))],
+    "tools": [(ToolMetrics, lambda entry: _rates(entry))],
 }
 
 
 def _what_is_sound(document: dict[str, Any], notes: list[str]) -> DashboardData:
     """The same of a document in which somebody has put what does not belong there: without those entries."""
     sound, left_out = dict(document), 0
-    for section, (model, shown) in _ENTRIES.items():
-        sound[section] = {key: entry for key, entry in document[section].items() if _is_sound(model, shown, entry)}
+    for section, forms in _ENTRIES.items():
+        sound[section] = {
+            key: entry
+            for key, entry in document[section].items()
+            if all(_is_sound(model, shown, entry) for model, shown in forms)
+        }
         left_out += len(document[section]) - len(sound[section])
     sound["recent-logs"] = [
         entry for entry in document["recent-logs"] if _is_sound(LogEntry, lambda entry: entry, entry)

@@ -132,11 +132,13 @@ class AgentSummary(_RunState):
 class SessionSummary(_RunState):
     """One run. ``status``: ``running``, ``completed``, ``failed``, ``cancelled`` or ``crashed``.
 
+    ``parent_session`` and ``parent_span`` say where it was begun, if that was in another run.
     ``in_flight`` are calls under way now; ``interrupted`` are those that a crash cut off.
     """
 
     agent_id: str = ""
     parent_session: str | None = None
+    parent_span: str | None = None
     implicit: bool = False
     writer: str | None = None
     pid: int | None = None
@@ -161,7 +163,9 @@ class Counts(_Kebab):
     total_duration: float = 0.0
 
 
-class _Rates(Counts):
+class Rates(Counts):
+    """Counts, and what follows from them. Percentiles are within 5 % of the true value; None before the first call."""
+
     success_rate: float | None = None
     avg_duration_ms: float | None = None
     p50_ms: float | None = None
@@ -169,13 +173,13 @@ class _Rates(Counts):
     p99_ms: float | None = None
 
 
-class ToolMetrics(_Rates):
+class ToolMetrics(Rates):
     """One tool over all agents. Percentiles are within 5 % of the true value; None before the first call."""
 
     last_error: Failure | None = None
 
 
-class GlobalMetrics(_Rates):
+class GlobalMetrics(Rates):
     """All tools together.
 
     ``throughput`` is calls per second of tool time (count ÷ total duration), ``calls_per_second`` is calls per
@@ -191,7 +195,7 @@ class Metrics(_Kebab):
 
     global_: GlobalMetrics = Field(default_factory=GlobalMetrics, alias="global")
     tools: dict[str, ToolMetrics] = Field(default_factory=dict)
-    agents: dict[str, _Rates] = Field(default_factory=dict)
+    agents: dict[str, Rates] = Field(default_factory=dict)
 
 
 class LogEntry(_Kebab):

@@ -54,6 +54,12 @@ _SECTIONS: dict[str, type] = {
 _COUNTS = ("count", "success", "error", "cancelled", "total-duration")
 _RUNS = ("count", "running", "completed", "failed", "cancelled", "crashed")
 _TOOL_STATUS = {"ok": "success", "error": "error"}
+_TOLD_AT_START = (
+    ("parent_session", "parent-session"),
+    ("parent", "parent-span"),
+    ("implicit", "implicit"),
+    ("worker", "worker"),
+)
 _ENDED = ("completed", "failed", "cancelled")
 
 
@@ -323,7 +329,7 @@ class Fold:
         session.pop("seen-from", None)
         session.update({"status": "running", "start-time": ms, "end-time": None, "writer": self._writer})
         session.update(self.document["writers"].get(self._writer, {}))
-        for source, target in (("parent_session", "parent-session"), ("implicit", "implicit"), ("worker", "worker")):
+        for source, target in _TOLD_AT_START:
             if event.get(source):
                 session[target] = event[source]
         if type(event.get("tags")) is dict:

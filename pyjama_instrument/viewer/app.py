@@ -33,7 +33,7 @@ from pyjama_instrument.viewer.guard import Guard, checked_token
 from pyjama_instrument.viewer.live import Live, ReaderLike, Source, TooManyWatch
 from pyjama_instrument.viewer.pages import older
 from pyjama_instrument.viewer.sessions import OpenSessions
-from pyjama_instrument.viewer.spans import span_of
+from pyjama_instrument.viewer.spans import sessions_inside, span_of
 from pyjama_instrument.viewer.steps import step_states
 
 __all__ = ["DashboardApp", "create_app"]
@@ -208,10 +208,15 @@ class _Pages:
 
     async def session_span(self, request: Request) -> Response:
         session_id, key = request.path_params["id"], request.query_params.get("key", "")
-        span = await self._runs.run(lambda: span_of(self._tree(session_id), key))
+        data = await self._overview.run(self._overview.dashboard)
+        span = await self._runs.run(lambda: self._span(session_id, key, data))
         if span is None:
             raise HTTPException(404, "No span of that id is known.")
         return _json(_text(span))
+
+    def _span(self, session_id: str, key: str, data: DashboardData) -> dict[str, Any] | None:
+        tree = self._tree(session_id)
+        return span_of(tree, key, sessions_inside(tree, data.sessions))
 
     def _tree(self, session_id: str) -> SessionTree:
         try:

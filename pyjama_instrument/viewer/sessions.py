@@ -10,9 +10,9 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from pyjama_instrument.document import SessionSummary, SessionTree
+from pyjama_instrument.document import SessionSummary, SessionTree, Span
 from pyjama_instrument.viewer.detail import head_of
-from pyjama_instrument.viewer.spans import SpanTable
+from pyjama_instrument.viewer.spans import SpanTable, sessions_inside
 
 __all__ = ["OpenSessions"]
 
@@ -35,24 +35,26 @@ class OpenSessions:
         self._open[tree.id] = known
         if len(self._open) > MAX_OPEN:
             del self._open[next(iter(self._open))]
-        known.update(tree)
+        known.update(tree, sessions)
         return known.view(head_of(tree, sessions), now, since)
 
 
 class _Open:
     def __init__(self) -> None:
         self._tree: SessionTree | None = None
+        self._inside: list[Span] = []
         self._table = SpanTable(secrets.token_hex(4))
         self._head: dict[str, Any] = {}
         self._heads = 0
 
-    def update(self, tree: SessionTree) -> None:
-        if tree is self._tree:
+    def update(self, tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> None:
+        inside = sessions_inside(tree, sessions)
+        if tree is self._tree and inside == self._inside:
             return
-        self._tree = tree
-        if not self._table.update(tree):
+        self._tree, self._inside = tree, inside
+        if not self._table.update(tree, inside):
             self._table = SpanTable(secrets.token_hex(4))
-            self._table.update(tree)
+            self._table.update(tree, inside)
 
     def view(self, head: dict[str, Any], now: int, since: str) -> dict[str, Any]:
         if head != self._head:

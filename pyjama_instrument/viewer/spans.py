@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pyjama_instrument.document import SessionSummary, SessionTree, Span
 from pyjama_instrument.viewer.view import TONES, failure_text
 from pyjama_instrument.viewer.wording import clip, count, duration, json_text, label
 
-__all__ = ["ROW", "Node", "SpanTable", "end_us", "span_of", "walk"]
+__all__ = ["ROW", "Node", "SpanTable", "end_us", "sessions_inside", "span_of", "walk"]
 
 ROW = ("at", "parent", "span", "name", "kind", "status", "tone", "start", "end", "took", "error")
 ERROR_LIMIT = 160
 TEXT_LIMIT = 100_000
 LONGEST_MS = 1e12
 MAX_FRAMES = 100
-_KINDS = {"session": "session", "step": "step", "tool": "tool call"}
+MAX_INSIDE = 1000
+_KINDS = {"session": "session", "step": "step", "tool": "tool call", "child": "child session"}
 
 Row = list[Any]
 
@@ -45,6 +46,39 @@ def walk(root: Span) -> Iterator[Node]:
         node = Node(span.span or f"at {at}", above, span)
         yield node
         stack += [(node, child) for child in sorted(span.children, key=_order, reverse=True)]
+
+
+def sessions_inside(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> list[Span]:
+    """The child sessions that are known, as spans of the session they were begun in; ``span`` is the session's id."""
+    known = [(sid, sessions[sid]) for sid in tree.child_sessions[:MAX_INSIDE] if sid in sessions]
+    return [_as_span(sid, run, _begin_us(tree.root)) for sid, run in known]
+
+
+def _as_span(session_id: str, run: SessionSummary, not_before: int) -> Span:
+    start = run.start_time or run.last_seen or 0
+    ended = run.end_time or run.last_seen or start
+    return Span(
+        kind="child",
+        name=run.agent_id,
+        span=session_id,
+        parent=run.parent_span,
+        writer=run.writer or "",
+        status=run.status,
+        start_us=max(start * 1000, not_before),
+        duration_ms=None if run.status == "running" else max(0, ended - start),
+        error={"type": run.error.type, "message": run.error.message} if run.error else None,
+    )
+
+
+def _nodes(tree: SessionTree, inside: Sequence[Span]) -> Iterator[Node]:
+    """All spans, and then the child sessions, each below the span it was begun in."""
+    known: dict[str, Node] = {}
+    for node in walk(tree.root):
+        known[node.key] = node
+        yield node
+    top = next(iter(known.values()))
+    for span in inside:
+        yield Node(span.span, known.get(span.parent or "", top), span)
 
 
 def _order(span: Span) -> tuple[int, str]:
@@ -82,14 +116,17 @@ class SpanTable:
         self._places: dict[str, int] = {}
         self._changed: list[int] = []
 
-    def update(self, tree: SessionTree) -> bool:
-        """Bring the rows up to date. False if the tree is another one by now, and a new table has to be made."""
+    def update(self, tree: SessionTree, inside: Sequence[Span] = ()) -> bool:
+        """Bring the rows up to date. False if the tree is another one by now, and a new table has to be made.
+
+        ``inside`` are its child sessions, as :func:`sessions_inside` gives them.
+        """
         begin = _begin_us(tree.root)
         if self.rows and begin != self.begin:
             return False
         self.begin = begin
         self._version += 1
-        seen = {self._put(node, tree.session) for node in walk(tree.root)}
+        seen = {self._put(node, tree.session) for node in _nodes(tree, inside)}
         return len(seen) == len(self.rows)
 
     def since(self, version: str) -> tuple[str, bool, list[Row]]:
@@ -152,14 +189,15 @@ def _error_text(span: Span) -> str:
 # ── one span in full ────────────────────────────────────────────────────────────────────────────────────
 
 
-def span_of(tree: SessionTree, key: str) -> dict[str, Any] | None:
+def span_of(tree: SessionTree, key: str, inside: Sequence[Span] = ()) -> dict[str, Any] | None:
     """All that was recorded of the span whose row has this key; None if there is none such."""
-    node = next((node for node in walk(tree.root) if node.key == key), None)
+    node = next((node for node in _nodes(tree, inside) if node.key == key), None)
     if node is None:
         return None
     span = node.span
     return {
         "name": label(span.name),
+        "session": node.key if span.kind == "child" else "",
         "status": clip(span.status, 40),
         "tone": TONES.get(span.status, "idle"),
         "facts": _facts(tree, node),
@@ -210,7 +248,7 @@ def _blocks(node: Node) -> list[dict[str, str]]:
         ("Traceback", _traceback(span)),
         ("Arguments", _pretty(span.arguments)),
         ("Result", _pretty(span.result)),
-        ("Span id", node.key),
+        ("Session id" if span.kind == "child" else "Span id", node.key),
     ]
     return [{"key": title, "title": title, "text": text} for title, text in told if text]
 

@@ -280,6 +280,8 @@ def _coroutine(decorate: Callable[[Any], Any], log: Log) -> Callable[[tuple[Op, 
 def driven_coroutine(decorate: Callable[[Any], Any], program: tuple[Op, ...], actions: list[Action]) -> Log:
     log: Log = []
     coroutine = _coroutine(decorate, log)(program)
+    # ``await`` itself passes a GeneratorExit on as close(), whoever awaits: the inner coroutine is raised another one.
+    actions = [("close", None) if argument is GeneratorExit else (action, argument) for action, argument in actions]
     _step(log, functools.partial(coroutine.send, None), None)
     for action, argument in actions:
         thrown = argument("thrown") if action == "throw" else None

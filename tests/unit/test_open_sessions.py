@@ -59,3 +59,14 @@ def test_a_session_that_was_forgotten_is_sent_in_full() -> None:
     for number in range(2, 2 + MAX_OPEN):
         sessions.view(tree(number=number), {}, NOW, "")
     assert sessions.view(tree("a"), {}, NOW, version)["full"]
+
+
+def test_a_session_inside_that_changed_is_sent() -> None:
+    sessions, outer = OpenSessions(), tree("a")
+    outer.child_sessions = ["c" * 32]
+    first = sessions.view(outer, {"c" * 32: run_of("inner")}, NOW, "")
+    assert names(first) == ["agent", "a", "inner"]
+    same = sessions.view(outer, {"c" * 32: run_of("inner")}, NOW, first["version"])
+    assert names(same) == []
+    ended = sessions.view(outer, {"c" * 32: run_of("inner", "failed")}, NOW, first["version"])
+    assert [(row[3], row[5]) for row in ended["rows"]] == [("inner", "failed")]

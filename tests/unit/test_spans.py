@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyjama_instrument._tree import build_tree
-from pyjama_instrument.document import SessionTree, Span
-from pyjama_instrument.viewer.spans import ROW, SpanTable, span_of
+from pyjama_instrument.document import Failure, SessionSummary, SessionTree, Span
+from pyjama_instrument.viewer.spans import ROW, SpanTable, sessions_inside, span_of
 from tests.stores import SESSION, START_US, a_call, session_begins
-from tests.viewer.fakes import HOSTILE, NOW, run_of, tree_of
+from tests.viewer.fakes import HOSTILE, NOW, run_of, session_id, tree_of
 
 BEGIN = (NOW - 60_000) * 1000  # when the runs of the fakes begin
 
@@ -199,3 +199,51 @@ def test_any_span_gives_rows_and_details_that_json_can_carry(span: Span) -> None
     for row in json.loads(json.dumps(table.rows, allow_nan=False)):
         assert -1 <= row[1] < len(table.rows)
         json.dumps(span_of(tree, row[2]), allow_nan=False)
+
+
+# -- the sessions that were begun inside
+
+
+def with_sessions_inside(*parents: str | None, **fields: Any) -> tuple[SessionTree, dict[str, SessionSummary]]:
+    """A session with a call that lasts, and sessions that were begun in these spans."""
+    tree = tree_of(1, run_of("outer"), call("delegate", "d" * 16, 100, None))
+    runs = [run_of(f"inner-{n}", parent_span=parent, **fields) for n, parent in enumerate(parents)]
+    tree.child_sessions = [session_id(10 + n) for n in range(len(runs))]
+    return tree, dict(zip(tree.child_sessions, runs, strict=True))
+
+
+def test_a_session_begun_inside_is_a_row_below_the_span_it_was_begun_in() -> None:
+    tree, sessions = with_sessions_inside("d" * 16, None, "unknown", status="completed")
+    table = SpanTable("t")
+    assert table.update(tree, sessions_inside(tree, sessions))
+    shown = [dict(zip(ROW, row, strict=True)) for row in table.rows]
+    assert [(row["name"], row["kind"], row["parent"]) for row in shown] == [
+        ("outer", "session", -1), ("delegate", "tool", 0),
+        ("inner-0", "child", 1), ("inner-1", "child", 0), ("inner-2", "child", 0),
+    ]  # fmt: skip
+    assert (shown[2]["start"], shown[2]["end"], shown[2]["took"]) == (0, 59_990_000, "1 min 00 s")
+
+
+@pytest.mark.parametrize(("status", "end"), [("running", None), ("crashed", 59_990_000), ("failed", 59_990_000)])
+def test_a_session_inside_ends_when_it_ends(status: str, end: int | None) -> None:
+    tree, sessions = with_sessions_inside(None, status=status)
+    (span,) = sessions_inside(tree, sessions)
+    table = SpanTable("t")
+    table.update(tree, [span])
+    assert dict(zip(ROW, table.rows[2], strict=True))["end"] == end
+
+
+def test_a_session_inside_that_is_no_longer_known_is_no_row() -> None:
+    tree, _ = with_sessions_inside(None)
+    assert sessions_inside(tree, {}) == []
+
+
+def test_a_session_inside_in_full_says_which_it_is() -> None:
+    error = Failure(type="ValueError", message="no")
+    tree, sessions = with_sessions_inside("d" * 16, status="failed", error=error)
+    shown = span_of(tree, session_id(10), sessions_inside(tree, sessions))
+    assert shown is not None
+    assert (shown["name"], shown["session"], shown["error"]) == ("inner-0", session_id(10), "ValueError: no")
+    facts = {fact["name"]: fact.get("value") for fact in shown["facts"]}
+    assert (facts["kind"], facts["inside"]) == ("child session", "delegate")
+    assert span_of(tree, session_id(10)) is None

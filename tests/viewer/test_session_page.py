@@ -487,3 +487,33 @@ def test_nothing_sticks_out_sideways(page: Page, fake: FakeDashboard, wide: int,
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     assert page.evaluate("(p => p.scrollWidth - p.clientWidth)(document.querySelector('.wf'))") <= 0
     assert page.evaluate("(p => p.scrollWidth - p.clientWidth)(document.querySelector('aside'))") <= 0
+
+
+OUTER = """
+import subprocess
+
+@tool
+def delegate():
+    source = "from pyjama_instrument import agent_session\\nwith agent_session('inner'): input()"
+    subprocess.run([sys.executable, "-c", source], stdin=sys.stdin, env=run.env(), check=True)
+
+with agent_session("outer") as run:
+    delegate()
+"""
+
+
+def test_a_session_in_another_process_is_a_bar_among_the_spans_and_leads_to_its_page(
+    page: Page, dashboard: Dashboard, start_agent: StartAgent
+) -> None:
+    agent = start_agent(OUTER)
+    page.goto(dashboard.url)
+    page.locator("#active a", has_text="outer").first.click()
+    row = page.locator(".wf-space .wf-row[data-kind=child]", has_text="inner")
+    row.wait_for()
+    assert row.get_attribute("data-tone") == "live"
+    assert row.get_attribute("aria-level") == "3"  # below the call, below the session
+    row.click()
+    page.get_by_role("link", name="Open this session").click()
+    page.locator("h1", has_text="inner").wait_for()
+    agent.go()
+    page.locator(".session header .badge", has_text="completed").wait_for()

@@ -113,15 +113,18 @@ function header(url, showSpan) {
 function details(close) {
   const [name, mark, error, facts, blocks] = [el("bdi"), badge(), el("bdi", { class: "reason" }), el("dl", { class: "facts" }), el("div")];
   const heading = el("h2", { tabindex: -1 }, name);
+  const session = el("a", {}, "Open this session");
   return {
     node: el("aside", { "aria-label": "Span", hidden: true },
-      el("div", { class: "line" }, heading, mark.node, button("✕", close, { "aria-label": "Close", title: "Close (Esc)" })), error, blocks, facts),
+      el("div", { class: "line" }, heading, mark.node, button("✕", close, { "aria-label": "Close", title: "Close (Esc)" })), session, error, blocks, facts),
     heading,
     update(span) {
       text(name, span.name);
       mark.update(span.status, span.tone);
       text(error, span.error);
       show(error, span.error !== "");
+      attr(session, "href", span.session && sessionHash(span.session));
+      show(session, Boolean(span.session));
       keyed(blocks, span.blocks, block);
       keyed(facts, span.facts, fact);
     },
