@@ -116,7 +116,8 @@ class _CatchUp:
         self.decode: Decode = self.calls if snapshot.cleared_us is None else decode_lines
 
     def run(self) -> CaughtUp:
-        segments = list_segments(self.journal)
+        listed = list_segments(self.journal)
+        segments = sorted({*listed, *self._left_out(listed)})
         for name in segments:
             self._visit(name)
         last = {name.writer: name for name in segments}
@@ -151,6 +152,16 @@ class _CatchUp:
         self.fold = Fold(carry_running(self.fold.document, self.snapshot.found))
         for writer, records in self.later:
             self.fold.add(writer, records)
+
+    def _left_out(self, listed: list[SegmentName]) -> list[SegmentName]:
+        """The segments that the snapshot has an offset of, and that are there although they were not listed.
+
+        A directory that changes while it is listed may hide what was there all along. Without its offset such a
+        segment would be counted from its beginning by the next fold.
+        """
+        missing = self.before.keys() - {name.key for name in listed}
+        names = (SegmentName.parse(f"{key}.jsonl") for key in missing)
+        return [name for name in names if name and self._is_there(name)]
 
     def _is_there(self, name: SegmentName) -> bool:
         try:

@@ -263,6 +263,27 @@ def test_a_newer_schema_is_never_overwritten(own_store: Path) -> None:
     assert not (own_store / "metrics.lock").exists()
 
 
+def test_a_segment_that_a_listing_left_out_is_neither_forgotten_nor_counted_again(
+    own_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer(own_store)
+    writer.write(session_begins(), a_call())
+    fold(own_store)
+    offsets = snapshot(own_store)["journals"]
+    with monkeypatch.context() as patch:  # what a directory shows while another thread changes it
+        patch.setattr("pyjama_instrument.storage._scan.list_segments", lambda directory: [])
+        assert fold(own_store) == "current"
+        writer.write(a_call())
+        assert fold(own_store) == "folded"
+    writer.write(a_call())
+    fold(own_store)
+    document = snapshot(own_store)
+    assert offsets.keys() == document["journals"].keys()
+    assert document["global"]["count"] == 3
+    assert {session["status"] for session in document["sessions"].values()} == {"running"}
+    writer.die()
+
+
 @pytest.mark.parametrize("schema", [0, -3, 0.5, "1", None, [1]])
 def test_an_older_schema_or_none_is_read_and_brought_up_to_date(own_store: Path, schema: object) -> None:
     writer = Writer(own_store)
