@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "SNAPSHOT",
     "SegmentName",
     "list_segments",
+    "segments_of",
 ]
 
 SCHEMA = 1
@@ -60,6 +62,12 @@ class SegmentName(NamedTuple):
         """The segment of that file name, or None for any other file."""
         match = _SEGMENT.fullmatch(filename)
         return SegmentName(match[1], int(match[2])) if match else None
+
+
+def segments_of(keys: Iterable[str]) -> list[SegmentName]:
+    """The segments that the snapshot refers to by these keys; other keys are passed over."""
+    names = (SegmentName.parse(f"{key}.jsonl") for key in keys)
+    return [name for name in names if name]
 
 
 def list_segments(directory: str | int) -> list[SegmentName]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from pyjama_instrument.fold import Fold, carry_running
 from pyjama_instrument.storage._codec import MAX_RECORD_BYTES, CallDecoder, decode_lines
-from pyjama_instrument.storage._layout import SegmentName, list_segments
+from pyjama_instrument.storage._layout import SegmentName, list_segments, segments_of
 from pyjama_instrument.storage._liveness import is_held
 from pyjama_instrument.storage._pieces import Touched
 from pyjama_instrument.storage._snapshot import Snapshot, locks_are_trusted
@@ -160,8 +160,7 @@ class _CatchUp:
         segment would be counted from its beginning by the next fold.
         """
         missing = self.before.keys() - {name.key for name in listed}
-        names = (SegmentName.parse(f"{key}.jsonl") for key in missing)
-        return [name for name in names if name and self._is_there(name)]
+        return [name for name in segments_of(missing) if self._is_there(name)]
 
     def _is_there(self, name: SegmentName) -> bool:
         try:

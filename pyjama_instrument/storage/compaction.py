@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from pyjama_instrument.fold import repaired
 from pyjama_instrument.storage._atomic import replace_keeping_previous, write_file
 from pyjama_instrument.storage._clock import advance, elapsed_now, restamp, went_back
-from pyjama_instrument.storage._layout import CORRUPT_PREFIX, PREVIOUS, SCHEMA, SNAPSHOT, SegmentName
+from pyjama_instrument.storage._layout import CORRUPT_PREFIX, PREVIOUS, SCHEMA, SNAPSHOT, SegmentName, segments_of
 from pyjama_instrument.storage._liveness import is_held
 from pyjama_instrument.storage._lock import Mark, locks_work, rewriting, try_lock
 from pyjama_instrument.storage._pieces import Pieces
@@ -205,9 +205,8 @@ def _encoded(news: CaughtUp, kept: _Kept, should_stop: Callable[[], bool]) -> by
 
 def _sealed(document: dict[str, Any]) -> list[SegmentName]:
     """Segments that the stored generation covers wholly: nothing can be appended to them any more."""
-    sealed = (key for key, stored in document["journals"].items() if type(stored) is dict and stored.get("sealed"))
-    names = (SegmentName.parse(f"{key}.jsonl") for key in sealed)
-    return [name for name in names if name]
+    journals = document["journals"].items()
+    return segments_of(key for key, stored in journals if type(stored) is dict and stored.get("sealed"))
 
 
 def _retire(store: Store, segments: Iterable[SegmentName]) -> None:
