@@ -24,7 +24,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pyjama_instrument.document import DashboardData, SessionTree
+from pyjama_instrument.document import DashboardData, SessionTree, Span
 from pyjama_instrument.errors import PyjamaError, SessionNotFound
 from pyjama_instrument.export import FORMATS, file_name
 from pyjama_instrument.viewer.asked import asked_of
@@ -208,15 +208,15 @@ class _Pages:
 
     async def session_span(self, request: Request) -> Response:
         session_id, key = request.path_params["id"], request.query_params.get("key", "")
-        data = await self._overview.run(self._overview.dashboard)
-        span = await self._runs.run(lambda: self._span(session_id, key, data))
+        tree = await self._runs.run(lambda: self._tree(session_id))
+        inside: list[Span] = []
+        if key in tree.child_sessions:
+            data = await self._overview.run(self._overview.dashboard)
+            inside = sessions_inside(tree, data.sessions)
+        span = await self._runs.run(lambda: span_of(tree, key, inside))
         if span is None:
             raise HTTPException(404, "No span of that id is known.")
         return _json(_text(span))
-
-    def _span(self, session_id: str, key: str, data: DashboardData) -> dict[str, Any] | None:
-        tree = self._tree(session_id)
-        return span_of(tree, key, sessions_inside(tree, data.sessions))
 
     def _tree(self, session_id: str) -> SessionTree:
         try:

@@ -66,8 +66,6 @@ assert os.waitpid(pid, 0)[1] == 0
 @pytest.mark.parametrize("decorator", ["@tool", "@tool(capture=True)"])
 def test_a_call_that_forks_in_c_ends_once_in_the_parent(own_store: Path, decorator: str) -> None:
     source = f"""{RAW}
-import time
-
 {decorator}
 def forking():
     return raw_fork()

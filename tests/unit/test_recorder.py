@@ -499,9 +499,7 @@ def test_a_fork_takes_the_locks_in_the_order_of_the_threads_that_record(monkeypa
 
 
 @pytest.mark.parametrize("first", ["a call", "an event"])
-def test_a_child_that_inherits_a_lock_from_a_thread_it_does_not_have_is_not_stuck(
-    monkeypatch: pytest.MonkeyPatch, first: str
-) -> None:
+def test_a_child_that_inherits_a_lock_from_a_thread_it_does_not_have_is_not_stuck(first: str) -> None:
     # Forked while another thread was making the very first call: the hook for forks was not in place yet.
     thread = threading.Thread(target=lambda: (recorder.settle.acquire(), recorder._lock.acquire()))
     thread.start()
