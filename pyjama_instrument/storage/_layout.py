@@ -57,6 +57,11 @@ class SegmentName(NamedTuple):
         """The segment that the writer opens after this one."""
         return SegmentName(self.writer, self.number + 1)
 
+    @property
+    def previous(self) -> SegmentName | None:
+        """The segment that the writer had before this one; None for its first."""
+        return SegmentName(self.writer, self.number - 1) if self.number > 1 else None
+
     @staticmethod
     def parse(filename: str) -> SegmentName | None:
         """The segment of that file name, or None for any other file."""

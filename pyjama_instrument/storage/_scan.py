@@ -116,16 +116,17 @@ class _CatchUp:
         self.decode: Decode = self.calls if snapshot.cleared_us is None else decode_lines
 
     def run(self) -> CaughtUp:
-        listed = list_segments(self.journal)
-        segments = sorted({*listed, *self._left_out(listed)})
+        segments = self._segments()
         for name in segments:
             self._visit(name)
         last = {name.writer: name for name in segments}
         for writer in last.keys() - self.alive:
             # It may have moved on to a segment that was not there when we listed the directory.
             name = last[writer].next
-            while self._is_there(name) and self._visit(name):
+            while (there := self._is_there(name)) and self._visit(name):
                 name = name.next
+            if there is None:  # nobody is declared dead for what cannot be looked at
+                self.alive.add(writer)
         if self.snapshot.cleared_us is not None:
             self._start_again()
         dead = self.fold.running_writers() - self.alive
@@ -153,23 +154,34 @@ class _CatchUp:
         for writer, records in self.later:
             self.fold.add(writer, records)
 
-    def _left_out(self, listed: list[SegmentName]) -> list[SegmentName]:
-        """The segments that the snapshot has an offset of, and that are there although they were not listed.
+    def _segments(self) -> list[SegmentName]:
+        """The segments that are there, each writer's in order.
 
-        A directory that changes while it is listed may hide what was there all along. Without its offset such a
-        segment would be counted from its beginning by the next fold.
+        A directory that changes while it is listed may hide some. So those that the snapshot has an offset of, and
+        those that come before another, are asked for by name: without its offset a segment would be counted once more
+        from its beginning, and out of its turn it would begin again what the next one has ended.
         """
-        missing = self.before.keys() - {name.key for name in listed}
-        return [name for name in segments_of(missing) if self._is_there(name)]
+        found = set(list_segments(self.journal))
+        asked = [*segments_of(self.before), *(name.previous for name in found)]
+        while asked:
+            name = asked.pop()
+            if name is None or name in found:
+                continue
+            there = self._is_there(name)
+            if there is not False:  # what cannot be looked at keeps its offset
+                found.add(name)
+            if there:
+                asked.append(name.previous)
+        return sorted(found)
 
-    def _is_there(self, name: SegmentName) -> bool:
+    def _is_there(self, name: SegmentName) -> bool | None:
+        """Whether there is such a segment; None if that cannot be told."""
         try:
             os.stat(name.filename, dir_fd=self.journal, follow_symlinks=False)
         except FileNotFoundError:
             return False
-        except OSError:  # nobody is declared dead for what cannot be looked at, nor do we look for ever
-            self.alive.add(name.writer)
-            return False
+        except OSError:
+            return None
         return True
 
     def _visit(self, name: SegmentName) -> bool:

@@ -16,9 +16,11 @@ from pyjama_instrument.errors import SchemaTooNew
 from pyjama_instrument.reader import read_metrics
 from pyjama_instrument.storage import compaction
 from pyjama_instrument.storage._atomic import replace_keeping_previous
+from pyjama_instrument.storage._layout import list_segments
 from pyjama_instrument.storage._liveness import hold
 from pyjama_instrument.storage._lock import try_lock
 from pyjama_instrument.storage._scan import catch_up
+from pyjama_instrument.storage._snapshot import load
 from pyjama_instrument.storage._store import Store
 from pyjama_instrument.storage.compaction import clear, compact, goes_on
 from tests.stores import Writer, a_call, dead_journal, fold, open_store, session_begins, session_ends, snapshot
@@ -281,6 +283,46 @@ def test_a_segment_that_a_listing_left_out_is_neither_forgotten_nor_counted_agai
     assert offsets.keys() == document["journals"].keys()
     assert document["global"]["count"] == 3
     assert {session["status"] for session in document["sessions"].values()} == {"running"}
+    writer.die()
+
+
+def test_a_segment_that_can_neither_be_listed_nor_looked_at_keeps_its_offset(
+    own_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> int:
+        raise OSError(errno.EIO, "broken for now")
+
+    writer = Writer(own_store)
+    writer.write(session_begins(), a_call())
+    fold(own_store)
+    with open_store(own_store) as store:
+        before = load(store.fd, 0)
+        offsets = dict(before.document["journals"])
+        monkeypatch.setattr("pyjama_instrument.storage._scan.list_segments", lambda directory: [])
+        monkeypatch.setattr("pyjama_instrument.storage._scan.os.stat", broken)
+        monkeypatch.setattr("pyjama_instrument.storage._scan.os.open", broken)
+        after = catch_up(before, store.journal).document
+    assert after["journals"] == offsets
+    assert {session["status"] for session in after["sessions"].values()} == {"running"}
+    writer.die()
+
+
+def test_a_segment_whose_successor_alone_was_listed_is_folded_before_it(
+    own_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer(own_store)
+    writer.write(session_begins())
+    for _ in range(2):
+        writer.journal.rotate()
+        writer.write(a_call())
+    writer.write(session_ends())
+    with monkeypatch.context() as patch:
+        patch.setattr("pyjama_instrument.storage._scan.list_segments", lambda journal: list_segments(journal)[2:])
+        fold(own_store)
+    fold(own_store)
+    document = snapshot(own_store)
+    assert [session["status"] for session in document["sessions"].values()] == ["completed"]
+    assert document["global"]["count"] == 2
     writer.die()
 
 
