@@ -19,7 +19,9 @@ _MOST_NAMED = 5
 
 
 def find_session(data: DashboardData, said: str) -> str:
-    """The id of the session that is meant; for an agent's name, its latest.
+    """The id of the session that is meant; for an agent's name, its latest; for ``latest``, the latest of all.
+
+    A session inside another is never the latest of all: it is shown with the one it is in.
 
     A whole id is taken as it is, known or not: the history may hold sessions that the totals have forgotten.
 
@@ -30,7 +32,9 @@ def find_session(data: DashboardData, said: str) -> str:
     sessions = data.sessions
     if said in sessions or _ID.fullmatch(said):
         return said
-    meant = [key for key, session in sessions.items() if said in (LATEST, session.agent_id)]
+    meant = [key for key, session in sessions.items() if said == session.agent_id]
+    if not meant and said == LATEST:
+        meant = [key for key, session in sessions.items() if session.parent_session not in sessions] or list(sessions)
     if meant:
         return max(meant, key=lambda key: _recency(sessions[key]))
     beginning = [key for key in sessions if said and key.startswith(said.lower())]

@@ -21,6 +21,7 @@ __all__ = ["write_trace"]
 
 _MOST_SPANS = 100_000
 _NAME_LIMIT = 256
+_WRONG = "✗ "  # Perfetto takes the colour from the name, and knows no other
 _COLOURS = {"error": "terrible", "failed": "terrible", "crashed": "terrible", "cancelled": "bad", "running": "yellow"}
 
 
@@ -73,9 +74,11 @@ def _slice(pid: int, session: str, each: Slice) -> dict[str, Any]:
     for key in ("error", "arguments", "result", "items", "first_item_ms"):
         if (value := getattr(span, key)) is not None:
             args[key.replace("_", "-")] = value
+    colour = _COLOURS.get(span.status)
+    name = printable(span.name, _NAME_LIMIT) or "(no name)"
     event: dict[str, Any] = {
         "ph": "B" if each.end is None else "X",
-        "name": printable(span.name, _NAME_LIMIT) or "(no name)",
+        "name": _WRONG + name if colour == "terrible" else name,
         "cat": span.kind,
         "pid": pid,
         "tid": _tid(each.lane),
@@ -84,7 +87,7 @@ def _slice(pid: int, session: str, each: Slice) -> dict[str, Any]:
     }
     if each.end is not None:
         event["dur"] = _us(each.end - each.begin)
-    if colour := _COLOURS.get(span.status):
+    if colour is not None:
         event["cname"] = colour
     return event
 

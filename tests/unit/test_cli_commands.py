@@ -89,6 +89,13 @@ def test_a_session_is_meant_by_its_id_its_beginning_its_agent_or_as_the_latest(s
     assert find_session(DATA, said) == meant
 
 
+def test_the_latest_run_is_not_one_inside_another() -> None:
+    inside = SessionSummary(agent_id="helper", status="running", start_time=10, parent_session="b1")
+    assert find_session(DashboardData(sessions=DATA.sessions | {"c1": inside}), "latest") == "b1"
+    assert find_session(DashboardData(sessions=DATA.sessions | {"c1": inside}), "helper") == "c1"
+    assert find_session(DashboardData(sessions={"b1": inside}), "latest") == "b1"  # inside itself, as far as it says
+
+
 def test_a_beginning_that_several_sessions_share_is_refused_with_their_ids() -> None:
     with pytest.raises(ConfigError, match=r"2 sessions begin with a: a1, a2"):
         find_session(DATA, "a")

@@ -312,11 +312,11 @@ def test_what_a_crash_cut_off_ends_with_its_session_and_says_so(own_store: Path)
     dead_journal(own_store, session_begins(), a_call("done", ts=START_US + 50_000), call_begins(ts=START_US + 20_000))
     found = {event["name"]: event for event in slices(own_store)}
     assert {name: event["args"]["status"] for name, event in found.items()} == {
-        "researcher": "crashed",
+        "✗ researcher": "crashed",
         "done": "ok",
-        "search": "crashed",
+        "✗ search": "crashed",
     }
-    assert found["search"]["dur"] == 30_000
+    assert found["✗ search"]["dur"] == 30_000
 
 
 def test_errors_and_captured_values_are_in_the_arguments_of_a_slice(own_store: Path) -> None:
