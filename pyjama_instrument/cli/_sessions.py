@@ -41,8 +41,9 @@ def find_session(data: DashboardData, said: str) -> str:
     if len(beginning) > 1:
         raise ConfigError(f"{len(beginning)} sessions begin with {said}: {_listed(beginning)}; say more of the one")
     if not beginning:
-        hint = "nothing is recorded yet" if not sessions else "see what there is with  pyjama status"
-        raise SessionNotFound(f"no session and no agent {printable(said, 80)}: {hint}")
+        if not sessions:
+            raise SessionNotFound("nothing is recorded yet; see what it looks like with  pyjama demo")
+        raise SessionNotFound(f"no session and no agent {printable(said, 80)}: see what there is with  pyjama status")
     return beginning[0]
 
 

@@ -303,7 +303,19 @@ def _exits_alike(shown: Any) -> Any:
 
 def obeys_close(program: tuple[Op, ...]) -> bool:
     """Whether nothing goes on after a close(): what becomes of a coroutine that does depends on how deep it is."""
-    return all(not (op.does == "swallow" and op.error is GeneratorExit) and obeys_close(op.inside) for op in program)
+    return all(
+        obeys_close(op.inside) and not (op.does == "swallow" and op.error in _errors_of_close(op.inside))
+        for op in program
+    )
+
+
+def _errors_of_close(program: tuple[Op, ...]) -> set[type[BaseException]]:
+    """What a close() may raise in the program."""
+    errors: set[type[BaseException]] = {GeneratorExit}
+    for op in program:
+        inside = _errors_of_close(op.inside)
+        errors |= inside | ({Custom} if op.does == "replace" and op.error in inside else set())
+    return errors
 
 
 # -- async generators

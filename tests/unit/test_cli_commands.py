@@ -311,7 +311,7 @@ def test_export_of_a_session_leaves_the_others_out(pyjama: Pyjama) -> None:
 def test_an_export_that_fails_leaves_the_file_as_it_was(pyjama: Pyjama, tmp_path: Path) -> None:
     path = tmp_path / "run.html"
     path.write_text("from before")
-    assert "no session" in pyjama("export", "nobody", "-o", str(path), returncode=2).stderr
+    assert "nothing is recorded yet" in pyjama("export", "nobody", "-o", str(path), returncode=2).stderr
     assert [each.read_text() for each in tmp_path.glob("*run.html*")] == ["from before"]
 
 
