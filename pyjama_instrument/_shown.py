@@ -150,7 +150,8 @@ def _rates(counts: dict[str, Any]) -> dict[str, Any]:
     buckets = counts.get("latency", {}).get("buckets", {})
     shown = {key: value for key, value in counts.items() if key not in ("latency", "durations")}
     for key, fraction in (("p50-ms", 0.5), ("p95-ms", 0.95), ("p99-ms", 0.99)):
-        shown[key] = percentile_ms(buckets, fraction) if buckets else None
+        near = percentile_ms(buckets, fraction)
+        shown[key] = near if near is None else min(near, total_ms)  # none takes longer than all together
     if count:
         shown["success-rate"] = counts.get("success", 0) / count
         shown["avg-duration-ms"] = total_ms / count

@@ -335,6 +335,14 @@ def test_rates_and_percentiles_follow_from_the_counts(writer: Writer) -> None:
     assert figures.p99_ms == pytest.approx(2.0, rel=0.05)
 
 
+@pytest.mark.parametrize("duration_ns", [0, 1, 6_400, 6_800, 7_000, 7_400])
+def test_no_percentile_exceeds_the_total(writer: Writer, duration_ns: int) -> None:
+    writer.write(a_call(duration_ns=duration_ns))
+    figures = get_dashboard_data().metrics.global_
+    assert figures.p50_ms == figures.p99_ms == pytest.approx(duration_ns / 1e6, rel=0.05)
+    assert figures.p99_ms <= figures.total_duration
+
+
 def test_before_the_first_call_there_are_no_rates() -> None:
     figures = get_dashboard_data().metrics.global_
     assert (figures.count, figures.success_rate, figures.throughput, figures.p50_ms) == (0, None, None, None)

@@ -121,7 +121,7 @@ const FORMATS = [["html", "page to mail"], ["chrome-trace", "trace for Perfetto"
 // Links that download what `path` exports, in each format.
 export function exports(words, path) {
   const links = FORMATS.map(([format, label]) => el("a", { download: true, href: `${path}?format=${format}` }, label));
-  return el("span", { class: "exports" }, words, ...links.flatMap((link) => [" ", link]));
+  return el("span", { class: "exports" }, words, ...links.flatMap((link, at) => [at ? " · " : " ", link]));
 }
 
 // A search field; what is typed goes into the address under `name` after a moment.
