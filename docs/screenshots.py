@@ -55,7 +55,7 @@ def _take(browser: Browser, address: str) -> None:
         page.set_default_timeout(120_000)
         page.goto(address)
     for scheme, page in pages.items():
-        page.locator("#attention .row").nth(1).wait_for()  # one has failed, one was killed, others may still run
+        page.locator("#attention .row").nth(1).wait_for()  # one has failed, one was killed, others still run
         page.screenshot(path=_IMAGES / _name("dashboard", scheme))
     for scheme, page in pages.items():
         page.locator("#attention .row", has_text="crashed").locator("a").first.click()

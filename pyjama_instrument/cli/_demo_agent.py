@@ -20,19 +20,23 @@ __all__ = ["MODEL_TOOL", "main"]
 MODEL_TOOL = "ask_model"
 """The tool that never returns, in which the demo kills the agent."""
 
-_WATCHABLE_SECONDS = 4.0
+_WATCHABLE_SECONDS = {"analyze": 5.0, "hurry": 1.0}
 _LONGEST_PAUSE = 0.15
 _MODEL_SECONDS = 60.0
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run one agent: ``argv`` is its role (``analyze`` or ``hang``), its name, a project, and a report directory."""
+    """Run one agent.
+
+    Args:
+        argv: its role (``analyze``, ``hurry`` or ``hang``), its name, a project, and a report directory.
+    """
     role, agent, project, out = argv
     analyzer = _example()
     if role == "hang":
         _hang(analyzer, agent, Path(project))
     else:
-        pause = _pause(analyzer, Path(project))
+        pause = _pause(analyzer, Path(project), _WATCHABLE_SECONDS[role])
         analyzer.analyze(Path(project), out=Path(out), agent=agent, imports=True, pause=pause)
 
 
@@ -46,10 +50,10 @@ def _example() -> Any:
     raise ConfigError(f"the demo's agent is missing from {package}: install pyjama_instrument again")
 
 
-def _pause(analyzer: Any, project: Path) -> float:
-    """How long to lengthen each call, so that a run takes a few seconds whatever the size of the project."""
+def _pause(analyzer: Any, project: Path, seconds: float) -> float:
+    """How long to lengthen each call, so that a run takes some seconds whatever the size of the project."""
     files = sum(1 for path in analyzer.walk(project) if analyzer.is_wanted(path, imports=True))
-    return min(_LONGEST_PAUSE, _WATCHABLE_SECONDS / max(files, 1))
+    return min(_LONGEST_PAUSE, seconds / max(files, 1))
 
 
 @tool(MODEL_TOOL)
