@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,12 +14,13 @@ from pyjama_instrument.cli._sessions import find_session
 from pyjama_instrument.cli._terminal import paint, say, table, width_of
 
 if TYPE_CHECKING:
-    from pyjama_instrument.document import SessionTree, Span
+    from pyjama_instrument.document import SessionSummary, SessionTree, Span
 
 __all__ = ["show"]
 
 _MOST_ALIKE = 6
 _SHOWN_OF_THEM = 3
+_MOST_INSIDE = 5
 _NAME_LIMIT = 60
 _VALUE_LIMIT = 200
 _LEVELS_DRAWN = 30
@@ -37,17 +38,21 @@ def show(options: argparse.Namespace) -> int:
     from pyjama_instrument.reader import Reader
 
     reader = Reader()
-    tree = reader.session(find_session(reader.dashboard(), options.session))
+    data = reader.dashboard()
+    tree = reader.session(find_session(data, options.session))
     if options.json:
         say(json.dumps(tree.to_dict(), indent=2))
         return 0
-    for line in (*_header(tree), *_tree(tree, everything=options.all, values=options.values)):
+    for line in (*_header(tree, data.sessions), *_tree(tree, everything=options.all, values=options.values)):
         say(line)
     return 0
 
 
-def _header(tree: SessionTree) -> list[str]:
+def _header(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> list[str]:
     run = tree.session
+    inside = [_relative(key, sessions) for key in tree.child_sessions[:_MOST_INSIDE]]
+    if len(tree.child_sessions) > _MOST_INSIDE:
+        inside.append(f"and {len(tree.child_sessions) - _MOST_INSIDE:,} more")
     facts = [
         ("Agent", f"{printable(run.agent_id)}  {paint(printable(run.status), run.status)}"),
         ("Session", printable(tree.id)),
@@ -56,14 +61,21 @@ def _header(tree: SessionTree) -> list[str]:
         ("Calls", f"{count(run.calls, 'call')}, {count(run.errors, 'error')}"),
         ("Error", problem(run.error.type, run.error.message) if run.error else ""),
         ("Cut off", ", ".join(f"in {printable(call.tool)}" for call in run.interrupted[:5])),
-        ("Within", printable(run.parent_session or "")),
-        ("Inside", ", ".join(printable(child[:12]) for child in tree.child_sessions[:5])),
+        ("Part of", _relative(run.parent_session, sessions) if run.parent_session else ""),
+        ("Runs inside", ", ".join(inside)),
     ]
     facts += [(f"tag {printable(name, 30)}", _value(value)) for name, value in run.tags.items()]
     facts += [(printable(name, 30), _value(value)) for name, value in run.attributes.items()]
     shown = [(name, value) for name, value in facts if value]
     width = max(width_of(name) for name, _ in shown)
     return [f"{paint(name, 'dim')}{' ' * (width - width_of(name))}  {value}" for name, value in shown]
+
+
+def _relative(key: str, sessions: Mapping[str, SessionSummary]) -> str:
+    """``crawler 5e551011 (completed)``, or the id alone of a run that the totals have forgotten."""
+    if (run := sessions.get(key)) is None:
+        return printable(key[:8])
+    return f"{printable(run.agent_id, _NAME_LIMIT)} {printable(key[:8])} ({paint(printable(run.status), run.status)})"
 
 
 class _Row(NamedTuple):

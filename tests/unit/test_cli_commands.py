@@ -160,6 +160,23 @@ def test_show_of_a_crash_says_in_what(pyjama: Pyjama, own_store: Path) -> None:
     assert re.search(r"^Cut off +in fetch$", pyjama("show").stdout, re.MULTILINE)
 
 
+def test_show_names_the_runs_inside_a_run_and_the_one_it_is_in(pyjama: Pyjama) -> None:
+    with agent_session("outer") as outer, agent_session("inner") as inner:
+        pass
+    assert re.search(rf"^Runs inside +inner {inner.id[:8]} \(completed\)$", pyjama("show").stdout, re.MULTILINE)
+    shown = pyjama("show", "inner").stdout
+    assert re.search(rf"^Part of +outer {outer.id[:8]} \(completed\)$", shown, re.MULTILINE)
+
+
+def test_show_names_a_few_of_many_runs_inside(pyjama: Pyjama) -> None:
+    with agent_session("outer"):
+        for _ in range(8):
+            with agent_session("inner"):
+                pass
+    line = next(line for line in pyjama("show").stdout.splitlines() if line.startswith("Runs inside"))
+    assert (line.count("inner"), line.endswith(", and 3 more")) == (5, True)
+
+
 def test_show_as_json_is_the_tree(pyjama: Pyjama) -> None:
     a_run()
     shown = json.loads(pyjama("show", "--json").stdout)
