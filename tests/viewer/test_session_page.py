@@ -260,12 +260,12 @@ def test_a_search_shows_what_it_finds_and_where_that_is(page: Page, fake: FakeDa
 
 def test_only_errors_can_be_shown(page: Page, fake: FakeDashboard) -> None:
     opened(page, fake)
-    page.get_by_role("button", name="1 error").click()
+    page.get_by_role("button", name="1 went wrong").click()
     shows(page, "one", "wrong")
     page.wait_for_url(re.compile("only=errors"))
     page.reload()
     shows(page, "one", "wrong")
-    page.get_by_role("button", name="1 error", pressed=True).click()
+    page.get_by_role("button", name="1 went wrong", pressed=True).click()
     shows(page, *ALL)
 
 

@@ -199,7 +199,7 @@ export function mount(parent, [id], query, api) {
   function drawTools() {
     const { all, shown, wrong } = spans.count();
     if (document.activeElement !== search) search.value = spans.state().q;
-    text(errors, `${wrong} error${wrong === 1 ? "" : "s"}`);
+    text(errors, `${wrong} went wrong`);
     show(errors, wrong > 0 || only());
     attr(errors, "aria-pressed", String(only()));
     text(number, `${shown === all ? "" : `${shown.toLocaleString()} of `}${all.toLocaleString()} spans`);
