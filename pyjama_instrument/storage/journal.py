@@ -26,6 +26,7 @@ SEGMENT_BYTES = 8 * 1024 * 1024
 _WRITER_BYTES = 256 * 1024 * 1024
 _STORE_BYTES = 1024 * 1024 * 1024
 _STORE_SEGMENTS = 10_000
+_ATTEMPTS = 5
 
 
 class Journal:
@@ -113,6 +114,17 @@ def _waiting(store: Store, writer: str | None) -> bool:
 
 
 def _create(directory: int, name: SegmentName, header: bytes) -> int:
+    """A new segment that we hold, under its name.
+
+    Before we hold it, whoever tidies up may take it for one that a dead writer left, and then it is made again.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        with contextlib.suppress(FileNotFoundError, BlockingIOError):  # the latter where probing takes the lock
+            return _publish(directory, name, header)
+    return _publish(directory, name, header)
+
+
+def _publish(directory: int, name: SegmentName, header: bytes) -> int:
     temporary = f".{name.filename}.tmp"
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     fd = os.open(temporary, flags, 0o600, dir_fd=directory)

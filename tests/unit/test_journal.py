@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pyjama_instrument.errors import StoreUnavailable
+from pyjama_instrument.storage import compaction
 from pyjama_instrument.storage._layout import SegmentName
-from pyjama_instrument.storage._liveness import is_held
+from pyjama_instrument.storage._liveness import hold, is_held
 from pyjama_instrument.storage._store import Store
 from pyjama_instrument.storage.journal import Journal
 from tests.stores import Writer, header
@@ -44,6 +46,33 @@ def held(path: Path) -> bool:
         return is_held(fd)
     finally:
         os.close(fd)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_segment_that_is_tidied_away_before_it_is_held_is_made_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    tidied = []
+
+    def too_late(fd: int) -> None:
+        if len(tidied) < times:
+            compaction._tidy(store, time.time())
+            tidied.append(os.fstat(fd).st_nlink)
+        hold(fd)
+
+    monkeypatch.setattr("pyjama_instrument.storage.journal.hold", too_late)
+    journal = Journal(store, NAME, header)
+    assert tidied == [0] * times
+    assert segment(store).read_bytes() == header(NAME)
+    assert held(segment(store))
+    assert os.listdir(segment(store).parent) == [NAME.filename]
+    journal.close()
+
+
+def test_a_journal_directory_that_is_gone_is_no_reason_to_try_for_ever(store: Store) -> None:
+    segment(store).parent.rmdir()
+    with pytest.raises(FileNotFoundError):
+        Journal(store, NAME, header)
 
 
 def test_a_segment_begins_with_its_header(journal: Journal, store: Store) -> None:
