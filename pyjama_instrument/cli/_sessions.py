@@ -32,6 +32,8 @@ def find_session(data: DashboardData, said: str) -> str:
     sessions = data.sessions
     if said in sessions or _ID.fullmatch(said):
         return said
+    if not sessions:
+        raise SessionNotFound("nothing is recorded yet; see what it looks like with  pyjama demo")
     meant = [key for key, session in sessions.items() if said == session.agent_id]
     if not meant and said == LATEST:
         meant = [key for key, session in sessions.items() if session.parent_session not in sessions] or list(sessions)
@@ -41,8 +43,6 @@ def find_session(data: DashboardData, said: str) -> str:
     if len(beginning) > 1:
         raise ConfigError(f"{len(beginning)} sessions begin with {said}: {_listed(beginning)}; say more of the one")
     if not beginning:
-        if not sessions:
-            raise SessionNotFound("nothing is recorded yet; see what it looks like with  pyjama demo")
         raise SessionNotFound(f"no session and no agent {printable(said, 80)}: see what there is with  pyjama status")
     return beginning[0]
 
