@@ -276,3 +276,16 @@ def test_nothing_sticks_out_sideways(page: Page, fake: FakeDashboard, width: int
     live(page)
     page.locator("#active .row").nth(len(HOSTILE) - 1).wait_for()
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+@pytest.mark.parametrize("width", [320, 390, 720, 1181, 1280])
+def test_long_figures_stay_within_their_tiles(page: Page, fake: FakeDashboard, width: int) -> None:
+    overall = fake.reader.data.metrics.global_
+    overall.count, overall.error, overall.calls_per_second = 12_345_678, 345_678, 12_345.0
+    overall.p50_ms, overall.p95_ms, overall.p99_ms = 185_000.0, 3_700_000.0, 9_000_000.0
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(fake.url)
+    page.locator("#totals").get_by_text("12,345,678").wait_for()
+    beyond = "tiles => tiles.filter(tile => tile.scrollWidth > tile.clientWidth).map(tile => tile.textContent)"
+    assert page.locator("#totals .tile").evaluate_all(beyond) == []
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
