@@ -17,16 +17,18 @@ class SessionState:
 
     ``prefixes`` caches the constant first part of a journal line per tool. ``standing`` holds the records that
     describe the session as it stands (its start, workflow, open steps, attributes), to be told again when the store
-    was wiped; it is empty for a session that this process did not start.
+    was wiped; it is empty for a session that this process did not start. ``told``: its start was recorded, so its end
+    has to be.
     """
 
-    __slots__ = ("agent", "id", "prefixes", "span", "standing", "started_ns")
+    __slots__ = ("agent", "id", "prefixes", "span", "standing", "started_ns", "told")
 
     def __init__(self, *, id: str, agent: str, span: str, started_ns: int = 0) -> None:
         self.id = id
         self.agent = agent
         self.span = span
         self.started_ns = started_ns
+        self.told = False
         self.prefixes: dict[str, str] = {}
         self.standing: dict[str, dict[str, Any]] = {}
 

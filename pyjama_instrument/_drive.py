@@ -32,6 +32,8 @@ __all__ = [
     "suspend",
 ]
 
+_OURS_ALONE = 2  # the attribute and the argument
+
 T = TypeVar("T")
 Kind: TypeAlias = Literal["sync", "async", "generator", "iterable coroutine", "async generator"]
 
@@ -89,8 +91,13 @@ def drive_later(kind: Kind, begin: Begin, function: Callable[[], Any], name_of: 
 
 
 def resume(activity: Activity, started: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
-    """Go on with a coroutine that a plain function has handed out: the call is its life."""
-    return cast("Coroutine[Any, Any, T]", renamed(_run_async(lambda: activity, suspend(started).take), started))
+    """Go on with a coroutine that a plain function has handed out: the call is its life.
+
+    One that is let go of without having run was cancelled, unless the host has kept it and will run it elsewhere.
+    """
+    begun = _Begun()
+    begun.held, begun.activity = started, activity
+    return cast("Coroutine[Any, Any, T]", renamed(_run_async(begun.take_activity, begun.take), started))
 
 
 def run(begin: Begin, function: Callable[..., T], args: Any, kwargs: Any) -> T:
@@ -225,9 +232,30 @@ class Suspended:
         held, self.held = self.held, None
         return held
 
+    def is_last(self) -> bool:
+        """Whether nobody else has what is held."""
+        return sys.getrefcount(self.held) <= _OURS_ALONE
+
     def __del__(self) -> None:
-        if type(self.held) is CoroutineType:
+        if type(self.held) is CoroutineType and self.is_last():
             self.held.close()
+
+
+class _Begun(Suspended):
+    """The same of a call that has begun already."""
+
+    __slots__ = ("activity",)
+
+    activity: Activity
+
+    def take_activity(self) -> Activity:
+        """The call goes on."""
+        return self.activity
+
+    def __del__(self) -> None:
+        if self.held is not None:
+            self.activity.end(GeneratorExit() if self.is_last() else None, None)
+        super().__del__()
 
 
 def suspend(held: Any) -> Suspended:

@@ -8,13 +8,19 @@ them to turn a swallowed fault back into a failure).
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable
 
-__all__ = ["counts", "observers", "say_once", "swallow"]
+__all__ = ["counts", "not_now", "observers", "say", "say_once", "swallow"]
 
 observers: list[Callable[[BaseException, str], None]] = []
 counts: dict[str, int] = {}
 _said: set[str] = set()
+_unsaid: deque[str] = deque()
+
+not_now: Callable[[], bool] = lambda: False  # noqa: E731  # the recorder puts its own in this place
+"""Whether the running thread holds a lock of ours. ``sys.stderr`` may be code of the host's that waits for a lock of
+its own, which another thread holds while it calls a tool."""
 
 
 def swallow(error: Exception, where: str) -> None:
@@ -32,14 +38,21 @@ def swallow(error: Exception, where: str) -> None:
 
 
 def say_once(key: str, sentence: str) -> None:
-    """One line on stderr, the first time ``key`` is seen in this process."""
-    if key in _said:
-        return
-    _said.add(key)
-    try:
-        sys.stderr.write(f"pyjama: {sentence}\n")
-    except Exception:  # stderr may be closed, None or full: then nobody is told
-        counts["stderr"] = counts.get("stderr", 0) + 1
+    """One line on stderr, the first time ``key`` is seen in this process; later, if this is not the moment."""
+    if key not in _said:
+        _said.add(key)
+        _unsaid.append(sentence)
+    say()
+
+
+def say() -> None:
+    """Say what was not said when it came up."""
+    while _unsaid and not not_now():
+        sentence = _unsaid.popleft()
+        try:
+            sys.stderr.write(f"pyjama: {sentence}\n")
+        except Exception:  # stderr may be closed, None or full: then nobody is told
+            counts["stderr"] = counts.get("stderr", 0) + 1
 
 
 def _message(error: Exception) -> str:

@@ -29,6 +29,7 @@ MAX_NAME = 256
 _NO = ("0", "false", "no")
 
 _configured_home: str | None = None
+_relative: dict[str, str] = {}  # a relative path is what it is at first, wherever the program goes later
 
 
 def set_home(home: str | os.PathLike[str] | None) -> None:
@@ -53,7 +54,9 @@ def resolve_home(home: str | os.PathLike[str] | None = None) -> str:
     if _configured_home is not None:
         return _configured_home
     if from_environment := os.environ.get("PYJAMA_HOME"):
-        return _checked_path(from_environment)
+        if os.path.isabs(os.path.expanduser(from_environment)):
+            return _checked_path(from_environment)
+        return _relative.setdefault(from_environment, _checked_path(from_environment))
     return os.path.join(_user_home(), ".pyjama")
 
 

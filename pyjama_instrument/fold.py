@@ -31,6 +31,7 @@ LIMITS = {
     "tools": 2000,
     "agents": 2000,
     "ended-sessions": 500,
+    "running-sessions": 2000,
     "steps": 200,
     "in-flight": 100,
     "attributes": 100,
@@ -61,6 +62,7 @@ _TOLD_AT_START = (
     ("worker", "worker"),
 )
 _ENDED = ("completed", "failed", "cancelled")
+_QUIET_MS = 5 * 60 * 1000
 
 
 def new_document() -> Document:
@@ -212,11 +214,26 @@ class Fold:
             merged = sorted(logs, key=lambda entry: _number(entry, "timestamp"))
             document["recent-logs"] = merged[-LIMITS["recent-logs"] :]
             self._logs.clear()
+        self._take_the_quiet_for_ended()
         _summarise(document, self._touched)  # before forgetting: an agent is known by sessions that are not
         _forget_old_sessions(document)
         _forget_old_rates(document)
         self.touched["agents"] |= self._touched
         self._touched.clear()
+
+    def _take_the_quiet_for_ended(self) -> None:
+        """Sessions whose start was never seen, and of which nothing has been heard for a while.
+
+        A call that ends long after its session was forgotten makes one of these. Nobody will tell its end.
+        """
+        sessions = self.document["sessions"]
+        newest = max((session["last-seen"] for session in sessions.values()), default=0)
+        for sid, session in sessions.items():
+            unseen = session["writer"] is None and session["status"] == "running" and not session["in-flight"]
+            if unseen and session["last-seen"] < newest - _QUIET_MS:
+                session.update({"status": "completed", "end-time": session["last-seen"], "quiet": True})
+                self.touched["sessions"].add(sid)
+                self._touched.add(session["agent-id"])
 
     # -- tools
 
@@ -309,6 +326,8 @@ class Fold:
             session = sessions[sid] = _new_session(agent, ms)
         if session["writer"] is None:
             session["seen-from"] = self._writer
+            if session.pop("quiet", None):
+                session.update({"status": "running", "end-time": None})
         session["last-seen"] = max(session["last-seen"], ms)
         self._touched.add(session["agent-id"])
         self.touched["sessions"].add(sid)
@@ -491,8 +510,10 @@ def _summarise(document: Document, agents: set[str]) -> None:
 def _forget_old_sessions(document: Document) -> None:
     sessions = document["sessions"]
     ended = [(_number(session, "end-time"), sid) for sid, session in sessions.items() if session["status"] != "running"]
-    for _, sid in sorted(ended)[: max(0, len(ended) - LIMITS["ended-sessions"])]:
-        del sessions[sid]
+    running = [(session["last-seen"], sid) for sid, session in sessions.items() if session["status"] == "running"]
+    for found, limit in ((ended, "ended-sessions"), (running, "running-sessions")):
+        for _, sid in sorted(found)[: max(0, len(found) - LIMITS[limit])]:
+            del sessions[sid]
 
 
 def _forget_old_rates(document: Document) -> None:

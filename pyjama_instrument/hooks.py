@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -68,11 +69,14 @@ PreHook: TypeAlias = Callable[[ToolCall], "Arguments | None"]
 PostHook: TypeAlias = Callable[[ToolCall], Any]
 
 
+_ByTool: TypeAlias = dict[str, tuple[Callable[..., Any], ...]]
+
+
 class _Registry:
     """Hooks by tool. Readers take no lock: the dictionaries are replaced, never changed."""
 
     def __init__(self) -> None:
-        self.by_tool: dict[str, tuple[Callable[..., Any], ...]] = {}
+        self.by_tool: _ByTool = {}
 
     def add(self, tool: str, hook: Callable[..., Any]) -> None:
         name = check_name(tool, "tool name")
@@ -80,26 +84,37 @@ class _Registry:
             raise ConfigError(f"a hook must be callable, not {type(hook).__name__}")
         if inspect.iscoroutinefunction(hook) or inspect.isgeneratorfunction(hook) or inspect.isasyncgenfunction(hook):
             raise ConfigError("a hook must be a plain function: nobody would await or iterate it")
-        with _lock:
-            self._replace({**self.by_tool, name: (*self.by_tool.get(name, ()), hook)})
+        self._change(lambda by_tool: {**by_tool, name: (*by_tool.get(name, ()), hook)})
 
     def remove(self, tool: str, hook: Callable[..., Any] | None) -> bool:
         _check_text(tool)
-        with _lock:
-            old = self.by_tool.get(tool, ())
+
+        def without(by_tool: _ByTool) -> _ByTool:
+            old = by_tool.get(tool, ())
             new = () if hook is None else tuple(other for other in old if other is not hook and other != hook)
-            self._replace({key: value for key, value in {**self.by_tool, tool: new}.items() if value})
-            return len(new) < len(old)
+            return {key: value for key, value in {**by_tool, tool: new}.items() if value}
+
+        before, after = self._change(without)
+        return len(after.get(tool, ())) < len(before.get(tool, ()))
 
     def clear(self) -> None:
-        with _lock:
-            self._replace({})
+        self._change(lambda by_tool: {})
 
-    def _replace(self, by_tool: dict[str, tuple[Callable[..., Any], ...]]) -> None:
-        self.by_tool = by_tool
-        names = {*pre_registry.by_tool, *post_registry.by_tool}
-        hooked.update(names)
-        hooked.intersection_update(names)
+    def _change(self, change: Callable[[_ByTool], _ByTool]) -> tuple[_ByTool, _ByTool]:
+        """Put a changed dictionary in the place of the one there is; returns both.
+
+        What a change does may be the host's code, the comparison of two hooks for instance: it holds no lock.
+        """
+        while True:
+            before = self.by_tool
+            after = change(before)
+            with _lock:
+                if self.by_tool is before:
+                    self.by_tool = after
+                    names = {*pre_registry.by_tool, *post_registry.by_tool}
+                    hooked.update(names)
+                    hooked.intersection_update(names)
+                    return before, after
 
     def matching(self, tool: str) -> tuple[Callable[..., Any], ...]:
         _check_text(tool)
@@ -113,12 +128,15 @@ def _check_text(tool: object) -> None:
         raise ConfigError(f"tool name must be a string, not {type(tool).__name__}")
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _running: ContextVar[tuple[Callable[..., Any], ...]] = ContextVar("pyjama_hooks_running", default=())
 pre_registry = _Registry()
 post_registry = _Registry()
 hooked: set[str] = set()
 """The names that have hooks: all that a call of a tool without hooks has to look at."""
+
+# A forked child has not the thread that may have held it.
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # as the standard library does
 
 
 def register_hook(tool: str, hook: PostHook) -> None:

@@ -137,53 +137,55 @@ def _short_way(this: _Tool) -> Callable[..., Any]:
             try:
                 span = own.ids.spans.pop()
             except IndexError:
-                span = own.ids.more_spans()
+                span = own.more_spans()
             if this.slow:
-                this.announce(scope, span)
+                own.announce(scope, name, span)
             clock = own.mono_ns  # by a name of its own: Python is quicker to call that than a recorder's attribute
             start_ns = clock()
             own.in_flight[span] = inner = (scope[0], span, scope[1], name, start_ns)
             token = set_scope(inner)
         except Exception as fault:
             _guard.swallow(fault, "tool.begin")
-            return wrapped(*args, **kwargs)
-        try:
-            result = wrapped(*args, **kwargs) if kwargs else wrapped(*args)
-        except BaseException as error:
+        else:
+            try:
+                result = wrapped(*args, **kwargs) if kwargs else wrapped(*args)
+            except BaseException as error:
+                reset_scope(token)
+                this.end(scope, span, start_ns, error)
+                raise
+            duration_ns = clock() - start_ns
             reset_scope(token)
-            this.end(scope, span, start_ns, error)
-            raise
-        duration_ns = clock() - start_ns
-        reset_scope(token)
-        if type(result) is CoroutineType:  # a plain function that hands out a coroutine: the call is its life
-            return _resume(this, scope, span, start_ns, result)
-        try:
-            if not own.unforked[0]:
-                own.notice_fork()
+            if type(result) is CoroutineType:  # a plain function that hands out a coroutine: the call is its life
+                return _resume(this, scope, span, start_ns, result)
             try:
-                del own.in_flight[span]
-            except KeyError:  # begun before a fork, ended in the child: the call is the parent's
-                return result
-            wall = own.wall_ns
-            ts = wall() // 1000
-            known, head = this.head
-            if known is not scope:
-                head = this.head_for(scope)
-            line = f'{head}{span}","ts":{ts},"duration_ns":{duration_ns},"status":"ok"}}\n'.encode()
-            if own.announced or duration_ns >= _SLOW_NS:
-                this.slow = duration_ns >= _SLOW_NS
-                this.write(span, line)
-                return result
-            try:
-                if os.write(own.fd, line) == len(line):
-                    own.dirty = True
-                else:
-                    own.not_written(line, "short-write")
-            except OSError as error:
-                own.not_written(line, reason_of(error))
-        except Exception as fault:
-            _guard.swallow(fault, "tool.end")
-        return result
+                if not own.unforked[0]:
+                    own.notice_fork()
+                try:
+                    del own.in_flight[span]
+                except KeyError:  # begun before a fork, ended in the child: the call is the parent's
+                    return result
+                wall = own.wall_ns
+                ts = wall() // 1000
+                known, head = this.head
+                if known is not scope:
+                    head = this.head_for(scope)
+                line = f'{head}{span}","ts":{ts},"duration_ns":{duration_ns},"status":"ok"}}\n'.encode()
+                if own.announced or duration_ns >= _SLOW_NS:
+                    this.slow = duration_ns >= _SLOW_NS
+                    this.write(span, line)
+                    return result
+                try:
+                    if (written := os.write(own.fd, line)) == len(line):
+                        own.dirty = True
+                    else:
+                        own.not_written(line, "short-write", written)
+                except OSError as error:
+                    own.not_written(line, reason_of(error))
+            except Exception as fault:
+                _guard.swallow(fault, "tool.end")
+            return result
+        # Only here: the function must not find a fault of ours as what is being handled.
+        return wrapped(*args, **kwargs)
 
     return wrapper
 
@@ -201,31 +203,32 @@ def _short_way_async(this: _Tool, function: Any) -> Callable[..., Any]:
             try:
                 span = recorder.ids.spans.pop()
             except IndexError:
-                span = recorder.ids.more_spans()
+                span = recorder.more_spans()
             if this.slow:
-                this.announce(scope, span)
+                recorder.announce(scope, name, span)
             clock = recorder.mono_ns  # by a name of its own: Python is quicker to call that than a recorder's attribute
             start_ns = clock()
             recorder.in_flight[span] = inner = (scope[0], span, scope[1], name, start_ns)
             token = set_scope(inner)
         except Exception as fault:
             _guard.swallow(fault, "tool.begin")
-            return await suspended.take()
-        try:
-            result = await suspended.held
-        except BaseException as error:
+        else:
+            try:
+                result = await suspended.held
+            except BaseException as error:
+                suspended.held = None
+                _reset(reset_scope, token)
+                this.end(scope, span, start_ns, error)
+                raise
+            duration_ns = clock() - start_ns
             suspended.held = None
-            _reset(reset_scope, token)
-            this.end(scope, span, start_ns, error)
-            raise
-        duration_ns = clock() - start_ns
-        suspended.held = None
-        try:
-            reset_scope(token)
-        except ValueError:  # finished in another context than it was begun in
-            pass
-        this.end_well(scope, span, duration_ns)
-        return result
+            try:
+                reset_scope(token)
+            except ValueError:  # finished in another context than it was begun in
+                pass
+            this.end_well(scope, span, duration_ns)
+            return result
+        return await suspended.take()
 
     known_by_name = type(function) is FunctionType
     if known_by_name:  # then its coroutines have its name, and the stand-ins have theirs from the start
@@ -270,11 +273,6 @@ class _Tool:
             self.signature = _signature(function)
             self.capture = _resolved(capture, self.signature)
 
-    def announce(self, scope: Scope, span: str) -> None:
-        """Record at once that a call begins."""
-        recorder.emit(recorder.tool_started(scope[0], self.name, scope[1], span, recorder.now_us()))
-        recorder.announced.add(span)
-
     def head_for(self, scope: Scope) -> str:
         """The line of a call in that scope, up to where the span's id goes."""
         session, parent = scope[:2]
@@ -288,7 +286,7 @@ class _Tool:
     def begin(self, scope: Scope, span: str) -> int:
         """A call begins; returns its monotonic start."""
         if self.slow:
-            self.announce(scope, span)
+            recorder.announce(scope, self.name, span)
         start_ns = recorder.mono_ns()
         recorder.in_flight[span] = (scope[0], span, scope[1], self.name, start_ns)
         return start_ns
@@ -331,10 +329,10 @@ class _Tool:
                 self.write(span, line)
                 return
             try:
-                if os.write(recorder.fd, line) == len(line):
+                if (written := os.write(recorder.fd, line)) == len(line):
                     recorder.dirty = True
                 else:
-                    recorder.not_written(line, "short-write")
+                    recorder.not_written(line, "short-write", written)
             except OSError as error:
                 recorder.not_written(line, reason_of(error))
         except Exception as fault:
@@ -343,11 +341,10 @@ class _Tool:
     def write(self, span: str, line: bytes) -> None:
         """Record the end of a call that is no longer in flight."""
         if span in recorder.announced:
-            with recorder.settle:  # the flusher may be writing this call's start just now
-                recorder.announced.discard(span)
-                recorder.emit(line)
-        else:
-            recorder.emit(line)
+            recorder.announced.discard(span)
+            with recorder.lock:  # the flusher may be writing this call's start just now: wait until it has
+                pass
+        recorder.emit(line)
 
     def line(self, scope: Scope, span: str, ts: int, duration_ns: int, error: BaseException | None, more: Any) -> bytes:
         """The journal line of ``tool.ended``."""
@@ -498,7 +495,7 @@ def _has_pre_hooks(this: _Tool) -> bool:
     return False
 
 
-def _resume(this: _Tool, scope: Scope, span: str, start_ns: int, coroutine: Any) -> Any:
+def _resume(this: _Tool, scope: Scope, span: str, start_ns: int, coroutine: CoroutineType[Any, Any, Any]) -> Any:
     call = _Call(this, (), {})
     call.scope, call.span, call.start_ns = scope, span, start_ns
     return resume(call, coroutine)

@@ -4,6 +4,9 @@ One per process. Nothing here raises into the caller and nothing on the way of a
 process can hold; what cannot be written is dropped *and counted*. The journal is opened at the first event, the
 flusher thread started with it. A fork stops the flusher before and starts it again after; the child begins a
 journal of its own.
+
+There is one lock. No code of the host's is called on purpose while it is held: what there is to say waits until it is
+free, and the host's function for redaction has had its say on the command line before.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import socket
 import sys
 import threading
 import time
+from collections import defaultdict
 from typing import Any, Literal
 
 from pyjama_instrument import _guard, redaction
@@ -30,6 +34,7 @@ from pyjama_instrument._unforked import unforked_mark
 from pyjama_instrument.config import disabled_by_environment, home_to_write, resolve_home, set_home
 from pyjama_instrument.errors import ConfigError, PyjamaError, SchemaTooNew
 from pyjama_instrument.redaction import Redactor
+from pyjama_instrument.storage import _handles
 from pyjama_instrument.storage._codec import encode, tool_prefix
 from pyjama_instrument.storage._layout import PREVIOUS, SCHEMA, SNAPSHOT, SegmentName
 from pyjama_instrument.storage._store import Store
@@ -57,7 +62,7 @@ class Recorder:
         enabled: False makes every decorated function behave as undecorated, at once.
         epoch: generation of the process; one more in each forked child.
         in_flight: calls under way, by span.
-        announced: spans in ``in_flight`` whose ``tool.started`` is written; the flusher does it under ``settle``.
+        announced: spans in ``in_flight`` whose ``tool.started`` is written; the flusher does it under ``lock``.
         open_sessions: sessions that this process has started and not ended.
         unforked: its only item is 1 in the process that all this is about, and 0 in a child that was forked in C.
     """
@@ -70,30 +75,31 @@ class Recorder:
         self.wall_ns = time.time_ns
         self.mono_ns = time.perf_counter_ns
         self._hooked = False
+        self._argv: list[str] | None = None
         self._writer = ""
         self._segment = 0
         self._begin()
 
     def _begin(self) -> None:
         """The state of a process that has recorded nothing yet."""
-        self.unforked[0] = 1
         self.fd = -1  # the journal's descriptor while all is well, else -1: then every write takes the slow way
         self.dirty = False
         self.in_flight: dict[str, Call] = {}
         self.announced: set[str] = set()
         self.open_sessions: dict[str, SessionState] = {}
         self.ambient: Scope | None = None
-        self._settle = threading.RLock()
         self._lock = threading.RLock()
-        self._forking = False
         self._journal: Journal | None = None
         self._flusher: Flusher | None = None
         self._opening = False
         self._pending: list[bytes] = []
         self._ragged = self._full = False
-        self._dropped: dict[str, int] = {}
+        self._dropped: defaultdict[str, int] = defaultdict(int)
         self._reopen_at = 0
         self._fold_at = 0
+        self._finalized = False
+        self._asking = False
+        self.unforked[0] = 1  # last: if a signal's exception comes before, all this is done again
 
     # -- recording
 
@@ -107,19 +113,23 @@ class Recorder:
         if written == len(line):
             self.dirty = True
         else:
-            self.not_written(line, "short-write")
+            self.not_written(line, "short-write", written)
 
-    def not_written(self, line: bytes, reason: str) -> None:
+    def not_written(self, line: bytes, reason: str, written: int = 0) -> None:
         """An event could not be written the quick way: open the journal, or mend it, or drop the event."""
         try:
-            self._emit_slowly(line, reason)
+            self._emit_slowly(line, reason, written)
         except Exception as error:
             _guard.swallow(error, "recorder.emit")
             self._drop("internal")
+        _guard.say()
 
     def record(self, event: dict[str, Any]) -> None:
         """Append an event given as a dictionary of JSON-safe values."""
-        if not self.enabled:
+        self._record(event, self.enabled)
+
+    def _record(self, event: dict[str, Any], enabled: bool) -> None:
+        if not enabled:
             return
         try:
             self.notice_fork()
@@ -132,9 +142,12 @@ class Recorder:
         """The time now, in µs since the epoch."""
         return self.wall_ns() // 1000
 
-    def _emit_slowly(self, line: bytes, reason: str) -> None:
+    def _emit_slowly(self, line: bytes, reason: str, written: int) -> None:
         self.notice_fork()
-        with self._lock:
+        if self._journal is None and self._waits_to_reopen():
+            self._drop("unavailable")
+            return
+        with self.lock:
             if self._opening:  # a signal handler or a finalizer interrupted the opening, in this very thread
                 self._pending.append(line)
                 return
@@ -143,11 +156,12 @@ class Recorder:
                 self.fd = -1
                 if self._journal is not None and not self._journal.is_ours():
                     self._close_journal()
+            if reason == "short-write":
+                if written < len(line) - 1 or self._journal is None:  # what is in the file will be skipped as torn
+                    self._drop(reason)
+                return  # else only the newline is missing, and comes next
             if self._full:
                 self._drop("journal-full")
-                return
-            if reason == "short-write":  # half of it is in the file: that half will be skipped as torn
-                self._drop(reason)
                 return
             if self._journal is None and not self._open():
                 self._drop("unavailable")
@@ -164,37 +178,52 @@ class Recorder:
         """Write to the journal, on a new line if the last may be incomplete; why it failed, or None."""
         assert self._journal is not None
         data = b"\n" + line if self._ragged else line
-        failure = None
+        failure, written = None, 0
         try:
-            if os.write(self._journal.fd, data) != len(data):
+            written = os.write(self._journal.fd, data)
+            if written < len(data) - 1:  # if only the newline is missing, it comes next
                 failure = "short-write"
         except OSError as error:
             failure = reason_of(error)
-        self._ragged = failure is not None
+        self._ragged = written != len(data)
         self.fd = -1 if self._ragged else self._journal.fd
         self.dirty = True
         return failure
 
+    def _end_the_line(self) -> None:
+        """Write the newline after an incomplete line: the next record will not do it, or will be long in coming."""
+        journal = self._journal
+        if self._ragged and journal is not None and journal.is_ours():
+            with contextlib.suppress(OSError):
+                self._ragged = os.write(journal.fd, b"\n") != 1
+            self.fd = -1 if self._ragged or self._full else journal.fd
+
     def _drop(self, reason: str) -> None:
         try:
             with self._lock:
-                self._dropped[reason] = self._dropped.get(reason, 0) + 1
+                self._dropped[reason] += 1  # no call: no signal handler runs in between, and waits for another thread
             _guard.say_once(f"drop {reason}", f"events are being dropped ({reason}); the program goes on (said once)")
         except Exception as error:
             _guard.swallow(error, "recorder.drop")
 
     def _report_drops(self) -> None:
         """Tell the journal what was dropped. What cannot be told now is told later."""
-        for reason, count in list(self._dropped.items()):
-            event = {"kind": "writer.dropped", "ts": self.now_us(), "count": count, "reason": reason}
-            if self._append(encode(event)):
+        while self._dropped:
+            reason, count = self._dropped.popitem()
+            told = False
+            try:
+                event = {"kind": "writer.dropped", "ts": self.now_us(), "count": count, "reason": reason}
+                told = self._append(encode(event)) is None
+            finally:
+                if not told:
+                    self._dropped[reason] += count
+            if not told:
                 return
-            del self._dropped[reason]
 
     # -- opening
 
     def _open(self) -> bool:
-        if time.monotonic_ns() < self._reopen_at:
+        if self._waits_to_reopen():
             return False
         self._hook_into_process()  # before there is anything that a child must not share
         self._opening = True
@@ -223,9 +252,13 @@ class Recorder:
         self._start_flusher()
         return True
 
+    def _waits_to_reopen(self) -> bool:
+        return time.monotonic_ns() < self._reopen_at
+
     def _close_journal(self) -> None:
+        self._end_the_line()
         self.fd = -1
-        self._full = False
+        self._full = self._ragged = False
         if self._journal is not None:
             self._segment = self._journal.last.number
             self._journal.close()
@@ -242,10 +275,29 @@ class Recorder:
                 "pid": os.getpid(),
                 "host": socket.gethostname(),
                 "python": platform.python_version(),
-                "argv": redaction.command_line(sys.argv),
+                "argv": self._argv or [],
                 "started": self.now_us(),
             }
         )
+
+    def _look_at_argv(self) -> None:
+        """Have the host's function for redaction say what may be recorded of the command line.
+
+        It may take a lock of the host's or call a tool: while it is at it, others go on without the command line.
+        """
+        if self._argv is None and not (self._asking and redaction.redactor):
+            self._asking = True
+            try:
+                self._argv = redaction.command_line(sys.argv)
+            except Exception as fault:
+                _guard.swallow(fault, "recorder.argv")
+                self._argv = []
+            finally:
+                self._asking = False
+
+    def forget_argv(self) -> None:
+        """The rules have changed for what may be recorded."""
+        self._argv = None
 
     def _announce_again(self) -> None:
         """In a new journal after the old one was removed: the sessions and calls that are under way."""
@@ -259,15 +311,28 @@ class Recorder:
     # -- the flusher
 
     def _start_flusher(self) -> None:
-        if self._flusher is None:
-            with contextlib.suppress(RuntimeError):  # the interpreter is shutting down: no more threads
-                self._flusher = Flusher(self._tick)
+        with self._lock:
+            if self._flusher is None or self._flusher.stopping():
+                with contextlib.suppress(RuntimeError):  # the interpreter is shutting down: no more threads
+                    self._flusher = Flusher(self._tick)
+
+    def more_spans(self) -> str:
+        """A span id, and more of them made in advance."""
+        self._revive_flusher()
+        return self.ids.more_spans()
+
+    def _revive_flusher(self) -> None:
+        """Start the flusher again if it was stopped for a fork and, by a signal's exception, not started after it."""
+        if (flusher := self._flusher) is not None and flusher.stopping():
+            self._start_flusher()
 
     def _tick(self) -> float:
         """What the flusher does; returns the seconds until it should be done again."""
         try:
+            self._look_at_argv()
             self._mind_the_journal()
             self._announce_slow_calls()
+            _guard.say()
             if self.dirty and self.mono_ns() + _EARLY_NS >= self._fold_at:
                 self._fold()
             else:
@@ -289,12 +354,19 @@ class Recorder:
             elif not journal.is_ours():
                 self._close_journal()
                 self._open()
-            elif journal.size() > SEGMENT_BYTES:
-                self._rotate(journal)
-            elif self._dropped:
-                self._report_drops()
-            elif not _has_snapshot(journal.store):  # removed to clear it: what runs has to re-appear
-                self.dirty = True
+            else:
+                self._mend(journal)
+
+    def _mend(self, journal: Journal) -> None:
+        self._end_the_line()
+        if self._ragged:
+            return
+        if journal.size() > SEGMENT_BYTES:
+            self._rotate(journal)
+        elif self._dropped:
+            self._report_drops()
+        elif not _has_snapshot(journal.store):  # removed to clear it: what runs has to re-appear
+            self.dirty = True
 
     def _rotate(self, journal: Journal) -> None:
         """Go on in a new segment, or not at all for as long as too much waits to be folded."""
@@ -303,18 +375,24 @@ class Recorder:
             self.fd = -1  # every event takes the slow way, and is dropped and counted there
         else:
             journal.rotate()
-            self.fd = -1 if self._ragged else journal.fd
+            self.fd = journal.fd
 
     def _announce_slow_calls(self) -> None:
         horizon = self.mono_ns() - _ANNOUNCE_AFTER_NS
         for span, call in self.in_flight.copy().items():  # a copy is made in one step
             if call[4] < horizon and span not in self.announced:
-                with self.settle:
+                with self._lock:
                     self.announced.add(span)
                     if span in self.in_flight:
                         self._announce(span, call)
                     else:
                         self.announced.discard(span)
+
+    def announce(self, scope: Scope, tool: str, span: str) -> None:
+        """Record at once that a call begins."""
+        self.emit(self.tool_started(scope[0], tool, scope[1], span, self.now_us()))
+        self.announced.add(span)
+        self._revive_flusher()
 
     def _announce(self, span: str, call: Call) -> None:
         session, _, parent, tool, start_ns = call
@@ -353,7 +431,7 @@ class Recorder:
 
     def move(self) -> None:
         """Go on in another store, if the settings lead to another one now."""
-        with self._lock:
+        with self.lock:
             if self._journal is not None and self._journal.store.path != resolve_home():
                 self._close_journal()
                 self._reopen_at = 0
@@ -361,6 +439,7 @@ class Recorder:
 
     def wake(self) -> None:
         """Have the flusher look now."""
+        self._revive_flusher()
         if (flusher := self._flusher) is not None:
             flusher.wake()
 
@@ -412,14 +491,24 @@ class Recorder:
     def _hook_into_multiprocessing(self) -> None:
         # A worker of multiprocessing leaves by os._exit and runs only the finalizers of multiprocessing.util.
         util = sys.modules.get("multiprocessing.util")
-        if util is not None and is_worker():
+        if util is not None and is_worker() and not self._finalized:
+            self._finalized = True
             util.Finalize(None, self._at_exit, exitpriority=-100)
 
     @property
-    def settle(self) -> threading.RLock:
-        """Held while a call is announced late, and while the implicit session is begun."""
+    def lock(self) -> threading.RLock:
+        """The process's one lock. To be asked for anew each time, when it is needed.
+
+        Held while the journal is opened, mended or changed, while a call is announced late, and while a session is
+        begun that no block of the program's stands for.
+        """
         self.notice_fork()
-        return self._settle
+        self._look_at_argv()
+        return self._lock
+
+    def holds_lock(self) -> bool:
+        """Whether the running thread has it."""
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # threading.Condition asks the same
 
     def notice_fork(self) -> None:
         """Begin anew in a child that our hooks have not seen begin.
@@ -430,31 +519,19 @@ class Recorder:
         if not self.unforked[0]:
             self._after_fork_in_child()
 
+    # A signal's exception may end each of these three anywhere, even before its first line; Python reports it and
+    # forks all the same. So they hold nothing, and what they leave undone is made up for later.
+
     def _before_fork(self) -> None:
-        while True:
-            if (flusher := self._flusher) is not None and not flusher.is_this_thread():
-                flusher.stop()
-            self._settle.acquire()  # in the order in which the recording threads take them
-            self._lock.acquire()
-            if self._flusher is flusher:
-                self._flusher = None
-                self._forking, self._had_flusher = True, flusher is not None
-                return
-            self._lock.release()
-            self._settle.release()
+        if (flusher := self._flusher) is not None and not flusher.is_this_thread():
+            flusher.stop()
 
     def _after_fork(self) -> None:
-        if not self._forking:  # the hooks came into place in the middle of this fork
-            return
-        self._forking = False
-        if self._had_flusher:
-            self._start_flusher()
-        self._lock.release()
-        self._settle.release()
+        self._revive_flusher()
 
     def _after_fork_in_child(self) -> None:
+        _handles.close_copies()
         if self._journal is not None:
-            self._journal.close()  # closed, not unlocked: the lock is the parent's
             self._journal.store.close()
         self.epoch += 1
         self.ids.reseed()
@@ -464,16 +541,18 @@ class Recorder:
     def _at_exit(self) -> None:
         try:
             self.notice_fork()
-            if self._flusher is not None:
-                self._flusher.stop()
+            if (flusher := self._flusher) is not None:
                 self._flusher = None
+                flusher.stop()
             self._end_implicit()
+            with self._lock:
+                self._end_the_line()
             if self._journal is not None and self.dirty:
                 from pyjama_instrument.storage.compaction import compact
 
                 compact(self._journal.store, wait_seconds=_EXIT_WAIT_SECONDS, original_wait_seconds=0.0)
             if lost := sum(self._dropped.values()):
-                _guard.say_once("lost", f"{lost} events could not be recorded: {self._dropped}")
+                _guard.say_once("lost", f"{lost} events could not be recorded: {dict(self._dropped)}")
         except SchemaTooNew as error:
             _say_too_new(error)
         except Exception as error:
@@ -483,6 +562,7 @@ class Recorder:
         """Record that a session of this process began."""
         base = {"kind": "session.started", "agent": state.agent, "session": state.id, "span": state.span}
         state.standing["start"] = base | {"ts": self.now_us()} | details
+        state.told = self.enabled
         self.record(state.standing["start"])
         self.open_sessions[state.id] = state  # only now: a journal opened meanwhile tells again what is in here
 
@@ -493,7 +573,7 @@ class Recorder:
         ended = {"kind": "session.ended", "agent": state.agent, "session": state.id, "span": state.span}
         duration_ns = max(0, self.mono_ns() - state.started_ns)
         details: dict[str, Any] = {"ts": self.now_us(), "duration_ns": duration_ns, "status": status}
-        self.record(ended | details | ({"error": error} if error else {}))
+        self._record(ended | details | ({"error": error} if error else {}), state.told or self.enabled)
         self.wake()
 
     def _end_implicit(self) -> None:
@@ -547,6 +627,7 @@ def _age_seconds(store: Store) -> float:
 
 
 recorder = Recorder()
+_guard.not_now = recorder.holds_lock
 
 
 def configure(
@@ -575,6 +656,8 @@ def configure(
     if redact is not None and redact is not False and (not callable(redact) or kind_of(redact) != "sync"):
         raise ConfigError("redact must be a plain function that takes a redaction.Field, or False")
     redaction.configure(redact, error_messages)
+    if redact is not None:
+        recorder.forget_argv()
     if enabled is not None:
         recorder.enabled = enabled
     if home is not None:
@@ -606,6 +689,7 @@ def reset_for_testing(home: str | os.PathLike[str] | None = None) -> None:
     """Forget everything this process has recorded, and go on in ``home``; None goes back to the environment."""
     if recorder._flusher is not None:
         recorder._flusher.stop()
+    recorder.forget_argv()
     set_home(home)
     recorder._close_journal()
     recorder._writer, recorder._segment = "", 0

@@ -34,6 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _CANCELLED = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
 _NO_SESSION, _NO_SPAN = "0" * 32, "0" * 16  # what W3C Trace Context calls invalid
+_MOST_ATTRIBUTES = 100
 _PARENT = re.compile(r"([0-9a-f]{32})-([0-9a-f]{16})")
 
 
@@ -97,7 +98,7 @@ class Session:
             news = redaction.shown_mapping("attributes", attributes)
             self._tell("attributes", "annotated", span=self._state.span, attributes=news)
             if self._state.standing:
-                self._state.standing["attributes"]["attributes"] = known | news
+                self._state.standing["attributes"]["attributes"] = _within_bounds(known, news)
         except Exception as fault:
             _guard.swallow(fault, "session.annotate")
 
@@ -192,7 +193,7 @@ class Session:
 class Step:
     """A step of a session; enter it once, with ``with`` or ``async with``."""
 
-    __slots__ = ("_name", "_parent", "_session", "_span", "_started_ns", "_token")
+    __slots__ = ("_epoch", "_name", "_parent", "_session", "_span", "_started_ns", "_token")
 
     def __init__(self, session: Session, name: str) -> None:
         self._session = session
@@ -203,6 +204,8 @@ class Step:
     def __enter__(self) -> Session:
         try:
             state = self._session._state
+            recorder.notice_fork()
+            self._epoch = recorder.epoch
             self._parent = self._session.span
             self._started_ns = recorder.mono_ns()
             self._span = recorder.ids.span()
@@ -217,7 +220,8 @@ class Step:
     ) -> None:
         _leave(self._token)
         try:
-            if self._span:
+            recorder.notice_fork()
+            if self._span and self._epoch == recorder.epoch:  # in a forked child, the step is the parent's
                 self._end(error)
         except Exception as fault:
             _guard.swallow(fault, "step.end")
@@ -368,6 +372,7 @@ class agent_session:  # noqa: N801  # reads as a verb at the place of use, like 
         return _Run(self, Session(SessionState(id=_NO_SESSION, agent=self._name, span=_NO_SPAN)))
 
     def _started(self) -> _Run:
+        _leave_what_has_ended()
         outer = current.get() or recorder.ambient or _inherited()
         if outer is not None and outer is recorder.ambient and outer[0].standing:
             outer = None  # the implicit session is for calls that have no other: it is nobody's parent
@@ -421,6 +426,9 @@ class _Run(_Visit):
         self.session = session
         self.token: Token[Scope | None] | None = None
 
+    def is_under_way(self) -> bool:
+        return self in self.owner._under_way
+
     def end(self, error: BaseException | None, result: Any) -> None:
         try:
             self.session._end(error)
@@ -429,6 +437,17 @@ class _Run(_Visit):
 
 
 _entered: ContextVar[tuple[_Run, ...]] = ContextVar("pyjama_entered", default=())
+
+
+def _leave_what_has_ended() -> None:
+    """A run that was entered here and left in another thread or task is left here, too."""
+    entered = _entered.get()
+    if all(run_.is_under_way() for run_ in entered):
+        return
+    for run_ in reversed(entered):
+        if current.get() is run_.scope and not run_.is_under_way():
+            run_.leave(run_.token)
+    _entered.set(tuple(run_ for run_ in entered if run_.is_under_way()))
 
 
 class _Bound(Generic[P, R]):
@@ -473,10 +492,12 @@ def ambient() -> Scope:
     known = recorder.ambient
     if known is not None and recorder.unforked[0]:
         return known
-    with recorder.settle:
-        if recorder.ambient is None:
-            recorder.ambient = _inherited() or _implicit()
-        return recorder.ambient
+    with recorder.lock:
+        scope = recorder.ambient
+        if scope is None:
+            scope = recorder.ambient = _inherited() or _implicit()
+    _guard.say()
+    return scope
 
 
 def outcome(error: BaseException, tool: str | None = None) -> tuple[str, dict[str, Any] | None]:
@@ -484,6 +505,13 @@ def outcome(error: BaseException, tool: str | None = None) -> tuple[str, dict[st
     if isinstance(error, SystemExit) and error.code in (None, 0):
         return "ok", None
     return ("cancelled" if isinstance(error, _CANCELLED) else "error"), redaction.failure(error, tool)
+
+
+def _within_bounds(known: dict[str, Any], news: dict[str, Any]) -> dict[str, Any]:
+    """The attributes to tell again, no more of them than the store keeps."""
+    room = max(0, _MOST_ATTRIBUTES - len(known))
+    new = [name for name in news if name not in known][:room]
+    return known | {name: value for name, value in news.items() if name in known or name in new}
 
 
 def _leave(token: Token[Scope | None] | None) -> None:

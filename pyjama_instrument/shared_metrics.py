@@ -1,18 +1,18 @@
 """The functional API, for code that cannot be decorated: tell what an agent does, call by call.
 
 The same recorder is behind it as behind ``@tool`` and ``agent_session``. An agent that was not started here gets an
-implicit session in this process with its first event.
+implicit session in this process with its first event. If there are more than 500 of those, the one that has been
+quiet for longest is completed; should its agent do something again, that is another run of it.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyjama_instrument import hooks, redaction
+from pyjama_instrument import _guard, hooks, redaction
 from pyjama_instrument._context import SessionState
 from pyjama_instrument.config import check_name, home_to_write, resolve_home
 from pyjama_instrument.errors import ConfigError, StoreUnavailable
@@ -35,8 +35,11 @@ __all__ = [
 _TOOL_STATUS = ("ok", "error", "cancelled")
 _RUN_STATUS = ("completed", "failed", "cancelled")
 
-_lock = threading.RLock()
-_sessions: dict[tuple[int, str], SessionState] = {}  # by process generation and agent
+_MOST_IMPLICIT = 500
+
+_generation = -1
+_sessions: dict[str, SessionState] = {}  # by agent, the one used last at the end
+_implicit: set[str] = set()  # those among them that nobody has begun, and nobody may ever end
 _steps: dict[tuple[str, str], tuple[str, int]] = {}  # by session and step: span and start
 
 
@@ -57,8 +60,10 @@ def record_agent_start(agent_id: str, spec: Mapping[str, Any] | None = None) -> 
     if spec is not None and not isinstance(spec, Mapping):
         raise ConfigError(f"spec must be a mapping, not {type(spec).__name__}")
     details = {} if spec is None else {"spec": redaction.shown_mapping("spec", dict(spec))}
-    with _lock:
-        return _start(agent, **details).id
+    with recorder.lock:
+        session_id = _start(agent, **details).id
+    _guard.say()
+    return session_id
 
 
 def record_agent_activity(*, agent_id: str, status: str, tool_name: str | None = None) -> None:
@@ -85,12 +90,10 @@ def record_agent_complete(agent_id: str, status: str = "completed") -> None:
     """
     agent = check_name(agent_id, "agent_id")
     status = _one_of(status, _RUN_STATUS)
-    with _lock:
-        state = _session(agent)
-        recorder.end_session(state, status)
-        _sessions.pop((recorder.epoch, agent), None)
-        for key in [key for key in _steps if key[0] == state.id]:
-            del _steps[key]
+    with recorder.lock:
+        _session(agent)
+        _end(agent, status)
+    _guard.say()
 
 
 def record_tool_execution(*, tool_name: str, agent_id: str, status: str, duration_ms: float) -> None:
@@ -123,13 +126,16 @@ def record_step_start(agent_id: str, step_id: str) -> None:
         ConfigError: an argument has the wrong type.
     """
     agent, step = check_name(agent_id, "agent_id"), check_name(step_id, "step_id")
-    with _lock:
+    with recorder.lock:
         state = _session(agent)
         span = recorder.ids.span()
+        before, _ = _steps.get((state.id, step), ("", 0))
+        state.standing.pop(before, None)
         _steps[state.id, step] = span, recorder.mono_ns()
         event = _event("step.started", state) | {"step": step, "parent": state.span, "span": span}
         state.standing[span] = event
         recorder.record(event)
+    _guard.say()
 
 
 def record_step_complete(agent_id: str, step_id: str, status: str = "ok") -> None:
@@ -140,12 +146,13 @@ def record_step_complete(agent_id: str, step_id: str, status: str = "ok") -> Non
     """
     agent, step = check_name(agent_id, "agent_id"), check_name(step_id, "step_id")
     status = _one_of(status, _TOOL_STATUS)
-    with _lock:
+    with recorder.lock:
         state = _session(agent)
         span, started_ns = _steps.pop((state.id, step), (recorder.ids.span(), recorder.mono_ns()))
         state.standing.pop(span, None)
         event = _event("step.ended", state) | {"step": step, "parent": state.span, "span": span}
         recorder.record(event | {"duration_ns": max(0, recorder.mono_ns() - started_ns), "status": status})
+    _guard.say()
 
 
 def record_workflow_info(agent_id: str, steps: Sequence[str]) -> None:
@@ -232,18 +239,47 @@ def shared_metrics_hook(call: Any) -> None:
 
 
 def _start(agent: str, **details: Any) -> SessionState:
+    """Begin a session of the agent. The lock is held."""
     ids = recorder.ids
     state = SessionState(id=ids.trace(), agent=agent, span=ids.span(), started_ns=recorder.mono_ns())
     recorder.start_session(state, **details)
-    _sessions[recorder.epoch, agent] = state
+    _known()[agent] = state
+    _implicit.discard(agent)
     return state
 
 
 def _session(agent: str) -> SessionState:
     """The agent's session in this process, begun if there is none."""
-    with _lock:
-        state = _sessions.get((recorder.epoch, agent))
-        return state or _start(agent, implicit=True)
+    with recorder.lock:
+        known = _known()
+        if (state := known.pop(agent, None)) is not None:
+            known[agent] = state  # the one that was used last is the last in the dictionary
+            return state
+        state = _start(agent, implicit=True)
+        _implicit.add(agent)
+        if len(_implicit) > _MOST_IMPLICIT:
+            _end(next(other for other in known if other in _implicit), "completed")
+    _guard.say()
+    return state
+
+
+def _end(agent: str, status: str) -> None:
+    """End the agent's session. The lock is held."""
+    state = _sessions.pop(agent)
+    _implicit.discard(agent)
+    recorder.end_session(state, status)
+    for step in [step for step in _steps if step[0] == state.id]:
+        del _steps[step]
+
+
+def _known() -> dict[str, SessionState]:
+    """The sessions of this process: a forked child begins with none. The lock is held."""
+    global _generation
+    if _generation != recorder.epoch:
+        _generation = recorder.epoch
+        for of_another in (_sessions, _implicit, _steps):
+            of_another.clear()
+    return _sessions
 
 
 def _event(kind: str, state: SessionState) -> dict[str, Any]:

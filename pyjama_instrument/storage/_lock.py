@@ -21,6 +21,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
+from pyjama_instrument.storage import _handles
 from pyjama_instrument.storage._layout import LOCK, ORIGINAL_LOCK
 from pyjama_instrument.storage._liveness import hold, is_held
 from pyjama_instrument.storage._trust import owner_only
@@ -41,10 +42,10 @@ def try_lock(directory: int, *, wait_seconds: float = 0.0) -> Iterator[bool]:
     finally:
         if fd is not None:
             try:
-                # Closing is not enough: another thread may have forked, and the child has a copy.
+                # Closing is not enough: a library in C may have forked, and the child has a copy.
                 fcntl.flock(fd, fcntl.LOCK_UN)
             finally:
-                os.close(fd)
+                _handles.close(fd)
 
 
 def locks_work(directory: int) -> bool:
@@ -56,11 +57,11 @@ def locks_work(directory: int) -> bool:
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     with contextlib.ExitStack() as opened:
         try:
-            first, second = (os.open(LOCK, flags, dir_fd=directory) for _ in range(2))
+            first, second = (_handles.open_noted(LOCK, flags, dir_fd=directory) for _ in range(2))
         except FileNotFoundError:  # the store was removed: whoever goes on will notice
             return True
-        opened.callback(os.close, first)
-        opened.callback(os.close, second)
+        opened.callback(_handles.close, first)
+        opened.callback(_handles.close, second)
         try:
             if _flock(first):
                 return False
@@ -114,7 +115,7 @@ def rewriting(
 def _acquire(directory: int) -> int | None:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        fd = os.open(LOCK, flags, 0o600, dir_fd=directory)
+        fd = _handles.open_noted(LOCK, flags, dir_fd=directory)
     except FileNotFoundError:  # the store was removed
         return None
     try:
@@ -123,9 +124,9 @@ def _acquire(directory: int) -> int | None:
         if _flock(fd) and _same_file(os.fstat(fd), directory, LOCK):
             return fd
     except BaseException:
-        os.close(fd)
+        _handles.close(fd)
         raise
-    os.close(fd)
+    _handles.close(fd)
     return None
 
 

@@ -8,19 +8,15 @@ while it is still ours: a program may close and reopen descriptors wholesale.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import resource
 import weakref
 
 from pyjama_instrument.errors import StoreUnavailable
+from pyjama_instrument.storage._handles import inode, move_high
 from pyjama_instrument.storage._layout import HISTORY, JOURNAL
 from pyjama_instrument.storage._trust import open_home, open_subdirectory
 
-__all__ = ["Store", "inode", "move_high"]
-
-_HIGHEST_FD = 4096
-_FDS = 64  # a few for each store that is open
+__all__ = ["Store"]
 
 
 class Store:
@@ -80,29 +76,6 @@ class Store:
             raise
         _kept[fd] = self._open
         return fd
-
-
-def move_high(fd: int) -> int:
-    """The same open file under a number that is not likely to be handed out again; ``fd`` itself is closed.
-
-    A program that closes all descriptors is given the lowest numbers again. Ours are at the upper end of what it may
-    have, or of the first few thousand: the kernel copies the table up to the highest number at each fork.
-    """
-    try:
-        soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        highest = soft_limit if 0 < soft_limit < _HIGHEST_FD else _HIGHEST_FD
-        for lowest in (highest - _FDS, highest // 2):
-            with contextlib.suppress(OSError):
-                return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
-    finally:
-        os.close(fd)
-
-
-def inode(fd: int) -> tuple[int, int]:
-    """What file the descriptor leads to."""
-    found = os.fstat(fd)
-    return found.st_dev, found.st_ino
 
 
 _kept: dict[int, list[tuple[int, tuple[int, int]]]] = {}

@@ -13,9 +13,11 @@ import os
 from collections.abc import Callable
 
 from pyjama_instrument.errors import StoreUnavailable
+from pyjama_instrument.storage import _handles
+from pyjama_instrument.storage._handles import inode
 from pyjama_instrument.storage._layout import SegmentName
 from pyjama_instrument.storage._liveness import hold
-from pyjama_instrument.storage._store import Store, inode, move_high
+from pyjama_instrument.storage._store import Store
 from pyjama_instrument.storage._trust import owner_only
 
 __all__ = ["SEGMENT_BYTES", "Journal"]
@@ -54,7 +56,7 @@ class Journal:
         self.store = store
         self.name = self.last = name
         self._header = header
-        self.fd = move_high(_create(store.journal, name, header(name)))
+        self.fd = _handles.raised(_create(store.journal, name, header(name)))
         self._identity = inode(self.fd)
 
     def size(self) -> int:
@@ -85,18 +87,15 @@ class Journal:
         fd = _create(self.store.journal, name, self._header(name))
         self.last = name  # whatever comes now: nobody may be given that name again
         try:
-            identity = inode(fd)
-            # One step: a thread that is about to write to our descriptor writes to the old file or to the new one.
-            os.dup2(fd, self.fd, inheritable=False)
-            self.name, self._identity = name, identity
+            # A thread that is about to write to our descriptor writes to the old file or to the new one.
+            self._identity = _handles.put_in_place(fd, self.fd)
+            self.name = name
         finally:
-            os.close(fd)
+            _handles.close(fd)
 
     def close(self) -> None:
         """Close the descriptor if it is still ours."""
-        with contextlib.suppress(OSError):
-            if inode(self.fd) == self._identity:
-                os.close(self.fd)
+        _handles.close(self.fd)
         self.fd = -1
 
 
@@ -127,16 +126,18 @@ def _create(directory: int, name: SegmentName, header: bytes) -> int:
 def _publish(directory: int, name: SegmentName, header: bytes) -> int:
     temporary = f".{name.filename}.tmp"
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    fd = os.open(temporary, flags, 0o600, dir_fd=directory)
+    fd = None
     try:
+        fd = _handles.open_noted(temporary, flags, dir_fd=directory)
         owner_only(fd)
         hold(fd)
         if os.write(fd, header) != len(header):
             raise OSError("short write")
         os.rename(temporary, name.filename, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
-        os.close(fd)
-        with contextlib.suppress(OSError):
+        if fd is not None:
+            _handles.close(fd)
+        with contextlib.suppress(OSError):  # one that is left would be in the way of the next attempt
             os.unlink(temporary, dir_fd=directory)
         raise
     return fd

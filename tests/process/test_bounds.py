@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pyjama_instrument import agent_session, flush, tool
+from pyjama_instrument import agent_session, flush, shared_metrics, tool
 from pyjama_instrument.errors import StoreUnavailable
 from pyjama_instrument.fold import LIMITS, OTHER
 from pyjama_instrument.reader import get_dashboard_data, read_metrics
@@ -128,3 +128,28 @@ def test_a_store_full_of_what_nobody_folds_takes_no_more_writers(
     recorder._reopen_at = 0  # as if the pause between attempts were over
     tool("t")(abs)(-5)
     assert read_metrics()["health"]["dropped"]["unavailable"] > 0
+
+
+def test_agents_that_run_and_never_end_leave_the_document_bounded(own_store: Path) -> None:
+    running = [session_begins(f"{n:032x}", f"agent-number-{n:05d}") for n in range(_AGENTS)]
+    calls = [a_call("t", f"{n:032x}", f"agent-number-{n:05d}") for n in range(_AGENTS)]
+    writer = Writer(own_store)
+    writer.write(*running, *calls)
+    fold(own_store)
+    document = snapshot(own_store)
+    assert (own_store / "metrics.json").stat().st_size < _LIMIT_BYTES
+    assert document["global"]["count"] == _AGENTS
+    assert sum(agent["runs"]["count"] for agent in document["agents"].values()) == _AGENTS
+    assert len(document["sessions"]) == LIMITS["running-sessions"]
+    writer.die()
+
+
+def test_agents_told_of_by_the_functional_api_and_never_ended_leave_the_document_bounded(own_store: Path) -> None:
+    for n in range(_AGENTS):
+        shared_metrics.record_tool_execution(tool_name="t", agent_id=f"agent-{n}", status="ok", duration_ms=1)
+    assert flush(60)
+    document = snapshot(own_store)
+    assert (own_store / "metrics.json").stat().st_size < _LIMIT_BYTES
+    assert document["global"]["count"] == _AGENTS
+    assert sum(session["status"] == "running" for session in document["sessions"].values()) == 500
+    assert len(recorder.open_sessions) == 500

@@ -12,6 +12,7 @@ import pytest
 from pyjama_instrument.events import ToolEnded
 from pyjama_instrument.reader import get_dashboard_data, load_session, tail_events
 from tests.process.children import ended, line_from, started, tell, the_session, until
+from tests.scale import full
 from tests.stores import fold
 
 FORK = """
@@ -393,3 +394,184 @@ def test_workers_outside_any_session_have_their_own_and_complete_it(
     sessions = get_dashboard_data().sessions.values()
     assert [session.status for session in sessions] == ["completed"] * 3
     assert [session.calls for session in sessions] == [1] * 3
+
+
+def test_a_signal_s_exception_around_a_fork_leaves_nothing_locked_and_the_flusher_alive(own_store: Path) -> None:
+    # Python reports what is raised in a hook of the fork, and forks all the same.
+    source = f"""
+import random, warnings
+from pyjama_instrument.recorder import recorder
+warnings.simplefilter("ignore", DeprecationWarning)
+sys.unraisablehook = lambda _: None
+threading.excepthook = lambda _: None
+
+class Interrupted(Exception): pass
+
+def interrupt(*_):
+    raise Interrupted
+
+@tool
+def slow():
+    time.sleep(0.002)
+
+signal.signal(signal.SIGALRM, interrupt)
+slow()
+called = 1
+for number in range({full(3000, 150)}):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0001, 0.0015))
+        if os.fork() == 0:
+            os._exit(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except Interrupted:
+        pass
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    try:
+        while True:
+            os.waitpid(-1, 0)
+    except ChildProcessError:
+        pass
+    thread = threading.Thread(target=slow, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive(), number
+    called += 1
+deadline = time.monotonic() + 20
+while not (recorder._flusher and recorder._flusher._thread.is_alive()) and time.monotonic() < deadline:
+    work()
+    called += 1
+assert recorder._flusher._thread.is_alive()
+say(called)
+"""
+    with started(source) as child:
+        called = int(ended(child))
+    assert sum(counts().values()) == called
+
+
+@pytest.mark.parametrize("shared", ["functional API", "hooks"])
+def test_a_fork_while_another_thread_uses_what_has_a_lock_does_not_hang_the_child(own_store: Path, shared: str) -> None:
+    source = f"""{FORK}
+import warnings
+from pyjama_instrument import hooks, shared_metrics
+warnings.simplefilter("ignore", DeprecationWarning)
+
+def functional(agent="parent"):
+    shared_metrics.record_agent_start(agent)
+    shared_metrics.record_agent_complete(agent)
+
+def hooking(name="parent"):
+    hooks.register_hook(name, print)
+    hooks.unregister_hook(name)
+
+busy = {"functional" if shared == "functional API" else "hooking"}
+stop = threading.Event()
+def forever():
+    while not stop.is_set():
+        busy()
+
+threads = [threading.Thread(target=forever) for _ in range(2)]
+for thread in threads: thread.start()
+for _ in range({full(500, 30)}):
+    joined(in_child(lambda: (signal.alarm(20), busy("child"))))
+stop.set()
+for thread in threads: thread.join()
+"""
+    with started(source) as child:
+        ended(child)
+
+
+def test_a_child_forked_during_a_fold_does_not_keep_the_fold_from_others_once_its_parent_is_dead(
+    own_store: Path,
+) -> None:
+    source = f"""{FORK}
+import warnings
+from pyjama_instrument.recorder import recorder
+from pyjama_instrument.storage import compaction
+warnings.simplefilter("ignore", DeprecationWarning)
+folding = threading.Event()
+catch_up = compaction.catch_up
+
+def slowly(*args, **options):
+    folding.set()
+    time.sleep(60)
+    return catch_up(*args, **options)
+
+work()
+recorder._flusher.stop()
+compaction.catch_up = slowly
+threading.Thread(target=flush, daemon=True).start()
+folding.wait()
+pid = in_child(wait)
+say(pid)
+wait()
+"""
+    with started(source) as child:
+        pid = int(line_from(child))
+        child.kill()
+        child.wait()
+        assert Path(f"/proc/{pid}").exists()
+        until(lambda: fold(own_store) != "busy")
+        assert Path(f"/proc/{pid}").exists()
+        assert the_session().status == "crashed"
+
+
+def test_a_step_that_a_child_leaves_too_is_the_parent_s(own_store: Path) -> None:
+    source = f"""{FORK}
+with agent_session("agent") as run:
+    with run.step("parent's"):
+        pid = os.fork()
+        if pid:
+            joined(pid)
+            say("joined")
+            wait()
+    if not pid:
+        with run.step("child's"):
+            pass
+        os._exit(0)
+"""
+    with started(source) as child:
+        line_from(child)
+        assert {step.step_id: step.status for step in the_session().steps} == {"parent's": "running", "child's": "ok"}
+        tell(child)
+        ended(child)
+    assert {step.step_id: step.status for step in the_session().steps} == {"parent's": "ok", "child's": "ok"}
+
+
+def test_a_worker_of_multiprocessing_has_one_thing_to_do_at_its_end_however_often_its_journal_is_opened(
+    own_store: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import multiprocessing, sys
+from multiprocessing import util
+from pyjama_instrument import configure, tool
+
+@tool
+def work():
+    pass
+
+def worker(queue):
+    before = len(util._finalizer_registry)
+    for number in range(5):
+        configure(home=f"{sys.argv[1]}/{number}")
+        work()
+    queue.put(len(util._finalizer_registry) - before)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    process = context.Process(target=worker, args=(queue,))
+    process.start()
+    print(queue.get())
+    process.join()
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert (done.stdout.strip(), done.stderr) == ("1", "")

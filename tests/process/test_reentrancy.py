@@ -237,3 +237,115 @@ started.wait()
     assert (done.returncode, done.stderr) == (0, "")
     (session,) = get_dashboard_data(own_store).sessions.values()
     assert (session.status, session.in_flight) == ("completed", [])
+
+
+def _unavailable(tmp_path: Path) -> str:
+    (tmp_path / "file").write_text("in the way")
+    return str(tmp_path / "file" / "store")
+
+
+@pytest.mark.parametrize("place", ["store", "unavailable"])
+def test_signal_handlers_that_call_slow_tools_beside_threads_that_do_lock_nobody_out(
+    tmp_path: Path, run_python: RunPython, place: str
+) -> None:
+    source = f"""{_PREAMBLE}
+@tool
+def slow(): time.sleep(0.0011)
+
+stopped = handling = False
+def slowly():
+    while not stopped:
+        slow()
+
+def handler(*_):
+    global handling
+    if not handling:
+        handling = True
+        slow()
+        handling = False
+
+threads = [threading.Thread(target=slowly) for _ in range(3)]
+for thread in threads: thread.start()
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)
+end = time.monotonic() + {full(20, 2)}
+while time.monotonic() < end:
+    work()
+signal.setitimer(signal.ITIMER_REAL, 0)
+stopped = True
+for thread in threads: thread.join()
+"""
+    home = {"PYJAMA_HOME": _unavailable(tmp_path)} if place == "unavailable" else {}
+    run_python(source, **home)
+
+
+def test_stderr_that_is_the_program_s_own_code_is_not_written_to_under_a_lock(
+    tmp_path: Path, run_python: RunPython
+) -> None:
+    # One thread holds the handler's lock and calls a tool; another has something to say and waits for that lock.
+    source = f"""{_PREAMBLE}
+entered = threading.Event()
+
+class Handler(logging.Handler):
+    def emit(self, record):
+        entered.set()
+        time.sleep(0.2)
+        inner()
+
+class ToLog:
+    def write(self, text):
+        if text.strip():
+            logging.warning(text.strip())
+    def flush(self): pass
+
+logging.getLogger().addHandler(Handler())
+sys.stderr = ToLog()
+thread = threading.Thread(target=lambda: logging.warning("hello"))
+thread.start()
+entered.wait()
+work()
+thread.join()
+"""
+    run_python(source, PYJAMA_HOME=_unavailable(tmp_path))
+
+
+def test_a_function_for_redaction_that_takes_a_lock_is_not_called_under_one_of_ours(run_python: RunPython) -> None:
+    source = f"""{_PREAMBLE}
+from pyjama_instrument import configure
+lock, asked = threading.Lock(), threading.Event()
+
+def redact(field):
+    asked.set()
+    with lock:
+        return field.masked
+
+def other():
+    with lock:
+        asked.wait()
+        time.sleep(0.1)
+        work()
+
+configure(redact=redact)
+thread = threading.Thread(target=other)
+thread.start()
+inner()
+thread.join()
+"""
+    run_python(source)
+
+
+def test_a_function_for_redaction_may_call_a_tool_at_the_very_first_event(
+    own_store: Path, run_python: RunPython
+) -> None:
+    source = f"""{_PREAMBLE}
+from pyjama_instrument import configure
+
+def redact(field):
+    inner()
+    return field.masked
+
+configure(redact=redact)
+work()
+"""
+    run_python(source)
+    assert _counts(own_store) == {"work": 1, "inner": 1}

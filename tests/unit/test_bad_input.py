@@ -493,6 +493,20 @@ def test_a_user_without_any_home_is_disturbed_by_nothing(run_python: RunPython, 
     assert "Traceback" not in done.stderr
 
 
+def test_a_relative_store_stays_where_it_was_wherever_the_program_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "before").mkdir()
+    monkeypatch.chdir(tmp_path / "before")
+    monkeypatch.setenv("PYJAMA_HOME", f"store-of-{os.getpid()}")
+    store = tmp_path / "before" / f"store-of-{os.getpid()}"
+    with agent_session("a") as run:
+        monkeypatch.chdir(tmp_path)
+        assert run.env()["PYJAMA_HOME"] == str(store)
+    assert list(reader.get_dashboard_data().agents) == ["a"]
+    assert store.exists()
+
+
 @pytest.mark.parametrize("home", ["  ", "relative/store", "~/inside"])
 def test_an_unusual_pyjama_home_disturbs_nobody(run_python: RunPython, home: str) -> None:
     done = run_python(_EVERY_KIND, PYJAMA_HOME=home)

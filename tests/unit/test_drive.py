@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import gc
 import typing
 import warnings
@@ -374,6 +375,71 @@ def test_a_coroutine_from_a_plain_function_is_part_of_the_call(own_store: Any) -
     with isolated_store(own_store, clock=clock):
         drained(work())
         assert call().duration_ns == 6 * 10**9
+
+
+def _hands_out(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A plain function around an async one, as most decorators make them."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any) -> Any:
+        return function(*args)
+
+    return wrapper
+
+
+def test_a_coroutine_from_a_plain_function_that_is_cancelled_before_it_runs_is_a_cancelled_call() -> None:
+    @tool("fetch")
+    @_hands_out
+    async def work() -> None:
+        await asyncio.sleep(0)
+
+    async def main() -> None:
+        task = asyncio.ensure_future(work())
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    for _ in range(5):
+        asyncio.run(main())
+    gc.collect()
+    assert [event.status for event in calls("fetch")] == ["cancelled"] * 5
+    assert not recorder.in_flight
+    assert not recorder.announced
+
+
+def test_a_coroutine_from_a_plain_function_that_is_let_go_of_warns_as_undecorated_and_is_a_cancelled_call() -> None:
+    @tool("fetch")
+    @_hands_out
+    async def work() -> None:
+        pass
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        work()
+        gc.collect()
+        assert ["never awaited" in str(warning.message) for warning in caught] == [True]
+        caught.clear()  # each holds its coroutine
+    assert call("fetch").status == "cancelled"
+
+
+def test_a_coroutine_that_the_program_has_kept_is_not_closed_with_its_stand_in() -> None:
+    kept = []
+
+    async def work() -> int:
+        return 5
+
+    @tool("submit")
+    def submit() -> Any:
+        kept.append(work())
+        return kept[-1]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # what the function returned is not awaited
+        submit()
+        gc.collect()
+    assert asyncio.run(kept.pop()) == 5
+    assert call("submit").status == "ok"
+    assert not recorder.in_flight
 
 
 def test_a_session_entered_inside_a_coroutine_does_not_reach_its_caller() -> None:

@@ -314,16 +314,53 @@ def test_agents_beyond_the_limit_are_counted_together() -> None:
 
 
 @pytest.mark.usefixtures("small_limits")
-def test_only_the_latest_ended_sessions_are_kept_and_every_running_one() -> None:
-    running = [session_begins(f"{number:032x}") for number in range(4)]
+def test_only_the_latest_ended_sessions_are_kept_and_the_running_ones_heard_of_last() -> None:
+    running = [session_begins(f"{number:032x}", ts=START_US - number * 1000) for number in range(4)]
     ended = [
         record
         for number in range(10, 20)
         for record in (session_begins(f"{number:032x}"), session_ends(f"{number:032x}", ts=START_US + number * 1000))
     ]
     document = folded(*running, *ended)
-    assert sorted(document["sessions"]) == [f"{number:032x}" for number in (0, 1, 2, 3, 17, 18, 19)]
+    assert sorted(document["sessions"]) == [f"{number:032x}" for number in (0, 1, 2, 17, 18, 19)]
     assert document["agents"][AGENT]["runs"]["count"] == 14
+
+
+def later(minutes: float) -> int:
+    return START_US + round(minutes * 60e6)
+
+
+def test_a_session_whose_start_was_never_seen_runs_as_long_as_it_is_heard_of() -> None:
+    late = a_call(session="f" * 32, agent="late")
+    document = folded(late, session_begins(), a_call(ts=later(4)))
+    assert document["agents"]["late"]["status"] == "running"
+    folded(a_call(ts=later(6)), document=document)
+    assert document["agents"]["late"]["status"] == "completed"
+    assert document["agents"]["late"]["runs"]["running"] == 0
+    assert session_of(document, "f" * 32)["end-time"] == START_MS
+    assert session_of(document)["status"] == "running"
+    folded(late | {"ts": later(7)}, document=document)
+    assert (session_of(document, "f" * 32)["status"], document["agents"]["late"]["status"]) == ("running", "running")
+
+
+def test_a_session_whose_start_was_never_seen_is_not_taken_for_ended_during_a_call() -> None:
+    document = folded(call_begins(session="f" * 32), session_begins(), a_call(ts=later(60)))
+    assert session_of(document, "f" * 32)["status"] == "running"
+
+
+def test_a_session_that_was_quiet_counts_as_one_run_once_its_start_is_seen() -> None:
+    document = folded(a_call(), a_call(session="f" * 32, ts=later(60)))
+    assert session_of(document)["status"] == "completed"
+    folded(session_begins(), document=document)
+    assert document["agents"][AGENT]["runs"]["count"] == 1
+    assert session_of(document)["status"] == "running"
+    folded(session_ends(), document=document)
+    assert document["agents"][AGENT]["runs"]["completed"] == 1
+
+
+def test_a_session_that_ended_unseen_stays_ended_whatever_comes_later() -> None:
+    document = folded(session_ends(status="failed"), a_call(ts=later(60)))
+    assert session_of(document)["status"] == "failed"
 
 
 @pytest.mark.usefixtures("small_limits")

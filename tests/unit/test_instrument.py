@@ -8,6 +8,7 @@ import contextlib
 import functools
 import gc
 import inspect
+import sys
 import time
 import typing
 import weakref
@@ -282,6 +283,33 @@ def test_concurrent_tasks_are_siblings() -> None:
 
     asyncio.run(fan_out())
     assert {event.parent for event in calls("work")} == {call("fan_out").span}
+
+
+@pytest.mark.swallows
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_a_function_that_runs_unrecorded_does_not_find_our_fault_as_what_is_being_handled(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    seen = []
+
+    @tool
+    def work() -> None:
+        seen.append(sys.exc_info()[0])
+        raise KeyError("the host's")
+
+    @tool
+    async def later() -> None:
+        seen.append(sys.exc_info()[0])
+        raise KeyError("the host's")
+
+    def fail() -> int:
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(recorder, "mono_ns", fail)
+    with pytest.raises(KeyError) as caught:
+        work() if kind == "plain" else asyncio.run(later())
+    assert seen == [None]
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.swallows

@@ -119,6 +119,13 @@ def test_an_event_recorded_while_the_journal_is_being_opened_is_kept(monkeypatch
     assert counted() == 2
 
 
+def test_a_session_that_began_before_recording_was_switched_off_has_an_end() -> None:
+    with agent_session("a"):
+        configure(enabled=False)
+    (session,) = get_dashboard_data().sessions.values()
+    assert session.status == "completed"
+
+
 def test_nothing_is_recorded_while_switched_off(own_store: Path) -> None:
     configure(enabled=False)
     with agent_session("a"):
@@ -218,6 +225,64 @@ def test_drops_are_told_when_the_place_recovers_although_nothing_more_is_recorde
     recorder._tick()
     recorder._tick()
     assert get_dashboard_data().health.dropped == {"ENOSPC": 1}
+
+
+class AllButTheNewline:
+    """Writes that are short by the newline only, or by nothing."""
+
+    def __init__(self) -> None:
+        self.write = os.write
+        self.on = True
+
+    def __call__(self, fd: int, data: bytes) -> int:
+        return self.write(fd, data[:-1] if self.on and len(data) > 1 else data)
+
+
+def test_a_record_that_lacks_only_its_newline_counts_and_is_not_dropped(failing_writes: Replace) -> None:
+    work()
+    short = AllButTheNewline()
+    failing_writes(short)
+    for _ in range(5):
+        work()
+    short.on = False
+    for _ in range(5):
+        work()
+    data = get_dashboard_data()
+    assert (data.metrics.global_.count, data.health.torn, data.health.dropped) == (11, 0, {})
+
+
+@pytest.mark.parametrize("then", ["the flusher", "another store", "the end"])
+def test_the_newline_that_is_missing_comes_without_another_event(
+    own_store: Path, tmp_path: Path, failing_writes: Replace, then: str
+) -> None:
+    work()
+    failing_writes(AllButTheNewline())
+    work()
+    match then:
+        case "the flusher":
+            recorder.wake()
+        case "another store":
+            configure(home=tmp_path / "other")
+        case "the end":
+            recorder._at_exit()
+    until(lambda: get_dashboard_data(own_store).metrics.global_.count == 2)
+    assert get_dashboard_data(own_store).health.torn == 0
+
+
+def test_a_journal_whose_last_line_lacks_its_newline_is_not_rotated(
+    own_store: Path, monkeypatch: pytest.MonkeyPatch, failing_writes: Replace
+) -> None:
+    work()
+    monkeypatch.setattr(recorder_module, "SEGMENT_BYTES", 10)
+    short = AllButTheNewline()
+    failing_writes(lambda fd, data: 0 if data == b"\n" else short(fd, data))
+    work()
+    recorder._mind_the_journal()
+    assert len(segments(own_store)) == 1
+    failing_writes(None)
+    recorder._mind_the_journal()
+    assert len(segments(own_store)) == 2
+    assert (counted(), get_dashboard_data().health.torn) == (2, 0)
 
 
 @pytest.mark.swallows
@@ -464,44 +529,10 @@ def test_a_store_of_a_newer_version_is_left_alone_and_journaling_goes_on(own_sto
 # -- forks
 
 
-class Spy:
-    """A lock that writes down when the main thread takes it."""
-
-    def __init__(self, name: str, order: list[str]) -> None:
-        self.name, self.order, self.lock = name, order, threading.RLock()
-
-    def acquire(self) -> None:
-        self.lock.acquire()
-        if threading.current_thread() is threading.main_thread():
-            self.order.append(self.name)
-
-    def release(self) -> None:
-        self.lock.release()
-
-    def __enter__(self) -> None:
-        self.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-
-def test_a_fork_takes_the_locks_in_the_order_of_the_threads_that_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    # In another order, a thread that makes its first call and one that forks would wait for each other for ever.
-    order: list[str] = []
-    monkeypatch.setattr(recorder, "_settle", Spy("settle", order))
-    monkeypatch.setattr(recorder, "_lock", Spy("lock", order))
-    work()
-    recording, order[:] = order[:], []
-    recorder._before_fork()
-    recorder._after_fork()
-    assert recording[:2] == ["settle", "lock"]
-    assert order[:2] == ["settle", "lock"]
-
-
 @pytest.mark.parametrize("first", ["a call", "an event"])
 def test_a_child_that_inherits_a_lock_from_a_thread_it_does_not_have_is_not_stuck(first: str) -> None:
     # Forked while another thread was making the very first call: the hook for forks was not in place yet.
-    thread = threading.Thread(target=lambda: (recorder.settle.acquire(), recorder._lock.acquire()))
+    thread = threading.Thread(target=lambda: recorder.lock.acquire())
     thread.start()
     thread.join()
     recorder.unforked[0] = 0
@@ -526,3 +557,38 @@ def test_going_from_store_to_store_leaks_no_descriptor(tmp_path: Path) -> None:
         configure(home=tmp_path / str(number))
         work()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_there_is_to_say_waits_until_no_lock_is_held(capsys: pytest.CaptureFixture[str]) -> None:
+    with recorder.lock:
+        _guard.say_once("key", "a sentence")
+        assert capsys.readouterr().err == ""
+    _guard.say()
+    _guard.say()
+    assert capsys.readouterr().err == "pyjama: a sentence\n"
+
+
+def test_a_signal_s_exception_while_a_child_begins_anew_has_it_begin_once_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    work()
+    recorder.unforked[0] = 0
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder.ids, "reseed", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            recorder.notice_fork()
+    assert not recorder.unforked[0]
+    work()
+    assert recorder.unforked[0]
+
+
+def test_drops_that_cannot_be_told_are_told_later(failing_writes: Replace) -> None:
+    work()
+    failing_writes(no_space)
+    work()
+    recorder._mind_the_journal()
+    assert dict(recorder._dropped) == {"ENOSPC": 1}
+    failing_writes(None)
+    recorder._mind_the_journal()
+    assert not recorder._dropped
+    assert get_dashboard_data().health.dropped == {"ENOSPC": 1}

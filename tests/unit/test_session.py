@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from pyjama_instrument import Session, agent_session, current_session, tool
+from pyjama_instrument import session as session_module
 from pyjama_instrument.errors import StoreUnavailable
 from pyjama_instrument.events import Annotation, SessionEnded, SessionStarted, StepStarted, WorkflowDeclared
+from pyjama_instrument.fold import LIMITS
 from pyjama_instrument.testing import FakeClock, SequentialIds, isolated_store
 from tests.unit import sample_tools
 from tests.unit.callable_forms import FORMS, same
@@ -682,3 +684,53 @@ def test_a_child_gets_its_environment_even_where_no_store_can_be(monkeypatch: py
         monkeypatch.setattr("pyjama_instrument.session.home_to_write", nowhere)
         env = run.env({})
     assert env.keys() == {"TRACEPARENT", "PYJAMA_PARENT", "PYJAMA_AGENT"}
+
+
+# -- entered here, left there
+
+
+def test_a_session_that_is_left_in_another_thread_is_nobody_s_parent_afterwards() -> None:
+    for _ in range(3):
+        entered = agent_session("a")
+        entered.__enter__()
+        thread = threading.Thread(target=entered.__exit__, args=(None, None, None))
+        thread.start()
+        thread.join()
+    assert [event.parent_session for event in sessions("a")] == [None] * 3
+    assert len(session_ends("a")) == 3
+    with agent_session("last"):
+        assert len(session_module._entered.get()) == 1
+
+
+def test_a_session_that_is_left_in_another_thread_leads_back_to_the_one_around_it() -> None:
+    with agent_session("outer") as outer:
+        entered = agent_session("a")
+        entered.__enter__()
+        thread = threading.Thread(target=entered.__exit__, args=(None, None, None))
+        thread.start()
+        thread.join()
+        with agent_session("b"):
+            pass
+    assert session("b").parent_session == outer.id
+
+
+def test_a_session_begun_in_what_an_ended_one_has_left_running_is_still_its_child() -> None:
+    with agent_session("a") as run:
+        context = contextvars.copy_context()
+
+    def begins() -> None:
+        with agent_session("b"):
+            pass
+
+    context.run(begins)
+    assert session("b").parent_session == run.id
+
+
+def test_no_more_attributes_are_kept_to_be_told_again_than_the_store_keeps() -> None:
+    with agent_session("a") as run:
+        for number in range(300):
+            run.annotate(**{f"key{number}": number})
+        run.annotate(key5="new")
+        kept = run._state.standing["attributes"]["attributes"]
+    assert len(kept) == LIMITS["attributes"]
+    assert kept["key5"] == "new"

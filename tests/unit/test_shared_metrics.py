@@ -14,7 +14,7 @@ from pyjama_instrument import agent_session, flush, hooks, tool
 from pyjama_instrument import shared_metrics as shared
 from pyjama_instrument.errors import ConfigError, StoreUnavailable
 from pyjama_instrument.events import Activity, SessionStarted, StepStarted, WorkflowDeclared
-from pyjama_instrument.recorder import reset_for_testing
+from pyjama_instrument.recorder import recorder, reset_for_testing
 from pyjama_instrument.testing import FakeClock, isolated_store
 from tests.conftest import RunPython
 from tests.unit.recorded import all_events, call, calls, session, session_end, session_ends, sessions, step_ends
@@ -315,3 +315,36 @@ def test_an_unwritable_place_never_raises_when_recording(own_store: Path, capsys
     assert not flush(0.1)
     assert own_store.read_text() == "a file where the store should be"
     assert "Traceback" not in capsys.readouterr().err
+
+
+# -- what nobody ends
+
+
+def test_agents_that_nobody_ends_are_completed_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "_MOST_IMPLICIT", 3)
+    for agent in ("a", "b", "c", "a", "d", "e"):
+        shared.record_tool_execution(tool_name="t", agent_id=agent, status="ok", duration_ms=1)
+    assert [end.agent for end in session_ends()] == ["b", "c"]
+    shared.record_tool_execution(tool_name="t", agent_id="b", status="ok", duration_ms=1)
+    assert [end.agent for end in session_ends()] == ["b", "c", "a"]
+    assert _agent("b")["runs"] | {"count": 2, "running": 1, "completed": 1} == _agent("b")["runs"]
+    assert shared.get_dashboard_data()["metrics"]["global"]["count"] == 7
+
+
+def test_runs_that_were_begun_are_not_ended_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "_MOST_IMPLICIT", 2)
+    shared.record_agent_start("begun")
+    for agent in ("a", "b", "c", "d"):
+        shared.record_agent_activity(agent_id=agent, status="s")
+    assert [end.agent for end in session_ends()] == ["a", "b"]
+    shared.record_agent_complete("c")
+    assert [end.agent for end in session_ends()] == ["a", "b", "c"]
+    shared.record_agent_activity(agent_id="e", status="s")
+    assert len(session_ends()) == 3
+
+
+def test_a_step_that_begins_again_and_again_is_kept_once() -> None:
+    for _ in range(50):
+        shared.record_step_start("a", "poll")
+    (state,) = (state for state in recorder.open_sessions.values() if state.agent == "a")
+    assert len(state.standing) == 2  # the session's start, and the step's
