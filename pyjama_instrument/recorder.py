@@ -6,7 +6,9 @@ flusher thread started with it. A fork stops the flusher before and starts it ag
 journal of its own.
 
 There is one lock. No code of the host's is called on purpose while it is held: what there is to say waits until it is
-free, and the host's function for redaction has had its say on the command line before.
+free, and the host's function for redaction has had its say on the command line before. A signal handler or a finalizer
+may come in between all the same and wait for a lock of the host's, so nobody who may have that lock waits for ours
+for long.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ import socket
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
+from collections.abc import Callable
 from typing import Any, Literal
 
 from pyjama_instrument import _guard, redaction
@@ -53,6 +56,9 @@ _EARLY_NS = 5_000_000  # a thread may be woken up a little too early
 _KEEP_SECONDS = 10.0
 _REOPEN_SECONDS = 0.5
 _EXIT_WAIT_SECONDS = 0.01
+_POLL_SECONDS = 0.001
+_QUICK_POLLS = 50  # most of what is done under the lock takes microseconds
+_MOST_POLLS = 300
 
 
 class Recorder:
@@ -62,7 +68,8 @@ class Recorder:
         enabled: False makes every decorated function behave as undecorated, at once.
         epoch: generation of the process; one more in each forked child.
         in_flight: calls under way, by span.
-        announced: spans in ``in_flight`` whose ``tool.started`` is written; the flusher does it under ``lock``.
+        announced: spans in ``in_flight`` whose ``tool.started`` is written.
+        ambient: what calls outside any session belong to, once there was one.
         open_sessions: sessions that this process has started and not ended.
         unforked: its only item is 1 in the process that all this is about, and 0 in a child that was forked in C.
     """
@@ -88,11 +95,13 @@ class Recorder:
         self.announced: set[str] = set()
         self.open_sessions: dict[str, SessionState] = {}
         self.ambient: Scope | None = None
+        self._claimed: dict[str, Scope] = {}
         self._lock = threading.RLock()
+        self._busy = 0  # how often it is held by the thread that has it
         self._journal: Journal | None = None
         self._flusher: Flusher | None = None
         self._opening = False
-        self._pending: list[bytes] = []
+        self._pending: deque[bytes] = deque()
         self._ragged = self._full = False
         self._dropped: defaultdict[str, int] = defaultdict(int)
         self._reopen_at = 0
@@ -147,26 +156,65 @@ class Recorder:
         if self._journal is None and self._waits_to_reopen():
             self._drop("unavailable")
             return
-        with self.lock:
-            if self._opening:  # a signal handler or a finalizer interrupted the opening, in this very thread
-                self._pending.append(line)
-                return
-            if self.fd != -1 or self._ragged:
-                self._ragged = True
-                self.fd = -1
-                if self._journal is not None and not self._journal.is_ours():
-                    self._close_journal()
-            if reason == "short-write":
-                if written < len(line) - 1 or self._journal is None:  # what is in the file will be skipped as torn
-                    self._drop(reason)
-                return  # else only the newline is missing, and comes next
-            if self._full:
-                self._drop("journal-full")
-                return
-            if self._journal is None and not self._open():
+        self._look_at_argv()
+        if reason != "short-write" and not self.wait_for_others():
+            self._pending.append(line)  # whoever is at the journal writes it, or the flusher
+            return
+        self._alone(self._emit_alone, line, reason, written)
+
+    def _alone(self, do: Callable[..., None], *args: Any) -> None:
+        """Do something while no other thread opens or mends the journal, or announces a call."""
+        with self._lock:
+            self._busy += 1
+            try:
+                do(*args)
+                if self._busy == 1:
+                    self._write_pending()
+            finally:
+                self._busy -= 1
+
+    def _emit_alone(self, line: bytes, reason: str, written: int) -> None:
+        if self._opening:  # a signal handler or a finalizer interrupted the opening, in this very thread
+            self._pending.append(line)
+            return
+        if self.fd != -1 or self._ragged:
+            self._ragged = True
+            self.fd = -1
+            if self._journal is not None and not self._journal.is_ours():
+                self._close_journal()
+        if reason == "short-write":
+            if written < len(line) - 1 or self._journal is None:  # what is in the file will be skipped as torn
+                self._drop(reason)
+            return  # else only the newline is missing, and comes next
+        if self._full:
+            self._drop("journal-full")
+            return
+        if self._journal is None and not self._open():
+            self._drop("unavailable")
+            return
+        self._write_again(line)
+
+    def wait_for_others(self) -> bool:
+        """Wait until no other thread opens or mends the journal, or announces a call; whether that came to pass.
+
+        Not for ever: a signal handler may have come in between there that waits for a lock which this thread has.
+        """
+        polls = 0
+        while self._busy and not self.holds_lock():
+            if polls >= _MOST_POLLS:
+                return False
+            polls += 1
+            time.sleep(_POLL_SECONDS if polls > _QUICK_POLLS else 0)
+        return True
+
+    def _write_pending(self) -> None:
+        """Write what was recorded while another thread was at the journal, or this one in the midst of it."""
+        while self._pending and not self._opening:
+            line = self._pending.popleft()
+            if self._journal is None:
                 self._drop("unavailable")
-                return
-            self._write_again(line)
+            else:
+                self.emit(line)
 
     def _write_again(self, line: bytes) -> None:
         if failure := self._append(line):
@@ -245,9 +293,6 @@ class Recorder:
         self.fd, self._ragged, self.dirty = self._journal.fd, False, True
         self._fold_at = self.mono_ns() + int(_FOLD_SECONDS * 1e9)  # a short program folds once, at its end
         self._announce_again()
-        pending, self._pending = self._pending, []
-        for line in pending:
-            self.emit(line)
         self._report_drops()
         self._start_flusher()
         return True
@@ -346,16 +391,18 @@ class Recorder:
         return due if self.dirty and 0 < due < pause else pause
 
     def _mind_the_journal(self) -> None:
-        with self._lock:
-            journal = self._journal
-            if journal is None:
-                if self.open_sessions or self._dropped:
-                    self._open()
-            elif not journal.is_ours():
-                self._close_journal()
+        self._alone(self._mind_alone)
+
+    def _mind_alone(self) -> None:
+        journal = self._journal
+        if journal is None:
+            if self.open_sessions or self._dropped or self._pending:
                 self._open()
-            else:
-                self._mend(journal)
+        elif not journal.is_ours():
+            self._close_journal()
+            self._open()
+        else:
+            self._mend(journal)
 
     def _mend(self, journal: Journal) -> None:
         self._end_the_line()
@@ -381,12 +428,14 @@ class Recorder:
         horizon = self.mono_ns() - _ANNOUNCE_AFTER_NS
         for span, call in self.in_flight.copy().items():  # a copy is made in one step
             if call[4] < horizon and span not in self.announced:
-                with self._lock:
-                    self.announced.add(span)
-                    if span in self.in_flight:
-                        self._announce(span, call)
-                    else:
-                        self.announced.discard(span)
+                self._alone(self._announce_late, span, call)
+
+    def _announce_late(self, span: str, call: Call) -> None:
+        self.announced.add(span)  # from now on, whoever ends the call waits for us
+        if span in self.in_flight:
+            self._announce(span, call)
+        else:
+            self.announced.discard(span)
 
     def announce(self, scope: Scope, tool: str, span: str) -> None:
         """Record at once that a call begins."""
@@ -431,11 +480,15 @@ class Recorder:
 
     def move(self) -> None:
         """Go on in another store, if the settings lead to another one now."""
-        with self.lock:
-            if self._journal is not None and self._journal.store.path != resolve_home():
-                self._close_journal()
-                self._reopen_at = 0
-                self._open()
+        self.notice_fork()
+        self._look_at_argv()
+        self._alone(self._move_alone)
+
+    def _move_alone(self) -> None:
+        if self._journal is not None and self._journal.store.path != resolve_home():
+            self._close_journal()
+            self._reopen_at = 0
+            self._open()
 
     def wake(self) -> None:
         """Have the flusher look now."""
@@ -495,19 +548,8 @@ class Recorder:
             self._finalized = True
             util.Finalize(None, self._at_exit, exitpriority=-100)
 
-    @property
-    def lock(self) -> threading.RLock:
-        """The process's one lock. To be asked for anew each time, when it is needed.
-
-        Held while the journal is opened, mended or changed, while a call is announced late, and while a session is
-        begun that no block of the program's stands for.
-        """
-        self.notice_fork()
-        self._look_at_argv()
-        return self._lock
-
     def holds_lock(self) -> bool:
-        """Whether the running thread has it."""
+        """Whether the running thread holds the lock."""
         return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # threading.Condition asks the same
 
     def notice_fork(self) -> None:
@@ -545,18 +587,29 @@ class Recorder:
                 self._flusher = None
                 flusher.stop()
             self._end_implicit()
-            with self._lock:
-                self._end_the_line()
+            self._alone(self._end_the_line)
             if self._journal is not None and self.dirty:
                 from pyjama_instrument.storage.compaction import compact
 
                 compact(self._journal.store, wait_seconds=_EXIT_WAIT_SECONDS, original_wait_seconds=0.0)
-            if lost := sum(self._dropped.values()):
+            if self._dropped:
+                lost = sum(self._dropped.values())
                 _guard.say_once("lost", f"{lost} events could not be recorded: {dict(self._dropped)}")
         except SchemaTooNew as error:
             _say_too_new(error)
         except Exception as error:
             _guard.swallow(error, "recorder.exit")
+
+    def claim(self, scope: Scope) -> Scope:
+        """Offer what calls outside any session are to belong to; the first that was offered is."""
+        self.ambient = known = self._claimed.setdefault("ambient", scope)
+        return known
+
+    def give_up(self, scope: Scope) -> None:
+        """Take the offer back."""
+        if self.ambient is scope:
+            self.ambient = None
+            self._claimed.clear()
 
     def start_session(self, state: SessionState, **details: Any) -> None:
         """Record that a session of this process began."""

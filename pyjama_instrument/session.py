@@ -492,12 +492,11 @@ def ambient() -> Scope:
     known = recorder.ambient
     if known is not None and recorder.unforked[0]:
         return known
-    with recorder.lock:
-        scope = recorder.ambient
-        if scope is None:
-            scope = recorder.ambient = _inherited() or _implicit()
-    _guard.say()
-    return scope
+    recorder.notice_fork()
+    inherited = _inherited()
+    if inherited is not None:
+        return recorder.claim(inherited)
+    return _implicit()
 
 
 def outcome(error: BaseException, tool: str | None = None) -> tuple[str, dict[str, Any] | None]:
@@ -533,8 +532,15 @@ def _inherited() -> Scope | None:
 def _implicit() -> Scope:
     ids = recorder.ids
     state = SessionState(id=ids.trace(), agent=_program(), span=ids.span(), started_ns=recorder.mono_ns())
-    recorder.start_session(state, implicit=True, **({"worker": True} if is_worker() else {}))
-    return state, state.span
+    mine = state, state.span
+    known = recorder.claim(mine)
+    if known is mine:
+        try:
+            recorder.start_session(state, implicit=True, **({"worker": True} if is_worker() else {}))
+        except BaseException:
+            recorder.give_up(mine)
+            raise
+    return known
 
 
 def _program() -> str:

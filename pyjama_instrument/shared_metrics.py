@@ -7,12 +7,14 @@ quiet for longest is completed; should its agent do something again, that is ano
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyjama_instrument import _guard, hooks, redaction
+from pyjama_instrument import hooks, redaction
 from pyjama_instrument._context import SessionState
 from pyjama_instrument.config import check_name, home_to_write, resolve_home
 from pyjama_instrument.errors import ConfigError, StoreUnavailable
@@ -37,9 +39,9 @@ _RUN_STATUS = ("completed", "failed", "cancelled")
 
 _MOST_IMPLICIT = 500
 
-_generation = -1
-_sessions: dict[str, SessionState] = {}  # by agent, the one used last at the end
-_implicit: set[str] = set()  # those among them that nobody has begun, and nobody may ever end
+# No lock: each change is one step of the dictionary's own.
+_sessions: OrderedDict[tuple[int, str], SessionState] = OrderedDict()  # by process generation and agent, used last last
+_implicit: set[tuple[int, str]] = set()  # those among them that nobody has begun, and nobody may ever end
 _steps: dict[tuple[str, str], tuple[str, int]] = {}  # by session and step: span and start
 
 
@@ -60,10 +62,8 @@ def record_agent_start(agent_id: str, spec: Mapping[str, Any] | None = None) -> 
     if spec is not None and not isinstance(spec, Mapping):
         raise ConfigError(f"spec must be a mapping, not {type(spec).__name__}")
     details = {} if spec is None else {"spec": redaction.shown_mapping("spec", dict(spec))}
-    with recorder.lock:
-        session_id = _start(agent, **details).id
-    _guard.say()
-    return session_id
+    recorder.notice_fork()
+    return _start(agent, **details).id
 
 
 def record_agent_activity(*, agent_id: str, status: str, tool_name: str | None = None) -> None:
@@ -90,10 +90,8 @@ def record_agent_complete(agent_id: str, status: str = "completed") -> None:
     """
     agent = check_name(agent_id, "agent_id")
     status = _one_of(status, _RUN_STATUS)
-    with recorder.lock:
-        _session(agent)
-        _end(agent, status)
-    _guard.say()
+    _session(agent)
+    _end((recorder.epoch, agent), status)
 
 
 def record_tool_execution(*, tool_name: str, agent_id: str, status: str, duration_ms: float) -> None:
@@ -126,16 +124,14 @@ def record_step_start(agent_id: str, step_id: str) -> None:
         ConfigError: an argument has the wrong type.
     """
     agent, step = check_name(agent_id, "agent_id"), check_name(step_id, "step_id")
-    with recorder.lock:
-        state = _session(agent)
-        span = recorder.ids.span()
-        before, _ = _steps.get((state.id, step), ("", 0))
-        state.standing.pop(before, None)
-        _steps[state.id, step] = span, recorder.mono_ns()
-        event = _event("step.started", state) | {"step": step, "parent": state.span, "span": span}
-        state.standing[span] = event
-        recorder.record(event)
-    _guard.say()
+    state = _session(agent)
+    span = recorder.ids.span()
+    before, _ = _steps.get((state.id, step), ("", 0))
+    state.standing.pop(before, None)
+    _steps[state.id, step] = span, recorder.mono_ns()
+    event = _event("step.started", state) | {"step": step, "parent": state.span, "span": span}
+    state.standing[span] = event
+    recorder.record(event)
 
 
 def record_step_complete(agent_id: str, step_id: str, status: str = "ok") -> None:
@@ -146,13 +142,11 @@ def record_step_complete(agent_id: str, step_id: str, status: str = "ok") -> Non
     """
     agent, step = check_name(agent_id, "agent_id"), check_name(step_id, "step_id")
     status = _one_of(status, _TOOL_STATUS)
-    with recorder.lock:
-        state = _session(agent)
-        span, started_ns = _steps.pop((state.id, step), (recorder.ids.span(), recorder.mono_ns()))
-        state.standing.pop(span, None)
-        event = _event("step.ended", state) | {"step": step, "parent": state.span, "span": span}
-        recorder.record(event | {"duration_ns": max(0, recorder.mono_ns() - started_ns), "status": status})
-    _guard.say()
+    state = _session(agent)
+    span, started_ns = _steps.pop((state.id, step), (recorder.ids.span(), recorder.mono_ns()))
+    state.standing.pop(span, None)
+    event = _event("step.ended", state) | {"step": step, "parent": state.span, "span": span}
+    recorder.record(event | {"duration_ns": max(0, recorder.mono_ns() - started_ns), "status": status})
 
 
 def record_workflow_info(agent_id: str, steps: Sequence[str]) -> None:
@@ -239,47 +233,50 @@ def shared_metrics_hook(call: Any) -> None:
 
 
 def _start(agent: str, **details: Any) -> SessionState:
-    """Begin a session of the agent. The lock is held."""
-    ids = recorder.ids
-    state = SessionState(id=ids.trace(), agent=agent, span=ids.span(), started_ns=recorder.mono_ns())
+    state = _new_session(agent)
     recorder.start_session(state, **details)
-    _known()[agent] = state
-    _implicit.discard(agent)
+    _sessions[recorder.epoch, agent] = state
+    _implicit.discard((recorder.epoch, agent))
     return state
 
 
 def _session(agent: str) -> SessionState:
     """The agent's session in this process, begun if there is none."""
-    with recorder.lock:
-        known = _known()
-        if (state := known.pop(agent, None)) is not None:
-            known[agent] = state  # the one that was used last is the last in the dictionary
-            return state
-        state = _start(agent, implicit=True)
-        _implicit.add(agent)
-        if len(_implicit) > _MOST_IMPLICIT:
-            _end(next(other for other in known if other in _implicit), "completed")
-    _guard.say()
+    recorder.notice_fork()
+    key = recorder.epoch, agent
+    if (state := _sessions.get(key)) is None:
+        mine = _new_session(agent)
+        state = _sessions.setdefault(key, mine)
+        if state is mine:
+            _implicit.add(key)
+            recorder.start_session(state, implicit=True)
+            _end_what_is_quiet()
+    with contextlib.suppress(KeyError):
+        _sessions.move_to_end(key)
     return state
 
 
-def _end(agent: str, status: str) -> None:
-    """End the agent's session. The lock is held."""
-    state = _sessions.pop(agent)
-    _implicit.discard(agent)
-    recorder.end_session(state, status)
-    for step in [step for step in _steps if step[0] == state.id]:
-        del _steps[step]
+def _end_what_is_quiet() -> None:
+    """Complete those that have been quiet for longest, if there are too many of which nobody may ever tell the end."""
+    for key in [key for key in _sessions if key[0] != recorder.epoch]:  # of the process that this one was forked from
+        _sessions.pop(key, None)
+        _implicit.discard(key)
+    while len(_implicit) > _MOST_IMPLICIT:
+        _end(next(key for key in list(_sessions) if key in _implicit), "completed")
 
 
-def _known() -> dict[str, SessionState]:
-    """The sessions of this process: a forked child begins with none. The lock is held."""
-    global _generation
-    if _generation != recorder.epoch:
-        _generation = recorder.epoch
-        for of_another in (_sessions, _implicit, _steps):
-            of_another.clear()
-    return _sessions
+def _end(key: tuple[int, str], status: str) -> None:
+    state = _sessions.pop(key, None)
+    _implicit.discard(key)
+    if state is not None:
+        recorder.end_session(state, status)
+        for step in [step for step in list(_steps) if step[0] == state.id]:
+            _steps.pop(step, None)
+
+
+def _new_session(agent: str) -> SessionState:
+    ids = recorder.ids
+    return SessionState(id=ids.trace(), agent=agent, span=ids.span(), started_ns=recorder.mono_ns())
 
 
 def _event(kind: str, state: SessionState) -> dict[str, Any]:

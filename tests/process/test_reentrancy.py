@@ -349,3 +349,41 @@ work()
 """
     run_python(source)
     assert _counts(own_store) == {"work": 1, "inner": 1}
+
+
+def test_a_signal_handler_that_waits_for_a_lock_during_the_first_event_locks_nobody_out(
+    own_store: Path, run_python: RunPython
+) -> None:
+    # The thread that has the lock calls a tool, while the one that was interrupted is opening the journal.
+    source = f"""{_PREAMBLE}
+import socket
+lock, opening, called = threading.Lock(), threading.Event(), threading.Event()
+hostname = socket.gethostname
+
+def interrupted():
+    socket.gethostname = hostname
+    opening.set()
+    signal.raise_signal(signal.SIGALRM)
+    return hostname()
+
+def handler(*_):
+    called.wait()
+    with lock:
+        inner()
+
+def other():
+    with lock:
+        called.set()
+        opening.wait()
+        work()
+
+socket.gethostname = interrupted
+signal.signal(signal.SIGALRM, handler)
+thread = threading.Thread(target=other)
+thread.start()
+called.wait()
+work()
+thread.join()
+"""
+    run_python(source)
+    assert _counts(own_store) == {"work": 2, "inner": 1}

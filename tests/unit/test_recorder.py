@@ -273,10 +273,10 @@ def test_a_journal_whose_last_line_lacks_its_newline_is_not_rotated(
     own_store: Path, monkeypatch: pytest.MonkeyPatch, failing_writes: Replace
 ) -> None:
     work()
-    monkeypatch.setattr(recorder_module, "SEGMENT_BYTES", 10)
     short = AllButTheNewline()
     failing_writes(lambda fd, data: 0 if data == b"\n" else short(fd, data))
     work()
+    monkeypatch.setattr(recorder_module, "SEGMENT_BYTES", 10)
     recorder._mind_the_journal()
     assert len(segments(own_store)) == 1
     failing_writes(None)
@@ -532,7 +532,7 @@ def test_a_store_of_a_newer_version_is_left_alone_and_journaling_goes_on(own_sto
 @pytest.mark.parametrize("first", ["a call", "an event"])
 def test_a_child_that_inherits_a_lock_from_a_thread_it_does_not_have_is_not_stuck(first: str) -> None:
     # Forked while another thread was making the very first call: the hook for forks was not in place yet.
-    thread = threading.Thread(target=lambda: recorder.lock.acquire())
+    thread = threading.Thread(target=lambda: recorder._lock.acquire())
     thread.start()
     thread.join()
     recorder.unforked[0] = 0
@@ -560,7 +560,7 @@ def test_going_from_store_to_store_leaks_no_descriptor(tmp_path: Path) -> None:
 
 
 def test_what_there_is_to_say_waits_until_no_lock_is_held(capsys: pytest.CaptureFixture[str]) -> None:
-    with recorder.lock:
+    with recorder._lock:
         _guard.say_once("key", "a sentence")
         assert capsys.readouterr().err == ""
     _guard.say()
@@ -571,7 +571,6 @@ def test_what_there_is_to_say_waits_until_no_lock_is_held(capsys: pytest.Capture
 def test_a_signal_s_exception_while_a_child_begins_anew_has_it_begin_once_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    work()
     recorder.unforked[0] = 0
     with monkeypatch.context() as patch:
         patch.setattr(recorder.ids, "reseed", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -592,3 +591,48 @@ def test_drops_that_cannot_be_told_are_told_later(failing_writes: Replace) -> No
     recorder._mind_the_journal()
     assert not recorder._dropped
     assert get_dashboard_data().health.dropped == {"ENOSPC": 1}
+
+
+def test_an_event_is_not_kept_waiting_for_ever_by_a_thread_that_is_stuck_at_the_journal() -> None:
+    # A signal handler came in between there, say, and waits for a lock that the recording thread has.
+    work()
+    stuck, done = threading.Event(), threading.Event()
+    thread = threading.Thread(target=recorder._alone, args=(lambda: (stuck.set(), done.wait(HANG_SECONDS)),))
+    thread.start()
+    stuck.wait(HANG_SECONDS)
+    recorder.fd = -1
+    work()
+    done.set()
+    thread.join()
+    assert counted() == 2
+
+
+def test_a_late_end_is_not_kept_waiting_for_ever_by_a_thread_that_is_stuck_at_the_journal() -> None:
+    @tool
+    def slow() -> None:
+        stuck.wait(HANG_SECONDS)
+
+    stuck, done = threading.Event(), threading.Event()
+    thread = threading.Thread(target=recorder._alone, args=(lambda: (stuck.set(), done.wait(HANG_SECONDS)),))
+    work()
+    thread.start()
+    slow()
+    assert counted() == 2
+    done.set()
+    thread.join()
+
+
+def test_events_that_wait_for_a_journal_that_cannot_be_opened_are_told_as_dropped(
+    own_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_store.write_text("in the way")
+    hooked = recorder._hook_into_process
+
+    def interrupted() -> None:
+        monkeypatch.setattr(recorder, "_hook_into_process", hooked)
+        recorder._pending.append(b"{}\n")
+
+    monkeypatch.setattr(recorder, "_hook_into_process", interrupted)
+    recorder.emit(b"{}\n")
+    assert recorder._dropped == {"unavailable": 2}
+    assert not recorder._pending
