@@ -18,10 +18,10 @@ class SessionState:
     ``prefixes`` caches the constant first part of a journal line per tool. ``standing`` holds the records that
     describe the session as it stands (its start, workflow, open steps, attributes), to be told again when the store
     was wiped; it is empty for a session that this process did not start. ``told``: its start was recorded, so its end
-    has to be.
+    has to be. ``ending``: how it ended, if that was before this process had started it.
     """
 
-    __slots__ = ("agent", "id", "prefixes", "span", "standing", "started_ns", "told")
+    __slots__ = ("agent", "ending", "id", "prefixes", "span", "standing", "started_ns", "told")
 
     def __init__(self, *, id: str, agent: str, span: str, started_ns: int = 0) -> None:
         self.id = id
@@ -29,6 +29,7 @@ class SessionState:
         self.span = span
         self.started_ns = started_ns
         self.told = False
+        self.ending: tuple[str, dict[str, Any] | None] | None = None
         self.prefixes: dict[str, str] = {}
         self.standing: dict[str, dict[str, Any]] = {}
 

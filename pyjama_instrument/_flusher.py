@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import Self
 
 __all__ = ["Flusher"]
 
@@ -18,14 +19,29 @@ _GONE_SECONDS = 0.05
 
 
 class Flusher:
-    """Calls ``tick`` every ``tick()`` seconds, as the function itself asks for, and at once after :meth:`wake`."""
+    """Calls ``tick`` every ``tick()`` seconds, as the function itself asks for, and at once after :meth:`wake`.
+
+    A signal's exception may end :meth:`start` and leave the thread running or not; :meth:`runs` knows.
+    """
 
     def __init__(self, tick: Callable[[], float]) -> None:
         self._tick = tick
         self._wake = threading.Event()
         self._stop = False
         self._thread = threading.Thread(target=self._run, name="pyjama-flusher", daemon=True)
+
+    def start(self) -> Self:
+        """Begin to call the function.
+
+        Raises:
+            RuntimeError: the interpreter is shutting down, or there can be no more threads.
+        """
         self._thread.start()
+        return self
+
+    def runs(self) -> bool:
+        """Whether the thread was started and not asked to end."""
+        return not self._stop and self._thread.is_alive()
 
     def wake(self) -> None:
         """Let the next call happen now."""
@@ -46,6 +62,8 @@ class Flusher:
         """
         self._stop = True
         self._wake.set()
+        if self._thread.ident is None:
+            return
         self._thread.join(_JOIN_SECONDS)
         deadline = time.monotonic() + _GONE_SECONDS
         while _exists(self._thread.native_id) and time.monotonic() < deadline:

@@ -19,8 +19,10 @@ _said: set[str] = set()
 _unsaid: deque[str] = deque()
 
 not_now: Callable[[], bool] = lambda: False  # noqa: E731  # the recorder puts its own in this place
-"""Whether the running thread holds a lock of ours. ``sys.stderr`` may be code of the host's that waits for a lock of
-its own, which another thread holds while it calls a tool."""
+"""Whether the running thread keeps others from the journal.
+
+``sys.stderr`` may be code of the host's that waits for a lock, whose holder is calling a tool.
+"""
 
 
 def swallow(error: Exception, where: str) -> None:
@@ -48,7 +50,10 @@ def say_once(key: str, sentence: str) -> None:
 def say() -> None:
     """Say what was not said when it came up."""
     while _unsaid and not not_now():
-        sentence = _unsaid.popleft()
+        try:
+            sentence = _unsaid.popleft()
+        except IndexError:  # another thread says it
+            return
         try:
             sys.stderr.write(f"pyjama: {sentence}\n")
         except Exception:  # stderr may be closed, None or full: then nobody is told

@@ -56,7 +56,9 @@ def resolve_home(home: str | os.PathLike[str] | None = None) -> str:
     if from_environment := os.environ.get("PYJAMA_HOME"):
         if os.path.isabs(os.path.expanduser(from_environment)):
             return _checked_path(from_environment)
-        return _relative.setdefault(from_environment, _checked_path(from_environment))
+        if from_environment not in _relative:
+            _relative[from_environment] = _checked_path(from_environment)
+        return _relative[from_environment]
     return os.path.join(_user_home(), ".pyjama")
 
 
@@ -127,7 +129,12 @@ def _checked_path(home: object) -> str:
         raise ConfigError(f"home must be a path, not {type(home).__name__}") from None
     if not isinstance(path, str) or not path.strip() or "\0" in path:
         raise ConfigError(f"home must be a non-empty path of text, not {path!r:.80}")
-    return os.path.abspath(os.path.expanduser(path))
+    try:
+        return os.path.abspath(os.path.expanduser(path))
+    except OSError as error:
+        raise StoreUnavailable(
+            f"cannot tell where {path} is: the working directory is gone ({error.strerror})"
+        ) from None
 
 
 def _user_home() -> str:

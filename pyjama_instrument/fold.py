@@ -31,7 +31,7 @@ LIMITS = {
     "tools": 2000,
     "agents": 2000,
     "ended-sessions": 500,
-    "running-sessions": 2000,
+    "running-sessions": 1000,
     "steps": 200,
     "in-flight": 100,
     "attributes": 100,
@@ -49,6 +49,7 @@ _SECTIONS: dict[str, type] = {
     "rate": dict,
     "writers": dict,
     "journals": dict,
+    "unlisted": dict,
     "health": dict,
 }
 
@@ -95,9 +96,15 @@ def repaired(document: Document) -> Document:
     for key, kind in (("torn", int), ("dropped", dict), ("overflow", dict)):
         if type(document["health"].get(key)) is not kind:
             document["health"].pop(key, None)
+    document["unlisted"] = {sid: entry for sid, entry in document["unlisted"].items() if _is_unlisted(entry)}
     document["recent-logs"] = [entry for entry in document["recent-logs"] if type(entry) is dict]
     document["rate"] = {key: count for key, count in document["rate"].items() if key.isdecimal() and type(count) is int}
     return document
+
+
+def _is_unlisted(entry: Any) -> bool:
+    """What is kept of a running session that is not listed: agent, writer, start in ms."""
+    return type(entry) is list and [type(part) for part in entry] == [str, str, int]
 
 
 def _repaired_counts(counts: Any, keys: Iterable[str]) -> Record:
@@ -126,6 +133,9 @@ def carry_running(document: Document, onto: Document | None = None) -> Document:
     fresh["generation"] = document.get("generation", 0)
     if "clock" in document:
         fresh["clock"] = document["clock"]
+    fresh["unlisted"] = document["unlisted"]
+    for agent, _, _ in fresh["unlisted"].values():
+        _agent_entry(fresh, agent)["runs"]["count"] += 1
     for sid, session in document["sessions"].items():
         if session["status"] == "running":
             agent = session["agent-id"]
@@ -133,7 +143,7 @@ def carry_running(document: Document, onto: Document | None = None) -> Document:
             _agent_entry(fresh, agent)["runs"]["count"] += session["writer"] is not None
             if agent in document["specs"]:
                 fresh["specs"].setdefault(agent, document["specs"][agent])
-    _summarise(fresh, {session["agent-id"] for session in fresh["sessions"].values()})
+    _summarise(fresh, set(fresh["agents"]))
     return fresh
 
 
@@ -191,15 +201,17 @@ class Fold:
 
     def writers_died(self, writers: Set[str]) -> None:
         """Writers are proven dead: their running sessions crashed, their calls in flight were cut off."""
+        for sid in [sid for sid, entry in self.document["unlisted"].items() if entry[1] in writers]:
+            self._list_again(sid)
         for sid, session in self.document["sessions"].items():
-            if session["status"] == "running" and self._bury(session, writers):
+            if _may_go_on(session) and self._bury(session, writers):
                 self.touched["sessions"].add(sid)
 
     def running_writers(self) -> set[str]:
         """Writers that some running session depends on."""
-        writers: set[str] = set()
+        writers: set[str] = {writer for _, writer, _ in self.document["unlisted"].values()}
         for session in self.document["sessions"].values():
-            if session["status"] == "running":
+            if _may_go_on(session):
                 writers.update(call["writer"] for call in session["in-flight"].values())
                 writers.update(filter(None, (session["writer"], session.get("seen-from"))))
         return writers
@@ -217,6 +229,7 @@ class Fold:
         self._take_the_quiet_for_ended()
         _summarise(document, self._touched)  # before forgetting: an agent is known by sessions that are not
         _forget_old_sessions(document)
+        _unlist_running_sessions(document)
         _forget_old_rates(document)
         self.touched["agents"] |= self._touched
         self._touched.clear()
@@ -317,7 +330,7 @@ class Fold:
         """The session an event belongs to; a placeholder if its start has not been seen."""
         sid, agent = _text(event, "session"), _text(event, "agent")
         sessions = self.document["sessions"]
-        session: Record | None = sessions.get(sid)
+        session: Record | None = sessions.get(sid) or self._list_again(sid)
         if session is None:
             agents = self.document["agents"]
             if agent not in agents and len(agents) >= LIMITS["agents"]:
@@ -330,6 +343,19 @@ class Fold:
                 session.update({"status": "running", "end-time": None})
         session["last-seen"] = max(session["last-seen"], ms)
         self._touched.add(session["agent-id"])
+        self.touched["sessions"].add(sid)
+        return session
+
+    def _list_again(self, sid: str) -> Record | None:
+        """A running session that was not listed any more, as far as it is still known."""
+        entry = self.document["unlisted"].pop(sid, None)
+        if entry is None:
+            return None
+        agent, writer, start = entry
+        session: Record = _new_session(agent, start) | {"writer": writer}
+        session.update(self.document["writers"].get(writer, {}))
+        self.document["sessions"][sid] = session
+        self._touched.add(agent)
         self.touched["sessions"].add(sid)
         return session
 
@@ -370,7 +396,7 @@ class Fold:
         session["in-flight"] = {}
 
     def _bury(self, session: Record, dead: Set[str]) -> bool:
-        """A running session's part in the death of writers; whether it has any."""
+        """A session's part in the death of writers, if it may still go on; whether it has any."""
         in_flight = session["in-flight"]
         gone = [span for span, call in in_flight.items() if call["writer"] in dead]
         cut_off = [{"span": span} | in_flight.pop(span) for span in gone]
@@ -385,6 +411,7 @@ class Fold:
                 tool = cut_off[-1]["tool"] if cut_off else None
                 self._log(session["last-seen"], session["agent-id"], tool, "crashed")
         elif session["writer"] is None and session.get("seen-from") in dead:
+            session.pop("quiet", None)
             self._end(session, "completed", session["last-seen"], step_status="ok")
         return bool(cut_off) or session["status"] != "running"
 
@@ -480,6 +507,11 @@ def _new_session(agent: str, ms: int) -> Record:
     }  # fmt: skip
 
 
+def _may_go_on(session: Record) -> bool:
+    """Whether it runs, or is only taken for ended."""
+    return session["status"] == "running" or bool(session.get("quiet"))
+
+
 def _agent_entry(document: Document, agent: str) -> Record:
     agents = document["agents"]
     entry: Record = agents.setdefault(agent, {})
@@ -496,24 +528,35 @@ def _summarise(document: Document, agents: set[str]) -> None:
     for sid, session in document["sessions"].items():
         if session["agent-id"] in by_agent:
             by_agent[session["agent-id"]].append((sid, session))
+    unlisted = Counter(agent for agent, _, _ in document["unlisted"].values())
     for agent, sessions in by_agent.items():
         entry = _agent_entry(document, agent)
-        entry["runs"]["running"] = sum(session["status"] == "running" for _, session in sessions)
+        entry["runs"]["running"] = unlisted[agent] + sum(session["status"] == "running" for _, session in sessions)
         if sessions:
             sid, latest = max(sessions, key=lambda item: (item[1]["status"] == "running", item[1]["start-time"]))
             for key in ("status", "start-time", "end-time", "current-step", "steps", "workflow"):
                 entry[key] = latest[key]
             entry["last-seen"] = max(session["last-seen"] for _, session in sessions)
             entry["session"] = sid
+        if unlisted[agent]:
+            entry["status"] = "running"
 
 
 def _forget_old_sessions(document: Document) -> None:
     sessions = document["sessions"]
     ended = [(_number(session, "end-time"), sid) for sid, session in sessions.items() if session["status"] != "running"]
+    for _, sid in sorted(ended)[: max(0, len(ended) - LIMITS["ended-sessions"])]:
+        del sessions[sid]
+
+
+def _unlist_running_sessions(document: Document) -> None:
+    """Keep of running sessions beyond the limit, those of which nothing was heard for longest, what their end needs."""
+    sessions = document["sessions"]
     running = [(session["last-seen"], sid) for sid, session in sessions.items() if session["status"] == "running"]
-    for found, limit in ((ended, "ended-sessions"), (running, "running-sessions")):
-        for _, sid in sorted(found)[: max(0, len(found) - LIMITS[limit])]:
-            del sessions[sid]
+    for _, sid in sorted(running)[: max(0, len(running) - LIMITS["running-sessions"])]:
+        session = sessions.pop(sid)
+        if session["writer"] is not None:
+            document["unlisted"][sid] = [session["agent-id"], session["writer"], session["start-time"]]
 
 
 def _forget_old_rates(document: Document) -> None:

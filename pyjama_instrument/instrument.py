@@ -342,7 +342,7 @@ class _Tool:
         """Record the end of a call that is no longer in flight."""
         if span in recorder.announced:
             recorder.announced.discard(span)
-            recorder.wait_for_others()  # the flusher may be writing this call's start just now
+            recorder.turn.wait()  # the flusher may be writing this call's start just now
         recorder.emit(line)
 
     def line(self, scope: Scope, span: str, ts: int, duration_ns: int, error: BaseException | None, more: Any) -> bytes:

@@ -5,10 +5,8 @@ process can hold; what cannot be written is dropped *and counted*. The journal i
 flusher thread started with it. A fork stops the flusher before and starts it again after; the child begins a
 journal of its own.
 
-There is one lock. No code of the host's is called on purpose while it is held: what there is to say waits until it is
-free, and the host's function for redaction has had its say on the command line before. A signal handler or a finalizer
-may come in between all the same and wait for a lock of the host's, so nobody who may have that lock waits for ours
-for long.
+Threads take turns where the quick way does not do. No code of the host's is called on purpose during a turn: what there
+is to say waits until its end, and the host's function for redaction has had its say on the command line before.
 """
 
 from __future__ import annotations
@@ -33,6 +31,7 @@ from pyjama_instrument._drive import kind_of
 from pyjama_instrument._flusher import Flusher
 from pyjama_instrument._ids import Ids
 from pyjama_instrument._pace import Pace
+from pyjama_instrument._turn import Turn
 from pyjama_instrument._unforked import unforked_mark
 from pyjama_instrument.config import disabled_by_environment, home_to_write, resolve_home, set_home
 from pyjama_instrument.errors import ConfigError, PyjamaError, SchemaTooNew
@@ -56,9 +55,6 @@ _EARLY_NS = 5_000_000  # a thread may be woken up a little too early
 _KEEP_SECONDS = 10.0
 _REOPEN_SECONDS = 0.5
 _EXIT_WAIT_SECONDS = 0.01
-_POLL_SECONDS = 0.001
-_QUICK_POLLS = 50  # most of what is done under the lock takes microseconds
-_MOST_POLLS = 300
 
 
 class Recorder:
@@ -69,6 +65,7 @@ class Recorder:
         epoch: generation of the process; one more in each forked child.
         in_flight: calls under way, by span.
         announced: spans in ``in_flight`` whose ``tool.started`` is written.
+        turn: whose turn it is to open or mend the journal, or to announce a call late.
         ambient: what calls outside any session belong to, once there was one.
         open_sessions: sessions that this process has started and not ended.
         unforked: its only item is 1 in the process that all this is about, and 0 in a child that was forked in C.
@@ -96,8 +93,8 @@ class Recorder:
         self.open_sessions: dict[str, SessionState] = {}
         self.ambient: Scope | None = None
         self._claimed: dict[str, Scope] = {}
-        self._lock = threading.RLock()
-        self._busy = 0  # how often it is held by the thread that has it
+        self.turn = Turn()
+        self._tally = threading.RLock()
         self._journal: Journal | None = None
         self._flusher: Flusher | None = None
         self._opening = False
@@ -106,8 +103,7 @@ class Recorder:
         self._dropped: defaultdict[str, int] = defaultdict(int)
         self._reopen_at = 0
         self._fold_at = 0
-        self._finalized = False
-        self._asking = False
+        self._finalized = self._exiting = self._asking = False
         self.unforked[0] = 1  # last: if a signal's exception comes before, all this is done again
 
     # -- recording
@@ -157,21 +153,30 @@ class Recorder:
             self._drop("unavailable")
             return
         self._look_at_argv()
-        if reason != "short-write" and not self.wait_for_others():
-            self._pending.append(line)  # whoever is at the journal writes it, or the flusher
+        if self.turn.wait():
+            self._alone(self._emit_alone, line, reason, written)
+        else:
+            self._leave_to_others(line, reason, written)
+
+    def _leave_to_others(self, line: bytes, reason: str, written: int) -> None:
+        """Another thread has been at the journal for long: it will write the event, or the flusher."""
+        if reason == "short-write":
+            self._ragged, self.fd = True, -1
+            if written < len(line) - 1:
+                self._drop(reason)
             return
-        self._alone(self._emit_alone, line, reason, written)
+        self._pending.append(line)
+        if not self.turn.depth:  # it has just finished, and may not have seen this one
+            self._alone(lambda: None)
 
     def _alone(self, do: Callable[..., None], *args: Any) -> None:
         """Do something while no other thread opens or mends the journal, or announces a call."""
-        with self._lock:
-            self._busy += 1
-            try:
-                do(*args)
-                if self._busy == 1:
-                    self._write_pending()
-            finally:
-                self._busy -= 1
+        self.turn.take(self._do_and_write_pending, self.turn, do, *args)
+
+    def _do_and_write_pending(self, turn: Turn, do: Callable[..., None], *args: Any) -> None:
+        do(*args)
+        if turn.depth == 1 and turn is self.turn:  # a child that was forked in between has another
+            self._write_pending()
 
     def _emit_alone(self, line: bytes, reason: str, written: int) -> None:
         if self._opening:  # a signal handler or a finalizer interrupted the opening, in this very thread
@@ -193,19 +198,6 @@ class Recorder:
             self._drop("unavailable")
             return
         self._write_again(line)
-
-    def wait_for_others(self) -> bool:
-        """Wait until no other thread opens or mends the journal, or announces a call; whether that came to pass.
-
-        Not for ever: a signal handler may have come in between there that waits for a lock which this thread has.
-        """
-        polls = 0
-        while self._busy and not self.holds_lock():
-            if polls >= _MOST_POLLS:
-                return False
-            polls += 1
-            time.sleep(_POLL_SECONDS if polls > _QUICK_POLLS else 0)
-        return True
 
     def _write_pending(self) -> None:
         """Write what was recorded while another thread was at the journal, or this one in the midst of it."""
@@ -248,8 +240,8 @@ class Recorder:
 
     def _drop(self, reason: str) -> None:
         try:
-            with self._lock:
-                self._dropped[reason] += 1  # no call: no signal handler runs in between, and waits for another thread
+            with self._tally:
+                self._dropped[reason] += 1  # no call: no signal handler runs in between and waits for another thread
             _guard.say_once(f"drop {reason}", f"events are being dropped ({reason}); the program goes on (said once)")
         except Exception as error:
             _guard.swallow(error, "recorder.drop")
@@ -264,7 +256,8 @@ class Recorder:
                 told = self._append(encode(event)) is None
             finally:
                 if not told:
-                    self._dropped[reason] += count
+                    with self._tally:
+                        self._dropped[reason] += count
             if not told:
                 return
 
@@ -294,7 +287,8 @@ class Recorder:
         self._fold_at = self.mono_ns() + int(_FOLD_SECONDS * 1e9)  # a short program folds once, at its end
         self._announce_again()
         self._report_drops()
-        self._start_flusher()
+        if self._flusher is None:  # one that was stopped may be doing this itself, at last
+            self._start_flusher()
         return True
 
     def _waits_to_reopen(self) -> bool:
@@ -310,7 +304,7 @@ class Recorder:
             self._journal = None  # and with it its store, unless another thread is folding it
 
     def _header(self, name: SegmentName) -> bytes:
-        return encode(
+        header = encode(
             {
                 "kind": "writer.opened",
                 "ts": self.now_us(),
@@ -324,6 +318,9 @@ class Recorder:
                 "started": self.now_us(),
             }
         )
+        if name.writer != self._writer:  # a signal handler has forked, and this is the child
+            raise OSError(errno.ECHILD, "forked while the journal was being opened")
+        return header
 
     def _look_at_argv(self) -> None:
         """Have the host's function for redaction say what may be recorded of the command line.
@@ -356,10 +353,10 @@ class Recorder:
     # -- the flusher
 
     def _start_flusher(self) -> None:
-        with self._lock:
-            if self._flusher is None or self._flusher.stopping():
-                with contextlib.suppress(RuntimeError):  # the interpreter is shutting down: no more threads
-                    self._flusher = Flusher(self._tick)
+        if self._flusher is None or not self._flusher.runs():
+            self._flusher = Flusher(self._tick)
+            with contextlib.suppress(RuntimeError):  # the interpreter is shutting down: no more threads
+                self._flusher.start()
 
     def more_spans(self) -> str:
         """A span id, and more of them made in advance."""
@@ -368,8 +365,10 @@ class Recorder:
 
     def _revive_flusher(self) -> None:
         """Start the flusher again if it was stopped for a fork and, by a signal's exception, not started after it."""
-        if (flusher := self._flusher) is not None and flusher.stopping():
-            self._start_flusher()
+        if (flusher := self._flusher) is None or flusher.runs() or self._exiting:
+            return
+        if self.turn.wait():
+            self._alone(self._start_flusher)
 
     def _tick(self) -> float:
         """What the flusher does; returns the seconds until it should be done again."""
@@ -537,7 +536,7 @@ class Recorder:
             self._hooked = True
             atexit.register(self._at_exit)
             os.register_at_fork(
-                before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork_in_child
+                before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self.notice_fork
             )
         self._hook_into_multiprocessing()
 
@@ -547,10 +546,6 @@ class Recorder:
         if util is not None and is_worker() and not self._finalized:
             self._finalized = True
             util.Finalize(None, self._at_exit, exitpriority=-100)
-
-    def holds_lock(self) -> bool:
-        """Whether the running thread holds the lock."""
-        return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # threading.Condition asks the same
 
     def notice_fork(self) -> None:
         """Begin anew in a child that our hooks have not seen begin.
@@ -583,17 +578,19 @@ class Recorder:
     def _at_exit(self) -> None:
         try:
             self.notice_fork()
-            if (flusher := self._flusher) is not None:
-                self._flusher = None
-                flusher.stop()
+            self._exiting = True
+            if self._flusher is not None:
+                self._flusher.stop()
             self._end_implicit()
-            self._alone(self._end_the_line)
+            if self.turn.wait():
+                self._alone(self._end_the_line)
             if self._journal is not None and self.dirty:
                 from pyjama_instrument.storage.compaction import compact
 
                 compact(self._journal.store, wait_seconds=_EXIT_WAIT_SECONDS, original_wait_seconds=0.0)
-            if self._dropped:
-                lost = sum(self._dropped.values())
+            if self._pending:  # another thread is stuck at the journal
+                self._dropped["stuck"] += len(self._pending)
+            if lost := sum(self._dropped.values()):
                 _guard.say_once("lost", f"{lost} events could not be recorded: {dict(self._dropped)}")
         except SchemaTooNew as error:
             _say_too_new(error)
@@ -618,11 +615,15 @@ class Recorder:
         state.told = self.enabled
         self.record(state.standing["start"])
         self.open_sessions[state.id] = state  # only now: a journal opened meanwhile tells again what is in here
+        if state.ending is not None:
+            self.end_session(state, *state.ending)
 
     def end_session(self, state: SessionState, status: str, error: dict[str, Any] | None = None) -> None:
         """Record that a session ended; nothing happens if this process did not start it, or has ended it before."""
         if self.open_sessions.pop(state.id, None) is None:
-            return
+            state.ending = status, error  # another thread may be starting it: that one ends it, or we do
+            if self.open_sessions.pop(state.id, None) is None:
+                return
         ended = {"kind": "session.ended", "agent": state.agent, "session": state.id, "span": state.span}
         duration_ns = max(0, self.mono_ns() - state.started_ns)
         details: dict[str, Any] = {"ts": self.now_us(), "duration_ns": duration_ns, "status": status}
@@ -680,7 +681,7 @@ def _age_seconds(store: Store) -> float:
 
 
 recorder = Recorder()
-_guard.not_now = recorder.holds_lock
+_guard.not_now = lambda: recorder.turn.is_mine()  # a forked child has another turn
 
 
 def configure(

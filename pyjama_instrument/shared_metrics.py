@@ -7,11 +7,10 @@ quiet for longest is completed; should its agent do something again, that is ano
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from pyjama_instrument import hooks, redaction
@@ -40,8 +39,8 @@ _RUN_STATUS = ("completed", "failed", "cancelled")
 _MOST_IMPLICIT = 500
 
 # No lock: each change is one step of the dictionary's own.
-_sessions: OrderedDict[tuple[int, str], SessionState] = OrderedDict()  # by process generation and agent, used last last
-_implicit: set[tuple[int, str]] = set()  # those among them that nobody has begun, and nobody may ever end
+_sessions: dict[tuple[int, str], SessionState] = {}  # by process generation and agent
+_implicit: dict[tuple[int, str], int] = {}  # those among them that nobody has begun: when they were used last
 _steps: dict[tuple[str, str], tuple[str, int]] = {}  # by session and step: span and start
 
 
@@ -236,7 +235,7 @@ def _start(agent: str, **details: Any) -> SessionState:
     state = _new_session(agent)
     recorder.start_session(state, **details)
     _sessions[recorder.epoch, agent] = state
-    _implicit.discard((recorder.epoch, agent))
+    _implicit.pop((recorder.epoch, agent), None)
     return state
 
 
@@ -248,30 +247,30 @@ def _session(agent: str) -> SessionState:
         mine = _new_session(agent)
         state = _sessions.setdefault(key, mine)
         if state is mine:
-            _implicit.add(key)
+            _implicit[key] = recorder.mono_ns()
             recorder.start_session(state, implicit=True)
             _end_what_is_quiet()
-    with contextlib.suppress(KeyError):
-        _sessions.move_to_end(key)
+    elif key in _implicit:
+        _implicit[key] = recorder.mono_ns()
     return state
 
 
 def _end_what_is_quiet() -> None:
     """Complete those that have been quiet for longest, if there are too many of which nobody may ever tell the end."""
-    for key in [key for key in _sessions if key[0] != recorder.epoch]:  # of the process that this one was forked from
-        _sessions.pop(key, None)
-        _implicit.discard(key)
-    while len(_implicit) > _MOST_IMPLICIT:
-        _end(next(key for key in list(_sessions) if key in _implicit), "completed")
+    surplus = len(_implicit) - _MOST_IMPLICIT
+    if surplus > 0:
+        for key, _ in sorted(_implicit.copy().items(), key=itemgetter(1))[:surplus]:
+            _end(key, "completed")
 
 
 def _end(key: tuple[int, str], status: str) -> None:
     state = _sessions.pop(key, None)
-    _implicit.discard(key)
+    _implicit.pop(key, None)
     if state is not None:
         recorder.end_session(state, status)
-        for step in [step for step in list(_steps) if step[0] == state.id]:
-            _steps.pop(step, None)
+        for step in list(_steps):
+            if step[0] == state.id:
+                _steps.pop(step, None)
 
 
 def _new_session(agent: str) -> SessionState:

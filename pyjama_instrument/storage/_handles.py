@@ -1,11 +1,8 @@
 """Descriptors that hold a lock: a forked child must not keep its copies, or the lock would outlive its holder.
 
 A lock of the kernel's belongs to the open file, which a child shares. If the parent dies, its journal would look
-written and its fold unfinished for as long as the child lives. So the child closes its copies, first of all. For it
-to know them, no fork happens between the opening of such a descriptor and the note that is taken of it.
-
-What runs before and after the fork are functions in C. A signal's exception that ended a function of ours there would
-leave the lock taken for ever.
+written and its fold unfinished for as long as the child lives. So the child closes its copies, first of all. What it
+has to close is known by its inode, and before a descriptor is opened by its name: the fork may come in between.
 """
 
 from __future__ import annotations
@@ -15,25 +12,26 @@ import errno
 import fcntl
 import os
 import resource
-import threading
 
 from pyjama_instrument._unforked import unforked_mark
 
-__all__ = ["close", "close_copies", "inode", "move_high", "open_noted", "put_in_place", "raised"]
+__all__ = ["Inode", "close", "close_copies", "inode", "move_high", "open_noted", "put_in_place", "raised"]
+
+Inode = tuple[int, int]
 
 _HIGHEST_FD = 4096
 _FDS = 64  # a few for each store that is open
+_OPEN_FDS = "/dev/fd"
 
-_no_fork = threading.RLock()
-_noted: dict[int, tuple[int, int]] = {}
+_noted: dict[int, Inode] = {}
+_coming: dict[object, tuple[str, int]] = {}
 _unforked = unforked_mark()
 _unforked[0] = 1
 
 
-def inode(fd: int) -> tuple[int, int]:
+def inode(fd: int) -> Inode:
     """What file the descriptor leads to."""
-    found = os.fstat(fd)
-    return found.st_dev, found.st_ino
+    return _inode(os.fstat(fd))
 
 
 def open_noted(name: str, flags: int, mode: int = 0o600, *, dir_fd: int) -> int:
@@ -42,66 +40,74 @@ def open_noted(name: str, flags: int, mode: int = 0o600, *, dir_fd: int) -> int:
     Raises:
         OSError: it cannot be opened.
     """
-    with _no_fork:
+    close_copies()
+    this = object()
+    _coming[this] = name, dir_fd
+    try:
         fd = os.open(name, flags, mode, dir_fd=dir_fd)
-        _note(fd)
+        try:
+            _noted[fd] = inode(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+    finally:
+        _coming.pop(this, None)
     return fd
 
 
 def raised(fd: int) -> int:
     """:func:`move_high` for a descriptor that was noted."""
-    with _no_fork:
-        _noted.pop(fd, None)
-        fd = move_high(fd)
-        _note(fd)
-    return fd
+    ours = _noted[fd]
+    high = move_high(fd)
+    _noted[high] = ours
+    _forget(fd, ours)
+    return high
 
 
-def put_in_place(fd: int, number: int) -> tuple[int, int]:
+def put_in_place(fd: int, number: int) -> Inode:
     """Let ``number`` lead to the file that is open at ``fd``, which stays open. One step for whoever writes to it.
 
     Returns what :func:`inode` says of it.
     """
     ours = inode(fd)
-    with _no_fork:
-        os.dup2(fd, number, inheritable=False)
-        _noted[number] = ours
+    os.dup2(fd, number, inheritable=False)
+    _noted[number] = ours
     return ours
 
 
 def close(fd: int) -> None:
-    """Close a descriptor that was noted, if it is still ours."""
-    with _no_fork:
-        _close(fd, _noted.pop(fd, None))
+    """Close a descriptor that was noted, unless it leads to another file by now.
+
+    A program may close and reopen descriptors wholesale.
+    """
+    ours = _noted.get(fd)
+    if ours is None:
+        return
+    try:
+        found = inode(fd)
+    except OSError as error:
+        found = (0, 0) if error.errno == errno.EBADF else ours  # what cannot be asked is not left open either
+    if found == ours:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    _forget(fd, ours)
 
 
 def close_copies() -> None:
     """In a child, however it was forked: close what is the parent's. Nothing happens where that was done."""
     if _unforked[0]:
         return
-    _no_fork._at_fork_reinit()  # type: ignore[attr-defined]  # as the standard library does with its own
-    while _noted:
-        _close(*_noted.popitem())
-    _unforked[0] = 1
-
-
-def _note(fd: int) -> None:
-    try:
-        _noted[fd] = inode(fd)
-    except BaseException:
-        os.close(fd)
-        raise
-
-
-def _close(fd: int, ours: tuple[int, int] | None) -> None:
-    """Close it unless it leads to another file by now: a program may close and reopen descriptors wholesale."""
-    with contextlib.suppress(OSError):
-        try:
-            found: tuple[int, int] | None = inode(fd)
-        except OSError as error:
-            found = None if error.errno == errno.EBADF else ours  # what cannot be asked is not left open either
-        if ours is not None and found == ours:
-            os.close(fd)
+    ours = set(_noted.values())
+    for name, dir_fd in list(_coming.values()):
+        with contextlib.suppress(OSError):
+            ours.add(_inode(os.stat(name, dir_fd=dir_fd, follow_symlinks=False)))
+    for fd in _open_descriptors() if ours else ():
+        with contextlib.suppress(OSError):
+            if inode(fd) in ours:
+                os.close(fd)
+    _noted.clear()
+    _coming.clear()
+    _unforked[0] = 1  # last: if a signal's exception comes before, all this is done again
 
 
 def move_high(fd: int) -> int:
@@ -121,5 +127,21 @@ def move_high(fd: int) -> int:
         os.close(fd)
 
 
-# When the module is imported, not later: in the middle of a fork by another thread only the second half would run.
-os.register_at_fork(before=_no_fork.acquire, after_in_parent=_no_fork.release, after_in_child=close_copies)
+def _inode(found: os.stat_result) -> Inode:
+    return found.st_dev, found.st_ino
+
+
+def _forget(fd: int, ours: Inode) -> None:
+    """Forget the note, not one that was taken of another file meanwhile."""
+    if _noted.get(fd) is ours:
+        del _noted[fd]
+
+
+def _open_descriptors() -> list[int]:
+    try:
+        return [int(name) for name in os.listdir(_OPEN_FDS)]
+    except (OSError, ValueError):  # no such place here, or no descriptor left to read it
+        return list(_noted)
+
+
+os.register_at_fork(after_in_child=close_copies)

@@ -67,6 +67,9 @@ class _NoThread:
     def stopping(self) -> bool:
         return False
 
+    def runs(self) -> bool:
+        return True
+
     def wake(self) -> None: ...
 
     def stop(self) -> None: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 import pytest
@@ -131,8 +132,8 @@ def test_a_store_full_of_what_nobody_folds_takes_no_more_writers(
 
 
 def test_agents_that_run_and_never_end_leave_the_document_bounded(own_store: Path) -> None:
-    running = [session_begins(f"{n:032x}", f"agent-number-{n:05d}") for n in range(_AGENTS)]
-    calls = [a_call("t", f"{n:032x}", f"agent-number-{n:05d}") for n in range(_AGENTS)]
+    running = [session_begins(secrets.token_hex(16), f"agent-number-{n:05d}") for n in range(_AGENTS)]
+    calls = [a_call("t", begun["session"], begun["agent"]) for begun in running]
     writer = Writer(own_store)
     writer.write(*running, *calls)
     fold(own_store)
@@ -140,8 +141,15 @@ def test_agents_that_run_and_never_end_leave_the_document_bounded(own_store: Pat
     assert (own_store / "metrics.json").stat().st_size < _LIMIT_BYTES
     assert document["global"]["count"] == _AGENTS
     assert sum(agent["runs"]["count"] for agent in document["agents"].values()) == _AGENTS
+    assert sum(agent["runs"]["running"] for agent in document["agents"].values()) == _AGENTS
     assert len(document["sessions"]) == LIMITS["running-sessions"]
+    writer.write(*[session_ends(begun["session"], begun["agent"]) for begun in running[::2]])
+    fold(own_store)
     writer.die()
+    fold(own_store)
+    runs = [agent["runs"] for agent in snapshot(own_store)["agents"].values()]
+    assert sum(run["completed"] for run in runs) == sum(run["crashed"] for run in runs) == _AGENTS // 2
+    assert (own_store / "metrics.json").stat().st_size < _LIMIT_BYTES
 
 
 def test_agents_told_of_by_the_functional_api_and_never_ended_leave_the_document_bounded(own_store: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pyjama_instrument.events import ToolEnded
 from pyjama_instrument.reader import get_dashboard_data, load_session, tail_events
-from tests.process.children import ended, line_from, started, tell, the_session, until
+from tests.process.children import HANG_SECONDS, ended, line_from, started, tell, the_session, until
 from tests.scale import full
 from tests.stores import fold
 
@@ -575,3 +575,90 @@ if __name__ == "__main__":
         check=True,
     )
     assert (done.stdout.strip(), done.stderr) == ("1", "")
+
+
+def test_a_lock_of_the_program_s_that_is_held_over_forks_and_over_a_call_locks_nobody_out(own_store: Path) -> None:
+    script = """
+import os, sys, threading, time
+lock = threading.Lock()
+os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock._at_fork_reinit)
+from pyjama_instrument import tool
+
+@tool
+def work():
+    pass
+
+def other():
+    with lock:
+        holds.set()
+        time.sleep(0.3)
+        work()
+
+holds = threading.Event()
+thread = threading.Thread(target=other)
+thread.start()
+holds.wait()
+pid = os.fork()
+if pid == 0:
+    os._exit(0)
+os.waitpid(pid, 0)
+thread.join()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    assert counts() == {"work": 1}
+
+
+def test_a_tool_that_is_called_from_the_program_s_own_hook_of_the_fork_is_the_child_s(own_store: Path) -> None:
+    source = f"""{FORK}
+os.register_at_fork(after_in_child=work)
+work()
+
+def journals():
+    links = [os.path.realpath(f"/proc/self/fd/{{fd}}") for fd in os.listdir("/proc/self/fd")]
+    return [link for link in links if link.endswith(".jsonl")]
+
+pid = os.fork()
+if pid == 0:
+    work()
+    assert len(journals()) == 1, journals()
+    sys.exit()
+joined(pid)
+"""
+    with started(source) as child:
+        ended(child)
+    assert counts() == {"work": 3}
+    assert {session.status for session in get_dashboard_data().sessions.values()} == {"completed"}
+
+
+def test_a_child_of_a_signal_handler_that_came_while_the_journal_was_being_opened_counts_apart(
+    own_store: Path,
+) -> None:
+    source = f"""{FORK}
+import socket
+hostname = socket.gethostname
+
+def handler(*_):
+    global pid
+    pid = os.fork()
+
+def interrupted():
+    socket.gethostname = hostname
+    signal.raise_signal(signal.SIGALRM)
+    return hostname()
+
+socket.gethostname = interrupted
+signal.signal(signal.SIGALRM, handler)
+work()
+if pid == 0:
+    time.sleep(0.7)  # what was recorded until now is told as dropped
+    work()
+    sys.exit()
+work()
+"""
+    with started(source, stderr=subprocess.DEVNULL) as child:
+        child.communicate(timeout=HANG_SECONDS)
+    data = get_dashboard_data()
+    recorded, dropped = data.metrics.global_.count, sum(data.health.dropped.values())
+    assert len(writers(own_store)) == 2
+    assert recorded == 3
+    assert dropped <= 3  # of the child's: its session, the beginning and the end of its first call

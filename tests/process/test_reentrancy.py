@@ -387,3 +387,90 @@ thread.join()
 """
     run_python(source)
     assert _counts(own_store) == {"work": 2, "inner": 1}
+
+
+def test_a_signal_handler_that_waits_for_a_lock_after_the_store_was_refused_locks_nobody_out(
+    tmp_path: Path, run_python: RunPython
+) -> None:
+    source = f"""{_PREAMBLE}
+from pyjama_instrument import _guard
+lock, called, refused = threading.Lock(), threading.Event(), threading.Event()
+say_once = _guard.say_once
+
+def interrupted(key, sentence):
+    say_once(key, sentence)
+    if key == "unavailable" and not refused.is_set():
+        signal.raise_signal(signal.SIGALRM)
+
+def handler(*_):
+    refused.set()
+    with lock:
+        inner()
+
+def other():
+    with lock:
+        called.set()
+        refused.wait()
+        time.sleep(0.1)
+        work()
+
+_guard.say_once = interrupted
+signal.signal(signal.SIGALRM, handler)
+thread = threading.Thread(target=other)
+thread.start()
+called.wait()
+work()
+thread.join()
+"""
+    run_python(source, PYJAMA_HOME=_unavailable(tmp_path))
+
+
+def test_a_daemon_thread_that_is_stuck_at_the_journal_does_not_keep_the_program(run_python: RunPython) -> None:
+    source = f"""{_PREAMBLE}
+from pyjama_instrument import recorder as module
+opening = threading.Event()
+
+def stuck(*_):
+    opening.set()
+    time.sleep(3600)
+
+module.Journal = stuck
+threading.Thread(target=work, daemon=True).start()
+opening.wait()
+inner()
+inner()
+"""
+    assert "could not be recorded" in run_python(source).stderr
+
+
+def test_the_functional_api_used_by_many_threads_for_one_agent_leaves_no_run_without_its_end(
+    own_store: Path, run_python: RunPython
+) -> None:
+    source = f"""{_PREAMBLE}
+from pyjama_instrument import shared_metrics
+sys.setswitchinterval(1e-5)
+end = time.monotonic() + {full(30, 1)}
+
+def calls():
+    count = 0
+    while time.monotonic() < end:
+        shared_metrics.record_tool_execution(tool_name="t", agent_id="x", status="ok", duration_ms=1)
+        shared_metrics.record_tool_execution(tool_name="t", agent_id=f"agent-{{count}}", status="ok", duration_ms=1)
+        count += 2
+    counts.append(count)
+
+def completes():
+    while time.monotonic() < end:
+        shared_metrics.record_agent_complete("x")
+
+counts = []
+threads = [threading.Thread(target=target) for target in (calls, calls, completes, completes)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+shared_metrics.record_agent_complete("x")
+assert [state for state in recorder.open_sessions.values() if state.agent == "x"] == []
+print(sum(counts))
+"""
+    called = int(run_python(source, timeout=full(300, 60)).stdout)
+    assert _counts(own_store) == {"t": called}
+    assert get_dashboard_data(own_store).agents["x"].runs.running == 0

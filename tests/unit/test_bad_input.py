@@ -507,6 +507,23 @@ def test_a_relative_store_stays_where_it_was_wherever_the_program_goes(
     assert store.exists()
 
 
+def test_a_relative_store_outlives_the_directory_it_was_given_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.setenv("PYJAMA_HOME", f"../store-of-{os.getpid()}")
+    monkeypatch.chdir(gone)
+    with agent_session("a"):
+        pass
+    gone.rmdir()
+    assert list(reader.get_dashboard_data().agents) == ["a"]
+    monkeypatch.setenv("PYJAMA_HOME", "another")
+    with pytest.raises(StoreUnavailable, match="working directory is gone"):
+        resolve_home()
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.mark.parametrize("home", ["  ", "relative/store", "~/inside"])
 def test_an_unusual_pyjama_home_disturbs_nobody(run_python: RunPython, home: str) -> None:
     done = run_python(_EVERY_KIND, PYJAMA_HOME=home)

@@ -39,13 +39,13 @@ def stopping() -> Iterator[list[Flusher]]:
 
 def test_the_function_is_called_at_once_and_again_after_the_pause_it_asks_for(stopping: list[Flusher]) -> None:
     ticks = Ticks(0.001)
-    stopping.append(Flusher(ticks))
+    stopping.append(Flusher(ticks).start())
     assert [ticks.wait() for _ in range(3)] == [True] * 3
 
 
 def test_it_is_called_at_once_after_being_woken(stopping: list[Flusher]) -> None:
     ticks = Ticks(3600.0)
-    flusher = Flusher(ticks)
+    flusher = Flusher(ticks).start()
     stopping.append(flusher)
     assert ticks.wait()
     flusher.wake()
@@ -53,7 +53,7 @@ def test_it_is_called_at_once_after_being_woken(stopping: list[Flusher]) -> None
 
 
 def test_the_thread_does_not_keep_the_program(stopping: list[Flusher]) -> None:
-    stopping.append(Flusher(lambda: 3600.0))
+    stopping.append(Flusher(lambda: 3600.0).start())
     (thread,) = (thread for thread in threading.enumerate() if thread.name == "pyjama-flusher")
     assert thread.daemon
 
@@ -61,12 +61,12 @@ def test_the_thread_does_not_keep_the_program(stopping: list[Flusher]) -> None:
 def test_after_stopping_the_operating_system_s_thread_is_gone() -> None:
     before = set(os.listdir("/proc/self/task"))
     for _ in range(50):
-        Flusher(lambda: 3600.0).stop()
+        Flusher(lambda: 3600.0).start().stop()
         assert set(os.listdir("/proc/self/task")) <= before
 
 
 def test_it_can_be_stopped_twice() -> None:
-    flusher = Flusher(lambda: 3600.0)
+    flusher = Flusher(lambda: 3600.0).start()
     flusher.stop()
     flusher.stop()
     assert flusher.stopping()
@@ -82,7 +82,7 @@ def test_the_function_can_ask_whether_it_should_hurry() -> None:
         hurried.set()
         return 3600.0
 
-    flusher = Flusher(tick)
+    flusher = Flusher(tick).start()
     made.set()
     flusher.stop()
     assert hurried.is_set()
@@ -98,7 +98,7 @@ def test_stopping_does_not_wait_for_ever_for_a_function_that_hangs(monkeypatch: 
         free.wait(HANG_SECONDS)
         return 3600.0
 
-    flusher = Flusher(tick)
+    flusher = Flusher(tick).start()
     assert hanging.wait(HANG_SECONDS)
     flusher.stop()
     free.set()
@@ -117,8 +117,18 @@ def test_it_knows_its_own_thread() -> None:
         return 0.001
 
     flushers: list[Flusher] = []
-    flushers.append(Flusher(tick))
+    flushers.append(Flusher(tick).start())
     assert done.wait(HANG_SECONDS)
     assert not flushers[0].is_this_thread()
     flushers[0].stop()
     assert seen[-1]
+
+
+def test_one_that_was_not_started_does_not_run_and_can_be_stopped() -> None:
+    flusher = Flusher(lambda: 3600.0)
+    assert not flusher.runs()
+    flusher.stop()
+    started = Flusher(lambda: 3600.0).start()
+    assert started.runs()
+    started.stop()
+    assert not started.runs()

@@ -314,7 +314,7 @@ def test_agents_beyond_the_limit_are_counted_together() -> None:
 
 
 @pytest.mark.usefixtures("small_limits")
-def test_only_the_latest_ended_sessions_are_kept_and_the_running_ones_heard_of_last() -> None:
+def test_only_the_latest_ended_sessions_are_listed_and_the_running_ones_heard_of_last() -> None:
     running = [session_begins(f"{number:032x}", ts=START_US - number * 1000) for number in range(4)]
     ended = [
         record
@@ -324,6 +324,63 @@ def test_only_the_latest_ended_sessions_are_kept_and_the_running_ones_heard_of_l
     document = folded(*running, *ended)
     assert sorted(document["sessions"]) == [f"{number:032x}" for number in (0, 1, 2, 17, 18, 19)]
     assert document["agents"][AGENT]["runs"]["count"] == 14
+
+
+def many_runs(count: int, kind: Any, **more: Any) -> list[Record]:
+    return [kind(f"{number:032x}", ts=START_US + number * 1000, **more) for number in range(count)]
+
+
+@pytest.mark.usefixtures("small_limits")
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
+def test_running_sessions_that_are_not_listed_count_as_they_end(status: str) -> None:
+    document = folded(*many_runs(10, session_begins))
+    assert len(document["sessions"]) == 3
+    assert document["agents"][AGENT]["runs"]["running"] == 10
+    folded(*many_runs(10, session_ends, status=status), document=document)
+    runs = document["agents"][AGENT]["runs"]
+    assert (runs["count"], runs[status], runs["running"]) == (10, 10, 0)
+    assert document["unlisted"] == {}
+
+
+@pytest.mark.usefixtures("small_limits")
+def test_running_sessions_that_are_not_listed_crash_with_their_writer() -> None:
+    document = folded(*many_runs(10, session_begins))
+    died(document, W)
+    runs = document["agents"][AGENT]["runs"]
+    assert (runs["count"], runs["crashed"], runs["running"], document["unlisted"]) == (10, 10, 0, {})
+
+
+@pytest.mark.usefixtures("small_limits")
+def test_a_session_that_was_not_listed_is_listed_again_when_heard_of_and_counts_once() -> None:
+    document = folded(*many_runs(5, session_begins))
+    first = f"{0:032x}"
+    assert first in document["unlisted"]
+    folded(session_begins(first), a_call(session=first, ts=later(1)), document=document)
+    assert session_of(document, first)["writer"] == W
+    assert document["agents"][AGENT]["runs"]["count"] == 5
+    assert len(document["sessions"]) == 3
+    assert document["agents"][AGENT]["status"] == "running"
+
+
+@pytest.mark.usefixtures("small_limits")
+def test_sessions_that_are_not_listed_are_carried_over_a_clear() -> None:
+    cleared = carry_running(folded(*many_runs(5, session_begins)))
+    assert (cleared["agents"][AGENT]["runs"]["count"], cleared["agents"][AGENT]["runs"]["running"]) == (5, 5)
+    folded(*many_runs(5, session_ends), document=cleared)
+    assert cleared["agents"][AGENT]["runs"]["completed"] == 5
+
+
+def test_a_quiet_session_ends_with_its_writer_as_one_that_was_not_quiet() -> None:
+    records = [step_begins("s", "5" * 16, session="f" * 32), a_call(ts=later(60))]
+    at_once = died(folded(*records), W)
+    document = folded(records[0])
+    for record in records[1:]:
+        folded(record, document=document)
+    assert session_of(document, "f" * 32)["status"] == "completed"
+    died(document, W)
+    assert session_of(document, "f" * 32) == session_of(at_once, "f" * 32)
+    (step,) = session_of(document, "f" * 32)["steps"]
+    assert (step["status"], session_of(document, "f" * 32)["current-step"]) == ("ok", None)
 
 
 def later(minutes: float) -> int:

@@ -532,7 +532,7 @@ def test_a_store_of_a_newer_version_is_left_alone_and_journaling_goes_on(own_sto
 @pytest.mark.parametrize("first", ["a call", "an event"])
 def test_a_child_that_inherits_a_lock_from_a_thread_it_does_not_have_is_not_stuck(first: str) -> None:
     # Forked while another thread was making the very first call: the hook for forks was not in place yet.
-    thread = threading.Thread(target=lambda: recorder._lock.acquire())
+    thread = threading.Thread(target=lambda: recorder.turn._lock.acquire())
     thread.start()
     thread.join()
     recorder.unforked[0] = 0
@@ -559,8 +559,22 @@ def test_going_from_store_to_store_leaks_no_descriptor(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_what_two_threads_have_to_say_is_said_once_by_one_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    with recorder.turn._lock:
+        for number in range(2000):
+            _guard.say_once(f"key {number}", f"sentence {number}")
+    threads = [threading.Thread(target=_guard.say) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(capsys.readouterr().err.splitlines()) == sorted(
+        f"pyjama: sentence {number}" for number in range(2000)
+    )
+
+
 def test_what_there_is_to_say_waits_until_no_lock_is_held(capsys: pytest.CaptureFixture[str]) -> None:
-    with recorder._lock:
+    with recorder.turn._lock:
         _guard.say_once("key", "a sentence")
         assert capsys.readouterr().err == ""
     _guard.say()
