@@ -103,8 +103,8 @@ def repaired(document: Document) -> Document:
 
 
 def _is_unlisted(entry: Any) -> bool:
-    """What is kept of a running session that is not listed: agent, writer, start in ms."""
-    return type(entry) is list and [type(part) for part in entry] == [str, str, int]
+    """What is kept of a running session that is not listed: agent, writer, start in ms, whether an idle worker's."""
+    return type(entry) is list and [type(part) for part in entry] == [str, str, int, bool]
 
 
 def _repaired_counts(counts: Any, keys: Iterable[str]) -> Record:
@@ -134,7 +134,7 @@ def carry_running(document: Document, onto: Document | None = None) -> Document:
     if "clock" in document:
         fresh["clock"] = document["clock"]
     fresh["unlisted"] = document["unlisted"]
-    for agent, _, _ in fresh["unlisted"].values():
+    for agent, *_ in fresh["unlisted"].values():
         _agent_entry(fresh, agent)["runs"]["count"] += 1
     for sid, session in document["sessions"].items():
         if session["status"] == "running":
@@ -209,7 +209,7 @@ class Fold:
 
     def running_writers(self) -> set[str]:
         """Writers that some running session depends on."""
-        writers: set[str] = {writer for _, writer, _ in self.document["unlisted"].values()}
+        writers: set[str] = {entry[1] for entry in self.document["unlisted"].values()}
         for session in self.document["sessions"].values():
             if _may_go_on(session):
                 writers.update(call["writer"] for call in session["in-flight"].values())
@@ -226,24 +226,26 @@ class Fold:
             merged = sorted(logs, key=lambda entry: _number(entry, "timestamp"))
             document["recent-logs"] = merged[-LIMITS["recent-logs"] :]
             self._logs.clear()
-        self._take_the_quiet_for_ended()
+        surplus = _surplus_running(document)
+        self._take_the_quiet_for_ended(surplus)
         _summarise(document, self._touched)  # before forgetting: an agent is known by sessions that are not
         _forget_old_sessions(document)
-        _unlist_running_sessions(document)
+        _unlist(document, surplus)
         _forget_old_rates(document)
         self.touched["agents"] |= self._touched
         self._touched.clear()
 
-    def _take_the_quiet_for_ended(self) -> None:
-        """Sessions whose start was never seen, and of which nothing has been heard for a while.
+    def _take_the_quiet_for_ended(self, surplus: Set[str]) -> None:
+        """Sessions whose start was never seen, and of which nothing has been heard for a while, or that are too many.
 
         A call that ends long after its session was forgotten makes one of these. Nobody will tell its end.
         """
         sessions = self.document["sessions"]
         newest = max((session["last-seen"] for session in sessions.values()), default=0)
         for sid, session in sessions.items():
-            unseen = session["writer"] is None and session["status"] == "running" and not session["in-flight"]
-            if unseen and session["last-seen"] < newest - _QUIET_MS:
+            if session["writer"] is not None or session["status"] != "running":
+                continue
+            if sid in surplus or (session["last-seen"] < newest - _QUIET_MS and not session["in-flight"]):
                 session.update({"status": "completed", "end-time": session["last-seen"], "quiet": True})
                 self.touched["sessions"].add(sid)
                 self._touched.add(session["agent-id"])
@@ -351,8 +353,10 @@ class Fold:
         entry = self.document["unlisted"].pop(sid, None)
         if entry is None:
             return None
-        agent, writer, start = entry
+        agent, writer, start, idle_worker = entry
         session: Record = _new_session(agent, start) | {"writer": writer}
+        if idle_worker:
+            session |= {"implicit": True, "worker": True}
         session.update(self.document["writers"].get(writer, {}))
         self.document["sessions"][sid] = session
         self._touched.add(agent)
@@ -404,7 +408,7 @@ class Fold:
             session["interrupted"] = [*session.get("interrupted", []), *cut_off][-LIMITS["in-flight"] :]
             self._touched.add(session["agent-id"])
         if session["writer"] in dead:
-            idle_worker = session.get("worker") and session.get("implicit") and not cut_off
+            idle_worker = _is_implicit_worker(session) and not cut_off
             status = "completed" if idle_worker else "crashed"
             self._end(session, status, session["last-seen"], step_status=status)
             if status == "crashed":
@@ -528,7 +532,7 @@ def _summarise(document: Document, agents: set[str]) -> None:
     for sid, session in document["sessions"].items():
         if session["agent-id"] in by_agent:
             by_agent[session["agent-id"]].append((sid, session))
-    unlisted = Counter(agent for agent, _, _ in document["unlisted"].values())
+    unlisted = Counter(agent for agent, *_ in document["unlisted"].values())
     for agent, sessions in by_agent.items():
         entry = _agent_entry(document, agent)
         entry["runs"]["running"] = unlisted[agent] + sum(session["status"] == "running" for _, session in sessions)
@@ -549,14 +553,26 @@ def _forget_old_sessions(document: Document) -> None:
         del sessions[sid]
 
 
-def _unlist_running_sessions(document: Document) -> None:
-    """Keep of running sessions beyond the limit, those of which nothing was heard for longest, what their end needs."""
-    sessions = document["sessions"]
-    running = [(session["last-seen"], sid) for sid, session in sessions.items() if session["status"] == "running"]
-    for _, sid in sorted(running)[: max(0, len(running) - LIMITS["running-sessions"])]:
-        session = sessions.pop(sid)
-        if session["writer"] is not None:
-            document["unlisted"][sid] = [session["agent-id"], session["writer"], session["start-time"]]
+def _surplus_running(document: Document) -> set[str]:
+    """Running sessions beyond the limit: those of which nothing was heard for longest."""
+    seen = [(s["last-seen"], sid) for sid, s in document["sessions"].items() if s["status"] == "running"]
+    return {sid for _, sid in sorted(seen)[: max(0, len(seen) - LIMITS["running-sessions"])]}
+
+
+def _unlist(document: Document, surplus: Set[str]) -> None:
+    """Keep of running sessions that are too many what their end needs."""
+    for sid in sorted(surplus):
+        session = document["sessions"].get(sid)
+        if session is not None and session["status"] == "running":
+            idle_worker = _is_implicit_worker(session) and not session["in-flight"]
+            entry = [session["agent-id"], session["writer"], session["start-time"], idle_worker]
+            document["unlisted"][sid] = entry
+            del document["sessions"][sid]
+
+
+def _is_implicit_worker(session: Record) -> bool:
+    """Whether it is the session that a worker of multiprocessing has without anybody's asking."""
+    return bool(session.get("worker") and session.get("implicit"))
 
 
 def _forget_old_rates(document: Document) -> None:

@@ -55,6 +55,7 @@ _EARLY_NS = 5_000_000  # a thread may be woken up a little too early
 _KEEP_SECONDS = 10.0
 _REOPEN_SECONDS = 0.5
 _EXIT_WAIT_SECONDS = 0.01
+_MOST_PENDING = 10_000
 
 
 class Recorder:
@@ -103,7 +104,7 @@ class Recorder:
         self._dropped: defaultdict[str, int] = defaultdict(int)
         self._reopen_at = 0
         self._fold_at = 0
-        self._finalized = self._exiting = self._asking = False
+        self._finalized = self._exiting = self._asking = self._moving = False
         self.unforked[0] = 1  # last: if a signal's exception comes before, all this is done again
 
     # -- recording
@@ -164,6 +165,9 @@ class Recorder:
             self._ragged, self.fd = True, -1
             if written < len(line) - 1:
                 self._drop(reason)
+            return
+        if len(self._pending) >= _MOST_PENDING:
+            self._drop("stuck")
             return
         self._pending.append(line)
         if not self.turn.depth:  # it has just finished, and may not have seen this one
@@ -393,6 +397,8 @@ class Recorder:
         self._alone(self._mind_alone)
 
     def _mind_alone(self) -> None:
+        if self._moving:
+            self._move_alone()
         journal = self._journal
         if journal is None:
             if self.open_sessions or self._dropped or self._pending:
@@ -481,9 +487,12 @@ class Recorder:
         """Go on in another store, if the settings lead to another one now."""
         self.notice_fork()
         self._look_at_argv()
-        self._alone(self._move_alone)
+        self._moving = True
+        if self.turn.wait():  # else the flusher does it
+            self._alone(self._move_alone)
 
     def _move_alone(self) -> None:
+        self._moving = False
         if self._journal is not None and self._journal.store.path != resolve_home():
             self._close_journal()
             self._reopen_at = 0

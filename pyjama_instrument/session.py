@@ -442,12 +442,14 @@ _entered: ContextVar[tuple[_Run, ...]] = ContextVar("pyjama_entered", default=()
 def _leave_what_has_ended() -> None:
     """A run that was entered here and left in another thread or task is left here, too."""
     entered = _entered.get()
-    if all(run_.is_under_way() for run_ in entered):
+    if not entered or entered[-1].is_under_way():
         return
-    for run_ in reversed(entered):
-        if current.get() is run_.scope and not run_.is_under_way():
+    while entered and not entered[-1].is_under_way():
+        run_ = entered[-1]
+        if current.get() is run_.scope:
             run_.leave(run_.token)
-    _entered.set(tuple(run_ for run_ in entered if run_.is_under_way()))
+        entered = entered[:-1]
+    _entered.set(entered)
 
 
 class _Bound(Generic[P, R]):

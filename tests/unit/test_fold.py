@@ -370,6 +370,25 @@ def test_sessions_that_are_not_listed_are_carried_over_a_clear() -> None:
     assert cleared["agents"][AGENT]["runs"]["completed"] == 5
 
 
+@pytest.mark.usefixtures("small_limits")
+@pytest.mark.parametrize(("calls", "counted_as"), [(0, "completed"), (1, "crashed")])
+def test_a_worker_that_was_not_listed_ends_as_one_that_was(calls: int, counted_as: str) -> None:
+    worker = session_begins("f" * 32, agent="worker", ts=START_US - 1000, implicit=True, worker=True)
+    in_flight = [call_begins(session="f" * 32, agent="worker", ts=START_US - 1000)] * calls
+    document = folded(worker, *in_flight)
+    folded(*many_runs(5, session_begins), document=document, writer=W2)
+    assert "f" * 32 in document["unlisted"]
+    died(document, W)
+    assert document["agents"]["worker"]["runs"][counted_as] == 1
+
+
+@pytest.mark.usefixtures("small_limits")
+def test_sessions_whose_start_was_never_seen_and_that_are_too_many_do_not_run_for_ever() -> None:
+    document = folded(a_call(session="f" * 32, agent="late", ts=START_US - 1000), *many_runs(5, session_begins))
+    assert (document["agents"]["late"]["runs"]["running"], document["agents"]["late"]["status"]) == (0, "completed")
+    assert document["agents"][AGENT]["runs"]["running"] == 5
+
+
 def test_a_quiet_session_ends_with_its_writer_as_one_that_was_not_quiet() -> None:
     records = [step_begins("s", "5" * 16, session="f" * 32), a_call(ts=later(60))]
     at_once = died(folded(*records), W)

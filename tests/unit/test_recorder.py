@@ -621,6 +621,38 @@ def test_an_event_is_not_kept_waiting_for_ever_by_a_thread_that_is_stuck_at_the_
     assert counted() == 2
 
 
+def test_what_waits_for_a_thread_that_is_stuck_is_bounded_and_what_is_beyond_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recorder_module, "_MOST_PENDING", 3)
+    work()
+    stuck, done = threading.Event(), threading.Event()
+    thread = threading.Thread(target=recorder._alone, args=(lambda: (stuck.set(), done.wait(HANG_SECONDS)),))
+    thread.start()
+    stuck.wait(HANG_SECONDS)
+    recorder.fd = -1
+    for _ in range(5):
+        work()
+    done.set()
+    thread.join()
+    assert counted() == 4
+    until(lambda: not recorder._dropped)
+    assert get_dashboard_data().health.dropped == {"stuck": 2}
+
+
+def test_another_home_is_gone_to_later_if_a_thread_is_stuck_at_the_journal(tmp_path: Path) -> None:
+    work()
+    stuck, done = threading.Event(), threading.Event()
+    thread = threading.Thread(target=recorder._alone, args=(lambda: (stuck.set(), done.wait(HANG_SECONDS)),))
+    thread.start()
+    stuck.wait(HANG_SECONDS)
+    configure(home=tmp_path / "other")
+    done.set()
+    thread.join()
+    recorder.wake()
+    until(lambda: recorder._journal and recorder._journal.store.path == str(tmp_path / "other"))
+
+
 def test_a_late_end_is_not_kept_waiting_for_ever_by_a_thread_that_is_stuck_at_the_journal() -> None:
     @tool
     def slow() -> None:
