@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -607,17 +608,24 @@ def test_drops_that_cannot_be_told_are_told_later(failing_writes: Replace) -> No
     assert get_dashboard_data().health.dropped == {"ENOSPC": 1}
 
 
-def test_an_event_is_not_kept_waiting_for_ever_by_a_thread_that_is_stuck_at_the_journal() -> None:
-    # A signal handler came in between there, say, and waits for a lock that the recording thread has.
-    work()
+@contextlib.contextmanager
+def a_thread_stuck_at_the_journal() -> Iterator[None]:
+    """It has its turn for as long as the block lasts."""
     stuck, done = threading.Event(), threading.Event()
     thread = threading.Thread(target=recorder._alone, args=(lambda: (stuck.set(), done.wait(HANG_SECONDS)),))
     thread.start()
     stuck.wait(HANG_SECONDS)
-    recorder.fd = -1
-    work()
+    yield
     done.set()
     thread.join()
+
+
+def test_an_event_is_not_kept_waiting_for_ever_by_a_thread_that_is_stuck_at_the_journal() -> None:
+    # A signal handler came in between there, say, and waits for a lock that the recording thread has.
+    work()
+    with a_thread_stuck_at_the_journal():
+        recorder.fd = -1
+        work()
     assert counted() == 2
 
 
@@ -626,15 +634,10 @@ def test_what_waits_for_a_thread_that_is_stuck_is_bounded_and_what_is_beyond_is_
 ) -> None:
     monkeypatch.setattr(recorder_module, "_MOST_PENDING", 3)
     work()
-    stuck, done = threading.Event(), threading.Event()
-    thread = threading.Thread(target=recorder._alone, args=(lambda: (stuck.set(), done.wait(HANG_SECONDS)),))
-    thread.start()
-    stuck.wait(HANG_SECONDS)
-    recorder.fd = -1
-    for _ in range(5):
-        work()
-    done.set()
-    thread.join()
+    with a_thread_stuck_at_the_journal():
+        recorder.fd = -1
+        for _ in range(5):
+            work()
     assert counted() == 4
     until(lambda: not recorder._dropped)
     assert get_dashboard_data().health.dropped == {"stuck": 2}
@@ -642,13 +645,8 @@ def test_what_waits_for_a_thread_that_is_stuck_is_bounded_and_what_is_beyond_is_
 
 def test_another_home_is_gone_to_later_if_a_thread_is_stuck_at_the_journal(tmp_path: Path) -> None:
     work()
-    stuck, done = threading.Event(), threading.Event()
-    thread = threading.Thread(target=recorder._alone, args=(lambda: (stuck.set(), done.wait(HANG_SECONDS)),))
-    thread.start()
-    stuck.wait(HANG_SECONDS)
-    configure(home=tmp_path / "other")
-    done.set()
-    thread.join()
+    with a_thread_stuck_at_the_journal():
+        configure(home=tmp_path / "other")
     recorder.wake()
     until(lambda: recorder._journal and recorder._journal.store.path == str(tmp_path / "other"))
 
