@@ -617,6 +617,10 @@ class Recorder:
             self.ambient = None
             self._claimed.clear()
 
+    def new_session(self, agent: str) -> SessionState:
+        """A session of this process that begins now; :meth:`start_session` records it."""
+        return SessionState(id=self.ids.trace(), agent=agent, span=self.ids.span(), started_ns=self.mono_ns())
+
     def start_session(self, state: SessionState, **details: Any) -> None:
         """Record that a session of this process began."""
         base = {"kind": "session.started", "agent": state.agent, "session": state.id, "span": state.span}

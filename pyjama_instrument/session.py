@@ -376,8 +376,7 @@ class agent_session:  # noqa: N801  # reads as a verb at the place of use, like 
         outer = current.get() or recorder.ambient or _inherited()
         if outer is not None and outer is recorder.ambient and outer[0].standing:
             outer = None  # the implicit session is for calls that have no other: it is nobody's parent
-        ids = recorder.ids
-        state = SessionState(id=ids.trace(), agent=self._name, span=ids.span(), started_ns=recorder.mono_ns())
+        state = recorder.new_session(self._name)
         details: dict[str, Any] = {
             place: redaction.allowed_mapping(place, value) for place, value in self._details.items()
         }
@@ -441,15 +440,14 @@ _entered: ContextVar[tuple[_Run, ...]] = ContextVar("pyjama_entered", default=()
 
 def _leave_what_has_ended() -> None:
     """A run that was entered here and left in another thread or task is left here, too."""
-    entered = _entered.get()
-    if not entered or entered[-1].is_under_way():
-        return
+    before = entered = _entered.get()
     while entered and not entered[-1].is_under_way():
         run_ = entered[-1]
         if current.get() is run_.scope:
             run_.leave(run_.token)
         entered = entered[:-1]
-    _entered.set(entered)
+    if entered is not before:
+        _entered.set(entered)
 
 
 class _Bound(Generic[P, R]):
@@ -532,8 +530,7 @@ def _inherited() -> Scope | None:
 
 
 def _implicit() -> Scope:
-    ids = recorder.ids
-    state = SessionState(id=ids.trace(), agent=_program(), span=ids.span(), started_ns=recorder.mono_ns())
+    state = recorder.new_session(_program())
     mine = state, state.span
     known = recorder.claim(mine)
     if known is mine:

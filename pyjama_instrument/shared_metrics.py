@@ -232,7 +232,7 @@ def shared_metrics_hook(call: Any) -> None:
 
 
 def _start(agent: str, **details: Any) -> SessionState:
-    state = _new_session(agent)
+    state = recorder.new_session(agent)
     recorder.start_session(state, **details)
     _sessions[recorder.epoch, agent] = state
     _implicit.pop((recorder.epoch, agent), None)
@@ -244,7 +244,7 @@ def _session(agent: str) -> SessionState:
     recorder.notice_fork()
     key = recorder.epoch, agent
     if (state := _sessions.get(key)) is None:
-        mine = _new_session(agent)
+        mine = recorder.new_session(agent)
         state = _sessions.setdefault(key, mine)
         if state is mine:
             _implicit[key] = recorder.mono_ns()
@@ -271,11 +271,6 @@ def _end(key: tuple[int, str], status: str) -> None:
         for step in list(_steps):
             if step[0] == state.id:
                 _steps.pop(step, None)
-
-
-def _new_session(agent: str) -> SessionState:
-    ids = recorder.ids
-    return SessionState(id=ids.trace(), agent=agent, span=ids.span(), started_ns=recorder.mono_ns())
 
 
 def _event(kind: str, state: SessionState) -> dict[str, Any]:
