@@ -122,6 +122,21 @@ def test_going_back_comes_back_to_the_row_that_was_opened(page: Page, shop: Shop
     page.wait_for_function("() => document.activeElement.textContent === 'parse'")
 
 
+def test_what_a_page_puts_into_its_address_never_reaches_the_next_page(page: Page, shop: Shop) -> None:
+    page.goto(f"{shop.url}#/tools?q=parse")
+    page.locator("#tools-body tr").first.wait_for()
+    # Both in one go: the browser tells of the new address only afterwards.
+    page.evaluate("""() => {
+        location.hash = "#/activity";
+        document.querySelector("th button").click();
+    }""")
+    page.locator("#entries li").first.wait_for()
+    assert page.url.endswith("#/activity")
+    page.go_back()
+    page.get_by_text("1 of 4").wait_for()
+    assert page.url.endswith("#/tools?q=parse")
+
+
 # ── the overview ────────────────────────────────────────────────────────────────────────────────────────
 
 

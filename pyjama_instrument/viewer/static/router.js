@@ -46,6 +46,7 @@ export function router(node, pages, { onPage, onWatch }) {
 
   const api = {
     setQuery(values) {
+      if (location.hash !== route.hash) return; // on the way elsewhere: that address is another page's
       for (const [name, value] of Object.entries(values)) {
         if (value) route.query.set(name, value);
         else route.query.delete(name);
