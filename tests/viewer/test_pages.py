@@ -137,6 +137,20 @@ def test_what_a_page_puts_into_its_address_never_reaches_the_next_page(page: Pag
     assert page.url.endswith("#/tools?q=parse")
 
 
+def test_how_far_a_page_was_scrolled_as_it_was_left_is_not_taken_for_the_next_page_s(page: Page, shop: Shop) -> None:
+    page.set_viewport_size({"width": 400, "height": 200})
+    page.goto(f"{shop.url}#/tools")
+    page.locator("#tools-body tr").first.wait_for()
+    page.evaluate("scrollTo(0, 150)")
+    page.evaluate("""() => {
+        location.hash = "#/activity";
+        dispatchEvent(new Event("scroll"));
+    }""")
+    page.locator("#entries li").first.wait_for()
+    page.wait_for_function("() => document.activeElement.id === 'main'")
+    assert page.evaluate("document.documentElement.scrollHeight - innerHeight > 150 && scrollY") == 0
+
+
 # ── the overview ────────────────────────────────────────────────────────────────────────────────────────
 
 

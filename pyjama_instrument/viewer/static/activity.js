@@ -96,9 +96,8 @@ export function mount(parent, params, query, api) {
     loading = true;
     if (!paused) setPaused(true);
     attr(loader, "aria-busy", "true");
-    const asked = new URLSearchParams(location.hash.split("?")[1]);
     try {
-      const answer = await fetch(`/api/activity?${new URLSearchParams([...asked, ["before", older]])}`);
+      const answer = await fetch(`/api/activity?${new URLSearchParams([...query, ["before", older]])}`);
       if (!answer.ok) throw new Error();
       const past = await answer.json();
       if (!rows.isConnected || !paused) return;

@@ -119,7 +119,7 @@ export function mount(parent, params, query, api) {
   const log = el("ol", { id: "log", class: "log" });
   const idle = el("p", { class: "none" }, "Nothing is running.");
   const nothing = el("p", { class: "none", id: "no-match", role: "status" }, "No run matches.");
-  const more = () => button("", () => api.setQuery({ show: String(Number(new URLSearchParams(location.hash.split("?")[1]).get("show") || 100) + 400) }), { class: "more" });
+  const more = () => button("", () => api.setQuery({ show: String(Number(query.get("show") || 100) + 400) }), { class: "more" });
   const [activeMore, pastMore] = [more(), more()];
   const running = section("active", "Running now", active, idle, activeMore);
   const wrong = section("attention", "Went wrong", attention);
@@ -138,8 +138,7 @@ export function mount(parent, params, query, api) {
   const moreText = (node, number) => (text(node, number ? `Show more: ${number} are left out` : ""), show(node, number > 0));
   return {
     update(view) {
-      const narrowed = new URLSearchParams(location.hash.split("?")[1]);
-      const filtered = Boolean(narrowed.get("q") || narrowed.get("status"));
+      const filtered = Boolean(query.get("q") || query.get("status"));
       keyed(totals, view.totals, tile);
       show(headline, Boolean(view.headline));
       if (view.headline) {

@@ -1,7 +1,7 @@
 // From the address to a page, and back. `#/tools/read?sort=-p95` is the page "tools", the params ["read"], and a query.
 //
 // A page module exports mount(parent, params, query, api) → {update(view), unmount()}. `api.setQuery({q: "x"})` puts
-// search and filters into the address without a step in the history; `api.go("#/…")` goes elsewhere.
+// search and filters into `query`, and into the address without a step in the history; `api.go("#/…")` goes elsewhere.
 
 function parse(hash) {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split(/\?(.*)/s);
@@ -44,9 +44,12 @@ export function router(node, pages, { onPage, onWatch }) {
     (opener || (same && node.querySelector(".choice a[aria-current]")) || document.getElementById("main")).focus({ preventScroll: true });
   }
 
+  // The address is the next page's already, of which the browser tells in a later task.
+  const leaving = () => location.hash !== route.hash;
+
   const api = {
     setQuery(values) {
-      if (location.hash !== route.hash) return; // on the way elsewhere: that address is another page's
+      if (leaving()) return;
       for (const [name, value] of Object.entries(values)) {
         if (value) route.query.set(name, value);
         else route.query.delete(name);
@@ -64,7 +67,7 @@ export function router(node, pages, { onPage, onWatch }) {
 
   addEventListener("hashchange", follow);
   addEventListener("scroll", () => {
-    if (unsettled) return;
+    if (unsettled || leaving()) return;
     places.delete(location.hash);
     places.set(location.hash, scrollY);
     if (places.size > 50) places.delete(places.keys().next().value);
