@@ -36,6 +36,7 @@ _CANCELLED = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
 _NO_SESSION, _NO_SPAN = "0" * 32, "0" * 16  # what W3C Trace Context calls invalid
 _MOST_ATTRIBUTES = 100
 _PARENT = re.compile(r"([0-9a-f]{32})-([0-9a-f]{16})")
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32}-[0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 
 
 class Session:
@@ -130,26 +131,26 @@ class Session:
             base: what to add to; by default this process's own environment.
 
         Returns:
-            A new dictionary with ``TRACEPARENT`` (W3C Trace Context) and ``PYJAMA_*`` set.
+            A new dictionary with ``PYJAMA_*`` set, and ``TRACEPARENT`` (W3C Trace Context) unless ``base`` has a valid
+            one of another tracer's, which is left as it is. ``TRACESTATE`` is never touched.
 
         Raises:
             ConfigError: ``base`` is not a mapping.
         """
         if base is not None and not isinstance(base, Mapping):
             raise ConfigError(f"base must be a mapping, not {type(base).__name__}")
-        span = self.span
-        added = {
-            "TRACEPARENT": f"00-{self.id}-{span}-01",
-            "PYJAMA_PARENT": f"{self.id}-{span}",
-            "PYJAMA_AGENT": quote(self.agent),
-        }
+        base = os.environ if base is None else base
+        parent = f"{self.id}-{self.span}"
+        added = {"PYJAMA_PARENT": parent, "PYJAMA_AGENT": quote(self.agent)}
         try:
+            if not _has_trace_of_another(base):
+                added["TRACEPARENT"] = f"00-{parent}-01"
             added["PYJAMA_HOME"] = home_to_write()
         except PyjamaError:  # then nothing is recorded here or there, but the child starts
             pass
         except Exception as fault:
             _guard.swallow(fault, "session.env")
-        return dict(os.environ if base is None else base) | added
+        return dict(base) | added
 
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:
         """``function`` made to run inside this session, wherever it is called.
@@ -527,6 +528,18 @@ def _inherited() -> Scope | None:
     if match is None or not agent.strip():
         return None
     return SessionState(id=match[1], agent=agent, span=match[2]), match[2]
+
+
+def _has_trace_of_another(environment: Mapping[str, str]) -> bool:
+    """Whether ``TRACEPARENT`` is valid and not our own, of a run around this one."""
+    match = _TRACEPARENT.fullmatch(str(environment.get("TRACEPARENT", "")).strip())
+    if match is None:
+        return False
+    version, parent, further_fields = match.groups()
+    trace, span = parent.split("-")
+    if version == "ff" or (version == "00" and further_fields) or trace == _NO_SESSION or span == _NO_SPAN:
+        return False
+    return parent not in (environment.get("PYJAMA_PARENT"), os.environ.get("PYJAMA_PARENT"))
 
 
 def _implicit() -> Scope:

@@ -161,6 +161,14 @@ def test_the_program_finds_the_session_in_its_environment() -> None:
     assert done.stdout.endswith(" nightly\n")
 
 
+def test_the_trace_of_another_tracer_reaches_the_program_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    traceparent = f"00-{'a' * 32}-{'b' * 16}-01"
+    monkeypatch.setenv("TRACEPARENT", traceparent)
+    monkeypatch.setenv("TRACESTATE", "vendor=1")
+    done = run(wrapped("sh", "-c", 'echo "$TRACEPARENT $TRACESTATE"'))
+    assert done.stdout == f"{traceparent} vendor=1\n"
+
+
 def test_a_python_program_joins_the_session_with_its_tools_and_sessions() -> None:
     code = (
         "from pyjama_instrument import agent_session, tool\n"

@@ -62,6 +62,61 @@ def test_env_names_the_session_in_the_w3c_format() -> None:
         assert environment["PYJAMA_PARENT"] == f"{run.id}-{run.span}"
 
 
+_ANOTHER = f"{'a' * 32}-{'b' * 16}"
+
+
+@pytest.mark.parametrize("traceparent", [f"00-{_ANOTHER}-01", f"00-{_ANOTHER}-00", f"cc-{_ANOTHER}-01-more-fields"])
+def test_env_leaves_the_trace_of_another_tracer_as_it_is(traceparent: str) -> None:
+    with agent_session("a") as run:
+        given = {"TRACEPARENT": traceparent, "TRACESTATE": "vendor=1"}
+        environment = run.env(given)
+        assert environment | given == environment
+        assert environment["PYJAMA_PARENT"] == f"{run.id}-{run.span}"
+
+
+@pytest.mark.parametrize(
+    "traceparent",
+    [
+        "",
+        "garbage",
+        f"00-{_ANOTHER}",
+        f"00-{_ANOTHER}-01-more",
+        f"ff-{_ANOTHER}-01",
+        f"00-{_ANOTHER.upper()}-01",
+        f"00-{'0' * 32}-{'b' * 16}-01",
+        f"00-{'a' * 32}-{'0' * 16}-01",
+        f"{'00-' + _ANOTHER + '-01'}\0",
+    ],
+)
+def test_env_replaces_a_trace_parent_that_is_not_valid_and_keeps_the_trace_state(traceparent: str) -> None:
+    with agent_session("a") as run:
+        environment = run.env({"TRACEPARENT": traceparent, "TRACESTATE": "vendor=1"})
+        assert environment["TRACEPARENT"] == f"00-{run.id}-{run.span}-01"
+        assert environment["TRACESTATE"] == "vendor=1"
+
+
+def test_env_replaces_the_trace_parent_of_a_run_around_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with agent_session("outer") as outer, agent_session("inner") as inner:
+        assert inner.env(outer.env({}))["TRACEPARENT"] == f"00-{inner.id}-{inner.span}-01"
+        for name, value in outer.env({}).items():
+            monkeypatch.setenv(name, value)
+        assert inner.env()["TRACEPARENT"] == f"00-{inner.id}-{inner.span}-01"
+        assert inner.env({"TRACEPARENT": os.environ["TRACEPARENT"]})["TRACEPARENT"] == inner.env()["TRACEPARENT"]
+
+
+def test_env_leaves_a_trace_that_goes_on_from_a_run_around_this_one() -> None:
+    with agent_session("outer") as outer, agent_session("inner") as inner:
+        continued = outer.env({}) | {"TRACEPARENT": f"00-{outer.id}-{'c' * 16}-01"}
+        assert inner.env(continued)["TRACEPARENT"] == continued["TRACEPARENT"]
+
+
+def test_a_child_program_joins_the_session_beside_the_trace_of_another_tracer() -> None:
+    traced = {**os.environ, "TRACEPARENT": f"00-{_ANOTHER}-01"}
+    with agent_session("a") as run:
+        _run_child("from pyjama_instrument import tool; tool('child tool')(abs)(-1)", run.env(traced))
+    assert call("child tool").session == run.id
+
+
 def test_a_tool_in_a_child_program_attaches_to_the_span_that_started_it() -> None:
     with agent_session("a") as run, run.step("x"):
         _run_child("from pyjama_instrument import tool; tool('child tool')(abs)(-1)", run.env())
