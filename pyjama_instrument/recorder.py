@@ -189,7 +189,7 @@ class Recorder:
         if self.fd != -1 or self._ragged:
             self._ragged = True
             self.fd = -1
-            if self._journal is not None and not self._journal.is_ours():
+            if self._journal is not None and (reason == "ESTALE" or not self._journal.is_ours()):
                 self._close_journal()
         if reason == "short-write":
             if written < len(line) - 1 or self._journal is None:  # what is in the file will be skipped as torn
@@ -506,9 +506,10 @@ class Recorder:
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Fold now what is recorded so far. Returns whether that was done within ``timeout`` seconds."""
-        from pyjama_instrument.storage.compaction import compact
-
         try:
+            # Not at the top: only a fold needs it. Below another root directory it may not be found any more.
+            from pyjama_instrument.storage.compaction import compact
+
             self.notice_fork()
         except Exception as error:
             _guard.swallow(error, "recorder.flush")
@@ -678,8 +679,10 @@ def _message(error: BaseException) -> str:
 def _has_snapshot(store: Store) -> bool:
     try:
         os.stat(SNAPSHOT, dir_fd=store.fd, follow_symlinks=False)
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError:  # it cannot be looked at, which does not mean that somebody removed it
+        pass
     return True
 
 

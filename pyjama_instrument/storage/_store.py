@@ -8,11 +8,12 @@ while it is still ours: a program may close and reopen descriptors wholesale.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import weakref
 
 from pyjama_instrument.errors import StoreUnavailable
-from pyjama_instrument.storage._handles import inode, move_high
+from pyjama_instrument.storage._handles import Inode, inode, move_high
 from pyjama_instrument.storage._layout import HISTORY, JOURNAL
 from pyjama_instrument.storage._trust import open_home, open_subdirectory
 
@@ -37,7 +38,8 @@ class Store:
         """
         self.path = path
         self.kept: object = None
-        self._open: list[tuple[int, tuple[int, int]]] = []
+        self._open: list[tuple[int, Inode]] = []
+        self._root = _root()
         weakref.finalize(self, _close, self._open).atexit = False
         try:
             self.fd = self._keep(open_home(path))
@@ -53,15 +55,25 @@ class Store:
             raise
 
     def is_current(self) -> bool:
-        """Whether the path still leads to this very store: neither it nor a part of it was removed or replaced."""
-        try:
-            return (
-                os.path.samestat(os.stat(self.path), os.fstat(self.fd))
-                and os.path.samestat(os.stat(JOURNAL, dir_fd=self.fd), os.fstat(self.journal))
-                and os.path.samestat(os.stat(HISTORY, dir_fd=self.fd), os.fstat(self.history))
-            )
-        except OSError:
+        """Whether this is still the store at its path: neither it nor a part of it was removed or replaced.
+
+        A directory that cannot be looked at was not removed: a process that gave up its rights, or whose disk fails,
+        goes on with what it has open. Below another root directory the path means nothing, so it is not asked.
+        """
+        known = [*self._open]
+        if len(known) < 3:  # closed
             return False
+        (home, ours), *parts = known
+        try:
+            if any(inode(fd) != directory for fd, directory in known) or not os.fstat(home).st_nlink:
+                return False
+        except OSError as error:
+            if error.errno == errno.EBADF:  # the program has closed it
+                return False
+        moved = _root() != self._root
+        return (moved or _leads_to(self.path, ours)) and all(
+            _leads_to(name, part, dir_fd=home) for name, (_, part) in zip((JOURNAL, HISTORY), parts, strict=True)
+        )
 
     def close(self) -> None:
         """Close the descriptors at once. Nobody may be using them."""
@@ -78,12 +90,32 @@ class Store:
         return fd
 
 
-_kept: dict[int, list[tuple[int, tuple[int, int]]]] = {}
+def _leads_to(path: str, ours: Inode, dir_fd: int | None = None) -> bool:
+    """Whether the file at ``path`` is ours. Only a file that is missing, or another one, proves that it is not."""
+    try:
+        found = os.stat(path, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return (found.st_dev, found.st_ino) == ours
+
+
+def _root() -> Inode | None:
+    """Which directory absolute paths begin at; another one after ``chroot``."""
+    try:
+        found = os.stat("/")
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+_kept: dict[int, list[tuple[int, Inode]]] = {}
 """Whose each descriptor is. A program that closes ours has them open again, the same directory under the same number,
 for the next store; the one before must not close those."""
 
 
-def _close(descriptors: list[tuple[int, tuple[int, int]]]) -> None:
+def _close(descriptors: list[tuple[int, Inode]]) -> None:
     while descriptors:
         fd, ours = descriptors.pop()
         if _kept.get(fd) is not descriptors:

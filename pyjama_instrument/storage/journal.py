@@ -9,6 +9,7 @@ that closes and reopens descriptors wholesale is unlikely to be given ours.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 
@@ -70,12 +71,16 @@ class Journal:
     def is_ours(self) -> bool:
         """Whether the descriptor still leads to our segment, and the segment still has a name.
 
-        False after the program closed the descriptor, or somebody removed the file.
+        False after the program closed the descriptor, or somebody removed the file. A file that cannot be looked at
+        was not removed.
         """
         try:
-            return os.fstat(self.fd).st_nlink > 0 and inode(self.fd) == self._identity and self.store.is_current()
-        except OSError:
-            return False
+            if os.fstat(self.fd).st_nlink == 0 or inode(self.fd) != self._identity:
+                return False
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                return False
+        return self.store.is_current()
 
     def rotate(self) -> None:
         """Go on in a new segment.

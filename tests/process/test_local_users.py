@@ -19,6 +19,7 @@ from pyjama_instrument.errors import StoreUnavailable
 from pyjama_instrument.reader import get_dashboard_data
 from pyjama_instrument.storage._store import Store
 from tests.conftest import RunPython
+from tests.process.children import HANG_SECONDS, line_from, started, tell
 from tests.stores import Writer
 
 ANN, EVE = 65534, 12345
@@ -275,3 +276,47 @@ def test_a_refused_store_is_said_once_and_hurts_nobody(tmp_path: Path, run_pytho
     source = "from pyjama_instrument import tool\nassert [tool('t')(abs)(-n) for n in range(9)] == list(range(9))"
     done = run_python(source, PYJAMA_HOME=str(tmp_path))
     assert done.stderr.count("others can write into") == 1
+
+
+GIVES_UP = """
+import os, sys, tempfile
+from pyjama_instrument import agent_session, flush, tool
+from pyjama_instrument.recorder import recorder
+
+@tool
+def work(x):
+    return x
+
+with agent_session("daemon"):
+    work(0)
+    if len(sys.argv) > 1:
+        os.chroot(tempfile.mkdtemp())
+        os.chdir("/")
+    os.setgroups([])
+    os.setgid(int(os.environ["BECOME"]))
+    os.setuid(int(os.environ["BECOME"]))
+    assert [work(n) for n in range(50)] == list(range(50))
+    recorder._tick()
+    assert flush(0.1) is False
+    assert [work(n) for n in range(50)] == list(range(50))
+    print("recorded", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@needs_root
+@pytest.mark.parametrize("jail", [[], ["chroot"]])
+def test_a_process_that_gave_up_its_rights_goes_on_recording_and_is_not_taken_for_crashed(
+    own_store: Path, jail: list[str]
+) -> None:
+    os.chmod(own_store.parent, 0o700)
+    with started(GIVES_UP, *jail, env=os.environ | {"BECOME": str(ANN)}) as child:
+        assert line_from(child) == "recorded"
+        data = get_dashboard_data(own_store)
+        assert (data.agents["daemon"].status, data.metrics.global_.count) == ("running", 101)
+        tell(child)
+        _, err = child.communicate(timeout=HANG_SECONDS)
+    assert child.returncode == 0, err
+    assert "Traceback" not in err
+    data = get_dashboard_data(own_store)
+    assert (data.agents["daemon"].status, data.metrics.global_.count) == ("completed", 101)

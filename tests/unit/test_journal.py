@@ -188,6 +188,25 @@ def test_a_store_that_was_removed_and_made_anew_is_another_store(journal: Journa
     assert not journal.is_ours()
 
 
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOTDIR, errno.ELOOP, errno.EMFILE])
+@pytest.mark.parametrize("call", ["stat", "fstat"])
+def test_a_store_that_cannot_be_looked_at_was_not_removed(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, code: int, call: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        assert journal.is_ours()
+    assert journal.is_ours()
+
+
+def test_a_store_that_was_closed_is_no_longer_current(store: Store) -> None:
+    store.close()
+    assert not store.is_current()
+
+
 def test_a_program_that_may_open_few_files_can_record(store: Store) -> None:
     import resource
 
