@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +28,7 @@ from pyjama_instrument.errors import PyjamaError, SessionNotFound
 from pyjama_instrument.export import FORMATS, file_name
 from pyjama_instrument.viewer.asked import asked_of
 from pyjama_instrument.viewer.diagram import mermaid
+from pyjama_instrument.viewer.faults import is_a_client_s_doing, report
 from pyjama_instrument.viewer.guard import Guard, checked_token
 from pyjama_instrument.viewer.live import Live, ReaderLike, Source, TooManyWatch
 from pyjama_instrument.viewer.pages import older
@@ -49,8 +49,6 @@ _LONGEST_BODY = 4096
 _BODY_SECONDS = 5.0
 _CURSOR = re.compile(r"(?P<ts>[0-9]{1,19})\.(?P<key>[ -~]{0,80})")
 
-_log = logging.getLogger("pyjama_instrument.viewer")
-
 
 class DashboardApp:
     """The ASGI application: the routes behind the guard. ``close()`` ends its streams."""
@@ -65,7 +63,11 @@ class DashboardApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         answer = self._guarded if scope["type"] == "http" else self._routes
-        await answer(scope, receive, send)
+        try:
+            await answer(scope, receive, send)
+        except Exception as error:  # the client has been told, or the connection is closed on it
+            if not is_a_client_s_doing(error):
+                report("a request could not be answered", error)
 
     def prepare(self) -> None:
         """Start the reading threads."""
@@ -252,7 +254,7 @@ class _Clearing:
         try:
             await self._source.run(self._clear)
         except (PyjamaError, OSError) as error:
-            _log.warning("the store cannot be cleared: %s", error)
+            report("the store cannot be cleared", error)
             raise HTTPException(503, f"The store cannot be cleared: {error}") from error
         return _json(_text({"cleared": True}))
 

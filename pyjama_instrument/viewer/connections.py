@@ -7,6 +7,7 @@ may take to make room for more of an answer.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import h11
@@ -18,6 +19,10 @@ __all__ = ["Config", "Connection"]
 HEADER_SECONDS = 10.0
 STALL_SECONDS = 30.0
 MAX_SILENT = 256
+
+# Of no hierarchy, so that no handler and no setting of the program's reaches it.
+_SILENT = logging.Logger("pyjama_instrument.viewer.connections")  # noqa: LOG001
+_SILENT.disabled = True
 
 
 class Config(uvicorn.Config):
@@ -33,10 +38,11 @@ class Config(uvicorn.Config):
 
 
 class Connection(H11Protocol):
-    """HTTP without an access log, whatever the host's logging is set to, and with bounds."""
+    """HTTP with bounds, and without a word in the host's log about what clients send."""
 
     def __init__(self, config: Config, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
+        self.logger = self.access_logger = _SILENT
         self.access_log = False
         self._deadline: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
@@ -51,8 +57,12 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what has come."""
-        super().data_received(data)
-        self._look()
+        try:
+            super().data_received(data)
+        except h11.ProtocolError:  # nonsense during an answer, which cannot be answered as well
+            self._hang_up()
+        else:
+            self._look()
 
     def on_response_complete(self) -> None:
         """Begin to wait for the next request."""
@@ -64,6 +74,20 @@ class Connection(H11Protocol):
         self._stop_waiting()
         self.resume_writing()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """End once the answer under way is sent."""
+        try:
+            super().shutdown()
+        except h11.ProtocolError:  # it was ending already
+            self._hang_up()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """No further request has come in time."""
+        try:
+            super().timeout_keep_alive_handler()
+        except h11.ProtocolError:
+            self._hang_up()
 
     def pause_writing(self) -> None:
         """The client does not keep up: it has a while to do so."""

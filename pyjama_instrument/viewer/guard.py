@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from email.utils import formatdate
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 from urllib.parse import parse_qs
@@ -110,7 +111,7 @@ def _with_headers(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             message.setdefault("headers", [])
-            MutableHeaders(scope=message).update(_HEADERS)
+            MutableHeaders(scope=message).update(_HEADERS | {"Date": formatdate(usegmt=True)})
         await send(message)
 
     return sending

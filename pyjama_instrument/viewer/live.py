@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncGenerator
 from typing import Any
 
 from pyjama_instrument.viewer.asked import Asked
 from pyjama_instrument.viewer.changes import changes_of
+from pyjama_instrument.viewer.faults import report
 from pyjama_instrument.viewer.pages import Drawing
 from pyjama_instrument.viewer.source import ReaderLike, Source
 
@@ -26,7 +26,6 @@ REST_FACTOR = 1.0
 MAX_WATCHERS = 200
 MAX_VIEWS = 64
 
-_log = logging.getLogger("pyjama_instrument.viewer")
 _EVERYTHING = Asked()
 
 
@@ -107,8 +106,8 @@ class Live:
                         channel.publish(state)
                 rest = max(self._poll_seconds, REST_FACTOR * (loop.time() - began))
                 await _happens(self._wake, rest)
-        except Exception:
-            _log.exception("the dashboard cannot be drawn; the streams end and the pages try again")
+        except Exception as error:
+            report("the dashboard cannot be drawn; the streams end and the pages try again", error)
         finally:
             # Whoever comes next must not be shown the last state as if it were current.
             self._poller = None

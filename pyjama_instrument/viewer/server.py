@@ -18,14 +18,15 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from types import TracebackType
 
-import uvicorn
+from uvicorn.server import ServerState
 
 from pyjama_instrument.config import resolve_home
 from pyjama_instrument.errors import ConfigError, ViewerError
 from pyjama_instrument.export import export
 from pyjama_instrument.reader import Reader
 from pyjama_instrument.viewer.app import DashboardApp, create_app
-from pyjama_instrument.viewer.connections import Config
+from pyjama_instrument.viewer.connections import Config, Connection
+from pyjama_instrument.viewer.faults import report_from_loop
 from pyjama_instrument.viewer.guard import is_loopback
 
 __all__ = ["DEFAULT_PORT", "Dashboard", "serve", "start_dashboard"]
@@ -147,8 +148,9 @@ class Dashboard:
     def _serve(self) -> None:
         try:
             # A loop of our own kind, whatever event loop policy the host has set.
-            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-                runner.run(self._server.serve(sockets=[self._listener]))
+            # Without asyncio's debugging, which would report slow callbacks of ours in the host's log.
+            with asyncio.Runner(debug=False, loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._server.serve(self._listener))
         except BaseException as failure:
             self._server.failure = failure
         finally:
@@ -169,47 +171,45 @@ class Dashboard:
         return f"<Dashboard {self.url} {self.status}>"
 
 
-# ── uvicorn, made a good guest ──────────────────────────────────────────────────────────────────────────
+# ── uvicorn's HTTP in a server that is a good guest ─────────────────────────────────────────────────────
 
 
-class _Server(uvicorn.Server):
-    """A server that says when it has started, and that stops at once."""
+class _Server:
+    """Answers requests until it is told to stop, and then stops at once.
+
+    Of uvicorn it takes the HTTP and leaves the server, which wakes up ten times a second, writes to the log, and
+    pauses before it ends.
+    """
 
     def __init__(self, app: DashboardApp) -> None:
-        super().__init__(
-            Config(
-                app,
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                proxy_headers=False,
-                server_header=False,
-            )
-        )
         self.app = app
+        self.state = ServerState()
         self.settled = threading.Event()
+        self.started = False
         self.failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
+        self._is_told_to_stop = False
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)
+    async def serve(self, listener: socket.socket) -> None:
+        """Answer whoever connects to ``listener``."""
+        loop = self._loop = asyncio.get_running_loop()
+        loop.set_exception_handler(report_from_loop)
+        config = Config(
+            self.app, ws="none", lifespan="off", interface="asgi3", proxy_headers=False, server_header=False
+        )
+        server = await loop.create_server(lambda: Connection(config, self.state, {}, loop), sock=listener)
+        self.started = True
         self.settled.set()
+        if not self._is_told_to_stop:
+            await self._stopping.wait()
+        server.close()
+        await self._end_connections()
 
-    async def main_loop(self) -> None:
-        ticking = asyncio.ensure_future(super().main_loop())
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        await asyncio.wait({ticking, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        ticking.cancel()
-        stopping.cancel()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's own, without its fixed pauses: the end of a program must not wait for its dashboard."""
-        for server in self.servers:
-            server.close()
+    async def _end_connections(self) -> None:
+        """The end of a program must not wait for its dashboard."""
         self.app.close()
-        for connection in list(self.server_state.connections):
+        for connection in list(self.state.connections):
             connection.shutdown()
         if not await self._quiet(_GRACE_SECONDS):
             self._drop_stragglers()
@@ -218,7 +218,7 @@ class _Server(uvicorn.Server):
     async def _quiet(self, seconds: float) -> bool:
         """Whether all connections and their tasks have ended within so many seconds."""
         deadline = time.monotonic() + seconds
-        while self.server_state.connections or self.server_state.tasks:
+        while self.state.connections or self.state.tasks:
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(0.002)
@@ -226,14 +226,14 @@ class _Server(uvicorn.Server):
 
     def _drop_stragglers(self) -> None:
         """Cut off clients that neither read nor hang up."""
-        for connection in list(self.server_state.connections):
+        for connection in list(self.state.connections):
             transport = getattr(connection, "transport", None)
             if transport is not None:
                 transport.abort()
 
     def stop(self) -> None:
         """Ask it to stop; from any thread."""
-        self.should_exit = True
+        self._is_told_to_stop = True
         if self._loop is not None:
             try:
                 self._loop.call_soon_threadsafe(self._stopping.set)

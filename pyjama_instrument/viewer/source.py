@@ -7,7 +7,6 @@ answer keeps no program from ending.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -17,12 +16,12 @@ from typing import Any, Protocol, TypeVar
 from pyjama_instrument.document import DashboardData, SessionTree
 from pyjama_instrument.errors import PyjamaError
 from pyjama_instrument.storage._past import Past
+from pyjama_instrument.viewer.faults import report
 
 __all__ = ["ReaderLike", "Source"]
 
 _PATIENCE_SECONDS = 0.5
 
-_log = logging.getLogger("pyjama_instrument.viewer")
 _T = TypeVar("_T")
 
 
@@ -170,8 +169,10 @@ class Source:
         complaint = _sentence(error)
         if complaint != self._complaint:
             self._complaint = complaint
-            unexpected = not isinstance(error, (PyjamaError, OSError))
-            _log.warning("the store cannot be read: %s", complaint, exc_info=unexpected)
+            if isinstance(error, (PyjamaError, OSError)):
+                report(f"the store cannot be read: {complaint}")
+            else:
+                report("the store cannot be read", error)
 
     def close(self) -> None:
         """End the thread once it is idle."""

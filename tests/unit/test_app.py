@@ -23,7 +23,7 @@ from pyjama_instrument import viewer
 from pyjama_instrument.document import AgentSummary, DashboardData, SessionTree, Workflow
 from pyjama_instrument.errors import ConfigError, SessionNotFound, ViewerError
 from pyjama_instrument.export import export as export_of
-from pyjama_instrument.viewer import Dashboard, start_dashboard
+from pyjama_instrument.viewer import Dashboard, faults, start_dashboard
 from pyjama_instrument.viewer.app import create_app
 from pyjama_instrument.viewer.live import Live, Source
 from pyjama_instrument.viewer.server import DEFAULT_PORT, serve
@@ -79,6 +79,12 @@ class Stream:
     def __exit__(self, *exc_info: object) -> None:
         self.response.close()
         self._connection.close()
+
+
+@pytest.fixture(autouse=True)
+def reports_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is reported once per process is reported once per test."""
+    monkeypatch.setattr(faults, "_reported", set())
 
 
 @pytest.fixture
@@ -516,7 +522,7 @@ def test_a_failing_reader_is_logged_once(
     for _ in range(5):
         ask(dashboard, "/api/view")
     assert [record.message for record in caplog.records if record.name == "pyjama_instrument.viewer"] == [
-        "the store cannot be read: RuntimeError: broken"
+        "the store cannot be read: RuntimeError: broken (fakes.py:125)"
     ]
 
 

@@ -323,7 +323,7 @@ def close_all(clients: list[socket.socket]) -> None:
 def test_500_silent_connections_do_not_keep_anybody_from_being_answered(shop: Shop) -> None:
     clients = [connect(shop, b"GET /api/data HT" if at % 2 else b"") for at in range(500)]
     assert shop.ask("/api/data")[0] == 200
-    assert len(shop.dashboard._server.server_state.connections) <= connections.MAX_SILENT + 2
+    assert len(shop.dashboard._server.state.connections) <= connections.MAX_SILENT + 2
     assert hung_up(clients[0])  # who has been silent for longest
     close_all(clients)
 
@@ -366,7 +366,7 @@ def test_a_client_that_does_not_read_is_hung_up_on(monkeypatch: pytest.MonkeyPat
     shop.reader.data = data_of(*(run_of("x" * 190, tags={"t": "y" * 60}) for _ in range(300)))
     with connect(shop, b"GET /api/data HTTP/1.1\r\nHost: localhost\r\n\r\n" * 60):
         eventually(lambda: shop.reader.polls > 0)
-        eventually(lambda: not shop.dashboard._server.server_state.connections)
+        eventually(lambda: not shop.dashboard._server.state.connections)
     shop.dashboard.stop()
 
 
