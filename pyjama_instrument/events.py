@@ -70,6 +70,8 @@ class WriterOpened(Event):
     python: str
     argv: tuple[str, ...] = ()
     started: int
+    boot_id: str | None = None
+    pid_namespace: int | None = None
 
 
 class WriterDropped(Event):

@@ -62,6 +62,7 @@ _TOLD_AT_START = (
     ("implicit", "implicit"),
     ("worker", "worker"),
 )
+_WHEREABOUTS = (("boot_id", "boot-id", str), ("pid_namespace", "pid-namespace", int))
 _ENDED = ("completed", "failed", "cancelled")
 _QUIET_MS = 5 * 60 * 1000
 
@@ -357,7 +358,7 @@ class Fold:
         session: Record = _new_session(agent, start) | {"writer": writer}
         if idle_worker:
             session |= {"implicit": True, "worker": True}
-        session.update(self.document["writers"].get(writer, {}))
+        session.update(self._process_of(writer))
         self.document["sessions"][sid] = session
         self._touched.add(agent)
         self.touched["sessions"].add(sid)
@@ -377,7 +378,7 @@ class Fold:
             return
         session.pop("seen-from", None)
         session.update({"status": "running", "start-time": ms, "end-time": None, "writer": self._writer})
-        session.update(self.document["writers"].get(self._writer, {}))
+        session.update(self._process_of(self._writer))
         for source, target in _TOLD_AT_START:
             if event.get(source):
                 session[target] = event[source]
@@ -482,7 +483,16 @@ class Fold:
         self._log(ms, session["agent-id"], tool if isinstance(tool, str) else None, status)
 
     def _writer_opened(self, event: Record) -> None:
-        self.document["writers"][self._writer] = {"pid": _integer(event, "pid"), "host": _text(event, "host")}
+        writer: Record = {"pid": _integer(event, "pid"), "host": _text(event, "host")}
+        for source, target, kind in _WHEREABOUTS:
+            if type(event.get(source)) is kind:
+                writer[target] = event[source]
+        self.document["writers"][self._writer] = writer
+
+    def _process_of(self, writer: str) -> Record:
+        """What a session shows of its writer."""
+        known = self.document["writers"].get(writer, {})
+        return {key: known[key] for key in ("pid", "host") if key in known}
 
     def _writer_dropped(self, event: Record) -> None:
         reason, count = _text(event, "reason"), _integer(event, "count")

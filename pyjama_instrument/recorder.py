@@ -39,6 +39,7 @@ from pyjama_instrument.redaction import Redactor
 from pyjama_instrument.storage import _handles
 from pyjama_instrument.storage._codec import encode, tool_prefix
 from pyjama_instrument.storage._layout import PREVIOUS, SCHEMA, SNAPSHOT, SegmentName
+from pyjama_instrument.storage._processes import whereabouts
 from pyjama_instrument.storage._store import Store
 from pyjama_instrument.storage.journal import SEGMENT_BYTES, Journal
 
@@ -321,6 +322,7 @@ class Recorder:
                 "argv": self._argv or [],
                 "started": self.now_us(),
             }
+            | whereabouts()
         )
         if name.writer != self._writer:  # a signal handler has forked, and this is the child
             raise OSError(errno.ECHILD, "forked while the journal was being opened")

@@ -11,7 +11,7 @@ import functools
 import time
 from typing import Any
 
-__all__ = ["advance", "elapsed_now", "restamp", "went_back"]
+__all__ = ["advance", "boot_id", "elapsed_now", "restamp", "went_back"]
 
 _SLACK_SECONDS = 60.0  # clocks are corrected little by little too
 _PLAUSIBLE_SECONDS = 30 * 24 * 3600.0
@@ -74,6 +74,11 @@ def _is_sound(known: Any) -> bool:
 
 def _since_boot() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def boot_id() -> str:
+    """Which boot of which kernel this is; empty if the system does not tell."""
+    return _boot()
 
 
 @functools.cache
