@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from pyjama_instrument._system import OPEN_FILE, OPEN_FOLDER
 from pyjama_instrument.storage._codec import decode_lines
 from pyjama_instrument.storage._layout import HISTORY, JOURNAL, SegmentName, list_segments
 from pyjama_instrument.storage._scan import Position, read_segment
 
 __all__ = ["SessionRecords"]
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO must not block us
 _BLOCK_BYTES = 256 * 1024
 
 
@@ -64,7 +63,7 @@ class SessionRecords:
     def _is_without(self, history: int, name: SegmentName) -> bool:
         """Whether this is a segment of the history, which does not change any more, and nothing of the session."""
         try:
-            fd = os.open(name.filename, _FILE, dir_fd=history)
+            fd = os.open(name.filename, OPEN_FILE, dir_fd=history)
         except OSError:
             return False
         try:
@@ -81,7 +80,7 @@ class SessionRecords:
 
     def _open(self, name: str, stack: ExitStack) -> int | None:
         try:
-            place = os.open(os.path.join(self._home, name), _DIRECTORY)
+            place = os.open(os.path.join(self._home, name), OPEN_FOLDER)
         except (FileNotFoundError, NotADirectoryError):
             return None
         stack.callback(os.close, place)

@@ -8,8 +8,8 @@ Precedence: ``configure()``, then the environment (``PYJAMA_HOME``, ``PYJAMA_DIS
 from __future__ import annotations
 
 import os
-import pwd
 
+from pyjama_instrument import _system
 from pyjama_instrument.errors import ConfigError, StoreUnavailable
 
 __all__ = [
@@ -48,7 +48,9 @@ def resolve_home(home: str | os.PathLike[str] | None = None) -> str:
     Raises:
         ConfigError: ``home`` is given and cannot be a path.
         StoreUnavailable: nothing says where the user's home directory is.
+        UnsupportedSystem: there can be no store on this system.
     """
+    _system.require()
     if home is not None:
         return _checked_path(home)
     if _configured_home is not None:
@@ -70,6 +72,7 @@ def home_to_write() -> str:
 
     Raises:
         StoreUnavailable: nothing says where the user's home directory is, or it is another user's.
+        UnsupportedSystem: there can be no store on this system.
     """
     home = resolve_home()
     if _configured_home is None and not os.environ.get("PYJAMA_HOME"):
@@ -142,6 +145,6 @@ def _user_home() -> str:
     if home := os.environ.get("HOME"):
         return home
     try:
-        return pwd.getpwuid(os.getuid()).pw_dir
+        return _system.pwd.getpwuid(os.getuid()).pw_dir
     except KeyError:
         raise StoreUnavailable("cannot tell the user's home directory: set HOME or PYJAMA_HOME") from None

@@ -4,7 +4,8 @@
     ├── ConfigError          a wrong argument, option or environment variable (also a ValueError)
     ├── StoreError           the store cannot be used as it stands
     │   ├── StoreUnavailable     the directory cannot be created, opened or trusted
-    │   └── SchemaTooNew         the store was written by a newer version of this package
+    │   ├── SchemaTooNew         the store was written by a newer version of this package
+    │   └── UnsupportedSystem    there can be no store on this operating system
     ├── ViewerError          the dashboard could not be started
     └── SessionNotFound      no session of that id is known (also a KeyError)
 
@@ -20,6 +21,7 @@ __all__ = [
     "SessionNotFound",
     "StoreError",
     "StoreUnavailable",
+    "UnsupportedSystem",
     "ViewerError",
 ]
 
@@ -42,6 +44,10 @@ class StoreUnavailable(StoreError):
 
 class SchemaTooNew(StoreError):
     """The store was written by a newer version of this package; upgrade to read it."""
+
+
+class UnsupportedSystem(StoreError):
+    """This operating system lacks what a store rests on: Linux or macOS is needed."""
 
 
 class ViewerError(PyjamaError):

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import os
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pyjama_instrument import _guard
+from pyjama_instrument import _guard, _system
 from pyjama_instrument.config import check_name
 from pyjama_instrument.errors import ConfigError
 
@@ -136,7 +135,7 @@ hooked: set[str] = set()
 """The names that have hooks: all that a call of a tool without hooks has to look at."""
 
 # A forked child has not the thread that may have held it.
-os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # as the standard library does
+_system.after_fork_in_child(_lock._at_fork_reinit)  # type: ignore[attr-defined]  # as the standard library does
 
 
 def register_hook(tool: str, hook: PostHook) -> None:

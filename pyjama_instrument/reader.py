@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from pyjama_instrument._session_records import SessionRecords
 from pyjama_instrument._shown import Shown, session_shown
+from pyjama_instrument._system import OPEN_FOLDER
 from pyjama_instrument._tree import build_tree
 from pyjama_instrument.config import resolve_home
 from pyjama_instrument.document import DashboardData, SessionSummary, SessionTree
@@ -37,7 +38,6 @@ from pyjama_instrument.storage._snapshot import Snapshot, identity, load
 
 __all__ = ["Reader", "get_dashboard_data", "load_session", "read_metrics", "tail_events"]
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _ATTEMPTS = 10
 _MAX_SPANS = 20_000
 _KEPT_RECORDS = 10_000
@@ -152,7 +152,7 @@ class Reader:
         document = None
         for _ in range(_ATTEMPTS):
             try:
-                directory = os.open(self.home, _DIRECTORY)
+                directory = os.open(self.home, OPEN_FOLDER)
             except OSError:
                 self._snapshot = None
                 return new_document()
@@ -171,7 +171,7 @@ class Reader:
             held = load(directory)
         self._snapshot = None  # while it is half done
         try:
-            journal = os.open(JOURNAL, _DIRECTORY, dir_fd=directory)
+            journal = os.open(JOURNAL, OPEN_FOLDER, dir_fd=directory)
         except OSError:
             return repaired(held.document), False
         probe = time.monotonic() - self._probed_at >= _PROBE_SECONDS
@@ -215,7 +215,7 @@ class Reader:
 
     def _segments_in(self, place: str, seen: set[SegmentName]) -> Iterator[tuple[SegmentName, list[dict[str, Any]]]]:
         try:
-            directory = os.open(os.path.join(self.home, place), _DIRECTORY)
+            directory = os.open(os.path.join(self.home, place), OPEN_FOLDER)
         except OSError:
             return
         try:
@@ -367,7 +367,7 @@ class _Follower:
 
     def _read_place(self, place: str, known: dict[SegmentName, Position], keep: Sink) -> None:
         try:
-            directory = os.open(os.path.join(self._home, place), _DIRECTORY)
+            directory = os.open(os.path.join(self._home, place), OPEN_FOLDER)
         except OSError:
             self._positions = known | self._positions  # it may be there again at the next look
             return

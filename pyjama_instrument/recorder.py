@@ -25,7 +25,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any, Literal
 
-from pyjama_instrument import _guard, redaction
+from pyjama_instrument import _guard, _system, redaction
 from pyjama_instrument._context import Call, Scope, SessionState
 from pyjama_instrument._drive import kind_of
 from pyjama_instrument._flusher import Flusher
@@ -698,7 +698,26 @@ def _age_seconds(store: Store) -> float:
         return float("inf")
 
 
-recorder = Recorder()
+class _PassThrough(Recorder):
+    """The recorder of a system on which there can be no store: for ever disabled, as whoever uses it first is told."""
+
+    @property
+    def enabled(self) -> bool:
+        """False."""
+        if self._wanted:
+            _guard.say_once("system", f"nothing is recorded and no hook runs: {_system.why()}; your program continues")
+        return False
+
+    @enabled.setter
+    def enabled(self, wanted: bool) -> None:
+        self._wanted = wanted
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """There is nothing to fold."""
+        return True
+
+
+recorder = _PassThrough() if _system.MISSING else Recorder()
 _guard.not_now = lambda: recorder.turn.is_mine()  # a forked child has another turn
 
 

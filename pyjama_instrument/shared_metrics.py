@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from pyjama_instrument import hooks, redaction
+from pyjama_instrument import _system, hooks, redaction
 from pyjama_instrument._context import SessionState
 from pyjama_instrument.config import check_name, home_to_write, resolve_home
 from pyjama_instrument.errors import ConfigError, StoreUnavailable
@@ -193,6 +193,8 @@ def clear_metrics(home: str | os.PathLike[str] | None = None) -> None:
         ConfigError: ``home`` cannot be a path.
         StoreUnavailable: the store cannot be used, or somebody held its lock for ten seconds.
     """
+    if _system.MISSING:
+        return  # nothing is recorded here that could be cleared
     from pyjama_instrument.storage._store import Store
     from pyjama_instrument.storage.compaction import clear
 

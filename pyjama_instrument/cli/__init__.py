@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
+from pyjama_instrument import _system
 from pyjama_instrument.cli._parser import parse
 from pyjama_instrument.cli._terminal import complain
 from pyjama_instrument.errors import PyjamaError
@@ -37,6 +38,7 @@ _COMMANDS = {
     "run": ("run", "run"),
     "completion": ("completion", "completion"),
 }
+_WITHOUT_STORE = ("completion",)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,8 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return end.code if isinstance(end.code, int) else _FAILED
     _tolerate_any_character()
     try:
+        command = _command(options.command)
         with _store_in_force(options.home):
-            code = _command(options.command)(options)
+            code = command(options)
             sys.stdout.flush()
             return code
     except PyjamaError as error:
@@ -62,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(name: str) -> Callable[[argparse.Namespace], int]:
+    if name not in _WITHOUT_STORE:
+        _system.require()
     module, function = _COMMANDS[name]
     command: Callable[[argparse.Namespace], int] = getattr(
         importlib.import_module(f"pyjama_instrument.cli.{module}"), function

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
-import resource
 
+from pyjama_instrument._system import after_fork_in_child, fcntl, resource
 from pyjama_instrument._unforked import unforked_mark
 
 __all__ = ["Inode", "close", "close_copies", "inode", "move_high", "open_noted", "put_in_place", "raised"]
@@ -144,4 +143,4 @@ def _open_descriptors() -> list[int]:
         return list(_noted)
 
 
-os.register_at_fork(after_in_child=close_copies)
+after_fork_in_child(close_copies)

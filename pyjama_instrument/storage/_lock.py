@@ -16,11 +16,11 @@ them. There the mark is the only thing that keeps others out, so that one of our
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
 
+from pyjama_instrument._system import fcntl
 from pyjama_instrument.storage import _handles
 from pyjama_instrument.storage._layout import LOCK, ORIGINAL_LOCK
 from pyjama_instrument.storage._liveness import hold, is_held

@@ -10,12 +10,12 @@ import contextlib
 import os
 import stat
 
+from pyjama_instrument._system import OPEN_FOLDER
 from pyjama_instrument.errors import StoreUnavailable
 from pyjama_instrument.storage._layout import HISTORY, JOURNAL, ORIGINAL_LOCK, SNAPSHOT
 
 __all__ = ["open_home", "open_subdirectory", "owner_only", "refusal"]
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -30,7 +30,7 @@ def open_home(path: str) -> int:
         OSError: it cannot be made or opened.
     """
     _make(path)
-    fd = os.open(path, _DIRECTORY)
+    fd = os.open(path, OPEN_FOLDER)
     try:
         if reason := refusal(path, fd):
             raise StoreUnavailable(reason)
@@ -51,7 +51,7 @@ def open_subdirectory(home: int, name: str) -> int:
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, mode=0o700, dir_fd=home)
         os.chmod(name, 0o700, dir_fd=home)  # the umask may have taken rights of ours
-    fd = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=home)
+    fd = os.open(name, OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=home)
     try:
         if os.fstat(fd).st_uid != os.geteuid():
             raise StoreUnavailable(f"{name}/ in the store belongs to another user: remove it, or set PYJAMA_HOME")

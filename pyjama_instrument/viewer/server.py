@@ -20,6 +20,7 @@ from types import TracebackType
 
 from uvicorn.server import ServerState
 
+from pyjama_instrument._system import after_fork_in_child
 from pyjama_instrument.config import resolve_home
 from pyjama_instrument.errors import ConfigError, ViewerError
 from pyjama_instrument.export import export
@@ -253,8 +254,7 @@ def _close_inherited() -> None:
     _listeners.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_inherited)
+after_fork_in_child(_close_inherited)
 
 
 def _address(host: str, has_token: bool) -> tuple[str, socket.AddressFamily]:

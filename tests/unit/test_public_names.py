@@ -24,6 +24,7 @@ _PUBLIC = {
         "SessionNotFound",
         "StoreError",
         "StoreUnavailable",
+        "UnsupportedSystem",
         "ViewerError",
     },
     "pyjama_instrument.export": {"FORMATS", "Format", "Progress", "export", "file_name"},
