@@ -182,7 +182,8 @@ def _answer(address: str, token: str = "") -> int:
         with urllib.request.urlopen(request, timeout=HANG_SECONDS) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as refused:
-        return refused.code
+        with refused:  # it holds the answer, and with it the connection
+            return refused.code
 
 
 def test_a_terminal_is_told_the_token_of_a_dashboard_for_other_machines() -> None:
