@@ -22,18 +22,25 @@ class Ids:
     """
 
     spans: list[str]
+    _made = 0
 
     def __init__(self) -> None:
         self.reseed()
 
     def reseed(self) -> None:
         """Forget ids made in advance: a forked child must not use the same as its parent."""
-        self.spans = []
+        self.spans, self._made = [], 0
+
+    @property
+    def used(self) -> int:
+        """How many span ids were taken since the last :meth:`reseed`; taking one costs nothing more for it."""
+        return self._made - len(self.spans)
 
     def more_spans(self) -> str:
         """Make span ids in advance, and give one."""
         prefix = os.urandom(_PREFIX_BYTES).hex()
         spans = [prefix + suffix for suffix in _SUFFIXES]
+        self._made += len(spans) - len(self.spans)  # another thread may have made some meanwhile
         span = spans.pop()
         self.spans = spans
         return span

@@ -22,8 +22,8 @@ import sys
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple
 
 from pyjama_instrument import _guard, _system, redaction
 from pyjama_instrument._context import Call, Scope, SessionState
@@ -57,6 +57,15 @@ _KEEP_SECONDS = 10.0
 _REOPEN_SECONDS = 0.5
 _EXIT_WAIT_SECONDS = 0.01
 _MOST_PENDING = 10_000
+_ONE_A_SPAN = tuple(f'{{"kind":"{kind}"'.encode() for kind in ("tool.ended", "step.started", "session.started"))
+"""How the one line begins that is written for each span id, once the call is over or the step or session begun."""
+
+
+class _Look(NamedTuple):
+    """When the descriptor was last seen to lead to the journal: lines that should have been written, and its size."""
+
+    lines: int
+    bytes: int
 
 
 class Recorder:
@@ -101,8 +110,11 @@ class Recorder:
         self._flusher: Flusher | None = None
         self._opening = False
         self._pending: deque[bytes] = deque()
+        self._late: dict[object, bytes] = {}  # lines that are taking the slow way just now
+        self._looked: _Look | None = None
         self._ragged = self._full = False
         self._dropped: defaultdict[str, int] = defaultdict(int)
+        self._drops = 0
         self._reopen_at = 0
         self._fold_at = 0
         self._finalized = self._exiting = self._asking = self._moving = False
@@ -124,11 +136,15 @@ class Recorder:
 
     def not_written(self, line: bytes, reason: str, written: int = 0) -> None:
         """An event could not be written the quick way: open the journal, or mend it, or drop the event."""
+        this = object()
         try:
+            self._late[this] = line
             self._emit_slowly(line, reason, written)
         except Exception as error:
             _guard.swallow(error, "recorder.emit")
             self._drop("internal")
+        finally:
+            self._late.pop(this, None)
         _guard.say()
 
     def record(self, event: dict[str, Any]) -> None:
@@ -243,10 +259,13 @@ class Recorder:
                 self._ragged = os.write(journal.fd, b"\n") != 1
             self.fd = -1 if self._ragged or self._full else journal.fd
 
-    def _drop(self, reason: str) -> None:
+    def _drop(self, reason: str, count: int = 1) -> None:
         try:
             with self._tally:
-                self._dropped[reason] += 1  # no call: no signal handler runs in between and waits for another thread
+                self._drops += count
+                self._dropped[reason] += (
+                    count  # no call: no signal handler runs in between and waits for another thread
+                )
             _guard.say_once(f"drop {reason}", f"events are being dropped ({reason}); the program goes on (said once)")
         except Exception as error:
             _guard.swallow(error, "recorder.drop")
@@ -292,6 +311,7 @@ class Recorder:
         self._fold_at = self.mono_ns() + int(_FOLD_SECONDS * 1e9)  # a short program folds once, at its end
         self._announce_again()
         self._report_drops()
+        self._look_at_descriptor(self._journal)
         if self._flusher is None:  # one that was stopped may be doing this itself, at last
             self._start_flusher()
         return True
@@ -299,7 +319,30 @@ class Recorder:
     def _waits_to_reopen(self) -> bool:
         return time.monotonic_ns() < self._reopen_at
 
+    def _look_at_descriptor(self, journal: Journal) -> None:
+        """The journal's descriptor leads to the journal, so what was recorded until now is there."""
+        self._looked = _Look(self._lines_due(), journal.size())
+
+    def _lines_due(self) -> int:
+        """How many lines that there is one of for each span should have been written until now."""
+        coming = [*self._late.values(), *self._pending]
+        return self.ids.used - len(self.in_flight) - self._drops - _one_a_span(coming)
+
+    def _count_astray(self) -> None:
+        """Where the program has closed our descriptor and been given its number: count what went into its file.
+
+        Nothing on the way of an event can notice that. The span ids used up since the descriptor was last seen to be
+        ours tell how many lines there should be in the journal.
+        """
+        journal, looked, self._looked = self._journal, self._looked, None
+        if journal is None or looked is None or not journal.is_replaced():
+            return
+        astray = self._lines_due() - looked.lines - _one_a_span(journal.lines_since(looked.bytes))
+        if astray > 0:
+            self._drop("descriptor-reused", astray)
+
     def _close_journal(self) -> None:
+        self._count_astray()
         self._end_the_line()
         self.fd = -1
         self._full = self._ragged = False
@@ -409,6 +452,7 @@ class Recorder:
             self._close_journal()
             self._open()
         else:
+            self._look_at_descriptor(journal)
             self._mend(journal)
 
     def _mend(self, journal: Journal) -> None:
@@ -430,6 +474,7 @@ class Recorder:
         else:
             journal.rotate()
             self.fd = journal.fd
+            self._look_at_descriptor(journal)
 
     def _announce_slow_calls(self) -> None:
         horizon = self.mono_ns() - _ANNOUNCE_AFTER_NS
@@ -665,6 +710,10 @@ def is_worker() -> bool:
 def reason_of(error: OSError) -> str:
     """Why an event is dropped: the name of the error number."""
     return errno.errorcode.get(error.errno or 0, "OSError")
+
+
+def _one_a_span(lines: Iterable[bytes]) -> int:
+    return sum(line.startswith(_ONE_A_SPAN) for line in lines)
 
 
 def _say_too_new(error: SchemaTooNew) -> None:

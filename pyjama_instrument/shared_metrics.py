@@ -142,7 +142,10 @@ def record_step_complete(agent_id: str, step_id: str, status: str = "ok") -> Non
     agent, step = check_name(agent_id, "agent_id"), check_name(step_id, "step_id")
     status = _one_of(status, _TOOL_STATUS)
     state = _session(agent)
-    span, started_ns = _steps.pop((state.id, step), (recorder.ids.span(), recorder.mono_ns()))
+    try:
+        span, started_ns = _steps.pop((state.id, step))
+    except KeyError:  # its start was not recorded
+        span, started_ns = recorder.ids.span(), recorder.mono_ns()
     state.standing.pop(span, None)
     event = _event("step.ended", state) | {"step": step, "parent": state.span, "span": span}
     recorder.record(event | {"duration_ns": max(0, recorder.mono_ns() - started_ns), "status": status})

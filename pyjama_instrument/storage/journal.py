@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pyjama_instrument.errors import StoreUnavailable
 from pyjama_instrument.storage import _handles
 from pyjama_instrument.storage._handles import inode
-from pyjama_instrument.storage._layout import SegmentName
+from pyjama_instrument.storage._layout import HISTORY, JOURNAL, SegmentName
 from pyjama_instrument.storage._liveness import hold
 from pyjama_instrument.storage._store import Store
 from pyjama_instrument.storage._trust import owner_only
@@ -82,6 +82,25 @@ class Journal:
                 return False
         return self.store.is_current()
 
+    def is_replaced(self) -> bool:
+        """Whether the descriptor leads to another file: the program has closed it, and been given its number again."""
+        try:
+            return inode(self.fd) != self._identity
+        except OSError:
+            return False
+
+    def lines_since(self, offset: int) -> list[bytes]:
+        """The lines of the segment from there on, wherever it is by now; none if it is not there any more."""
+        for place in (JOURNAL, HISTORY):
+            with (
+                contextlib.suppress(OSError),
+                open(os.path.join(self.store.path, place, self.name.filename), "rb", opener=_look) as file,
+            ):
+                if inode(file.fileno()) == self._identity:
+                    file.seek(offset)
+                    return file.read().splitlines()
+        return []
+
     def rotate(self) -> None:
         """Go on in a new segment.
 
@@ -102,6 +121,10 @@ class Journal:
         """Close the descriptor if it is still ours."""
         _handles.close(self.fd)
         self.fd = -1
+
+
+def _look(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _waiting(store: Store, writer: str | None) -> bool:

@@ -1,0 +1,176 @@
+"""Programs that close all descriptors and are given our journal's number again: what went astray is counted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pyjama_instrument import agent_session, flush, tool
+from pyjama_instrument.reader import get_dashboard_data
+from pyjama_instrument.recorder import Recorder, recorder
+from tests.process.children import ended, started
+from tests.stores import snapshot
+
+TAKE_THE_NUMBER = """
+from pyjama_instrument.recorder import recorder
+
+def take_the_number(flags=os.O_RDWR | os.O_CREAT | os.O_APPEND):
+    number = recorder.fd
+    os.closerange(3, 65536)
+    host = os.open(sys.argv[1], flags, 0o600)
+    os.dup2(host, number)
+    return recorder._journal
+
+def noticed(journal):
+    while recorder._journal is journal:
+        recorder.wake()
+        time.sleep(0.001)
+"""
+
+
+def dropped() -> dict[str, int]:
+    return get_dashboard_data().health.dropped
+
+
+@pytest.fixture
+def no_flusher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks at the journal but the test: a look may fall between the steps of a call, and be one call off."""
+    monkeypatch.setattr(Recorder, "_start_flusher", lambda self: None)
+
+
+@tool
+def work() -> None:
+    """Do nothing."""
+
+
+@contextlib.contextmanager
+def number_taken(path: Path) -> Iterator[None]:
+    """The journal's descriptor leads to a file of the program's."""
+    host = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    number = recorder.fd
+    os.dup2(host, number)
+    os.close(host)
+    yield
+    os.close(number)
+
+
+def times(path: Path, *kinds: str) -> int:
+    return sum(path.read_bytes().count(f'"kind":"{kind}"'.encode()) for kind in kinds)
+
+
+def test_calls_that_went_into_a_file_of_the_program_s_are_counted_as_dropped(
+    own_store: Path, tmp_path: Path, no_flusher: None
+) -> None:
+    with agent_session("reused"):
+        for _ in range(10):
+            work()
+        recorder._tick()
+        for _ in range(100):
+            work()
+        with number_taken(tmp_path / "host"):
+            for _ in range(25):
+                work()
+            recorder._tick()
+        for _ in range(7):
+            work()
+    flush()
+    assert snapshot(own_store)["global"]["count"] == 10 + 100 + 7
+    assert dropped() == {"descriptor-reused": 25}
+
+
+def test_what_is_in_flight_or_was_never_due_is_not_counted_as_dropped(
+    own_store: Path, tmp_path: Path, no_flusher: None
+) -> None:
+    @tool
+    def lasts(what: Callable[[], None]) -> None:
+        what()
+
+    host = tmp_path / "host"
+    with contextlib.ExitStack() as stack:
+
+        def begins_before_and_ends_astray() -> None:
+            recorder._tick()
+            stack.enter_context(number_taken(host))
+            work()
+
+        def begins_astray_and_ends_well() -> None:
+            recorder._tick()
+
+        with agent_session("nested") as run:
+            lasts(begins_before_and_ends_astray)
+            with run.step("astray"):
+                run.annotate(seen=True)
+            lasts(begins_astray_and_ends_well)
+    flush()
+    assert times(host, "tool.ended", "step.started") == 3
+    assert dropped() == {"descriptor-reused": 3}
+    assert snapshot(own_store)["global"]["count"] == 1
+
+
+def test_what_was_dropped_for_another_reason_is_counted_once(own_store: Path, tmp_path: Path, no_flusher: None) -> None:
+    with agent_session("full"):
+        work()
+        recorder._tick()
+        recorder._drop("ENOSPC")
+        recorder.ids.span()
+        with number_taken(tmp_path / "host"):
+            work()
+            recorder._tick()
+    flush()
+    assert dropped() == {"ENOSPC": 1, "descriptor-reused": 1}
+
+
+def test_a_program_that_takes_the_number_goes_on_and_is_told_how_much_went_astray(
+    own_store: Path, tmp_path: Path
+) -> None:
+    source = """
+with agent_session("reused"):
+    for n in range(10): work(n)
+    journal = take_the_number()
+    for n in range(25): work(n)
+    noticed(journal)
+    for n in range(7): work(n)
+"""
+    with started(TAKE_THE_NUMBER + source, str(tmp_path / "host")) as child:
+        said = child.communicate()[1]
+    assert (child.returncode, said.count("descriptor-reused")) == (0, 1), said
+    lost = times(tmp_path / "host", "tool.ended")
+    assert snapshot(own_store)["global"]["count"] + lost == 42
+    assert abs(dropped()["descriptor-reused"] - lost) <= 1  # a look falls between the steps of a call at times
+
+
+def test_a_file_of_the_program_s_that_takes_no_writes_leads_to_no_loss_at_all(own_store: Path, tmp_path: Path) -> None:
+    (tmp_path / "host").touch()
+    source = """
+with agent_session("refused"):
+    for n in range(10): work(n)
+    take_the_number(os.O_RDONLY)
+    for n in range(25): work(n)
+"""
+    with started(TAKE_THE_NUMBER + source, str(tmp_path / "host")) as child:
+        ended(child)
+    assert snapshot(own_store)["global"]["count"] == 35
+    assert dropped() == {}
+
+
+@pytest.mark.parametrize("threads", [1, 6])
+def test_a_descriptor_that_is_merely_closed_loses_nothing_and_drops_nothing(own_store: Path, threads: int) -> None:
+    source = """
+def many():
+    for n in range(50): work(n)
+
+with agent_session("closed"):
+    work()
+    os.closerange(3, 65536)
+    threads = [threading.Thread(target=many) for _ in range(int(sys.argv[1]))]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+"""
+    with started(source, str(threads)) as child:
+        ended(child)
+    assert snapshot(own_store)["global"]["count"] == 1 + 50 * threads
+    assert dropped() == {}
