@@ -208,6 +208,13 @@ class Fold:
             if _may_go_on(session) and self._bury(session, writers):
                 self.touched["sessions"].add(sid)
 
+    def writers_live(self, writers: Set[str]) -> None:
+        """Writers that were thought dead are not: what their death had ended goes on."""
+        for sid, session in self.document["sessions"].items():
+            if session["status"] == "crashed" and session["writer"] in writers:
+                self._revive(session)
+                self.touched["sessions"].add(sid)
+
     def running_writers(self) -> set[str]:
         """Writers that some running session depends on."""
         writers: set[str] = {entry[1] for entry in self.document["unlisted"].values()}
@@ -344,6 +351,8 @@ class Fold:
             session["seen-from"] = self._writer
             if session.pop("quiet", None):
                 session.update({"status": "running", "end-time": None})
+        elif session["status"] == "crashed" and session["writer"] == self._writer:
+            self._revive(session)  # its writer goes on, and was thought dead
         session["last-seen"] = max(session["last-seen"], ms)
         self._touched.add(session["agent-id"])
         self.touched["sessions"].add(sid)
@@ -366,14 +375,16 @@ class Fold:
 
     def _session_started(self, event: Record) -> None:
         ms = _ms(event)
+        known = self.document["sessions"].get(_text(event, "session"), {})
+        was_crashed = known.get("status") == "crashed"
         session = self._session(event, ms)
-        runs = _agent_entry(self.document, session["agent-id"])["runs"]
         if session["writer"] is None:
-            runs["count"] += 1
-        elif session["status"] == "crashed":  # thought dead because its journal was removed; it is not
-            runs["crashed"] -= 1
-            cut_off = session.pop("interrupted", [])
-            session["interrupted"] = [call for call in cut_off if call["writer"] != self._writer]
+            _agent_entry(self.document, session["agent-id"])["runs"]["count"] += 1
+        elif was_crashed:  # thought dead because its journal was removed: its calls under way are told again, too
+            if session["status"] == "crashed":
+                self._revive(session)
+            calls = session["in-flight"].items()
+            session["in-flight"] = {span: call for span, call in calls if call["writer"] != self._writer}
         elif session["status"] != "running":
             return
         session.pop("seen-from", None)
@@ -419,6 +430,19 @@ class Fold:
             session.pop("quiet", None)
             self._end(session, "completed", session["last-seen"], step_status="ok")
         return bool(cut_off) or session["status"] != "running"
+
+    def _revive(self, session: Record) -> None:
+        """A crashed session goes on, with the steps and its writer's calls that the crash had cut off."""
+        crashed_at, writer = session["end-time"], session["writer"]
+        cut_off = session.pop("interrupted", [])
+        session["in-flight"] |= {call["span"]: _call(call) for call in cut_off if call.get("writer") == writer}
+        session["interrupted"] = [call for call in cut_off if call.get("writer") != writer]
+        for step in session["steps"]:
+            if step["status"] == "crashed" and step.get("end-time") == crashed_at:
+                step.update({"status": "running", "end-time": None})
+        session.update({"status": "running", "end-time": None, "current-step": _current_step(session)})
+        _agent_entry(self.document, session["agent-id"])["runs"]["crashed"] -= 1
+        self._touched.add(session["agent-id"])
 
     def _end(self, session: Record, status: str, ms: int, *, step_status: str) -> None:
         session.update({"status": status, "end-time": ms, "current-step": None})
@@ -471,8 +495,7 @@ class Fold:
             ended = {"step-id": step, "span": span, "status": status, "start-time": start, "end-time": ms}
             session["steps"].append(ended)
             del session["steps"][: -LIMITS["steps"]]
-        running = [known["step-id"] for known in session["steps"] if known["status"] == "running"]
-        session["current-step"] = running[-1] if running else None
+        session["current-step"] = _current_step(session)
 
     # -- the rest
 
@@ -519,6 +542,16 @@ def _new_session(agent: str, ms: int) -> Record:
         "current-step": None, "steps": [], "workflow": None, "writer": None, "calls": 0, "errors": 0,
         "total-duration": 0.0, "in-flight": {}, "attributes": {},
     }  # fmt: skip
+
+
+def _current_step(session: Record) -> Any:
+    running = [step["step-id"] for step in session["steps"] if step["status"] == "running"]
+    return running[-1] if running else None
+
+
+def _call(interrupted: Record) -> Record:
+    """A call that was cut off, as it is kept while it is in flight."""
+    return {key: value for key, value in interrupted.items() if key != "span"}
 
 
 def _may_go_on(session: Record) -> bool:

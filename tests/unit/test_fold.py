@@ -262,6 +262,43 @@ def test_a_session_known_only_from_its_calls_completes_with_the_process_it_was_s
     assert session_of(died(folded(a_call()), W))["status"] == "completed"
 
 
+def test_a_writer_that_was_thought_dead_goes_on_where_it_was_with_its_next_event() -> None:
+    begun = [session_begins(), step_begins("fetch", "1" * 16), call_begins("download"), call_begins("parse", span="b1")]
+    document = died(folded(*begun), W)
+    assert document["agents"][AGENT]["runs"]["crashed"] == 1
+    folded(a_call(span="b1"), document=document)
+    session = session_of(document)
+    assert (session["status"], session["end-time"], session["current-step"]) == ("running", None, "fetch")
+    assert [step["status"] for step in session["steps"]] == ["running"]
+    assert [call["tool"] for call in session["in-flight"].values()] == ["download"]
+    assert session["interrupted"] == []
+    runs = document["agents"][AGENT]["runs"]
+    assert (runs["count"], runs["running"], runs["crashed"]) == (1, 1, 0)
+
+
+def test_a_writer_that_was_thought_dead_ends_its_session_as_it_says() -> None:
+    document = died(folded(session_begins()), W)
+    folded(session_ends(), document=document)
+    assert session_of(document)["status"] == "completed"
+    runs = document["agents"][AGENT]["runs"]
+    assert (runs["count"], runs["completed"], runs["crashed"]) == (1, 1, 0)
+
+
+def test_another_writer_s_event_brings_no_crashed_session_back() -> None:
+    document = died(folded(session_begins()), W)
+    folded(a_call(), document=document, writer="f" * 16)
+    assert session_of(document)["status"] == "crashed"
+
+
+def test_a_writer_that_is_found_alive_takes_its_crashed_sessions_up_again() -> None:
+    document = died(folded(session_begins(), call_begins("download")), W)
+    fold = Fold(document)
+    fold.writers_live({W})
+    fold.finish()
+    assert session_of(document)["status"] == "running"
+    assert [call["tool"] for call in session_of(document)["in-flight"].values()] == ["download"]
+
+
 def test_a_writer_whose_journal_was_removed_comes_back_to_life_when_it_begins_another() -> None:
     begun = [session_begins(), step_begins("fetch", "1" * 16), call_begins("download")]
     document = died(folded(*begun), W)
