@@ -1,101 +1,189 @@
-"""The records of one session, wherever they lie, read as they come.
+"""What the raw history says of sessions, whether the dashboard still lists them or not.
 
-A session may be written by several processes, and its segments move from the journal to the history meanwhile.
+The record of a session is made by the very fold that makes the document, from the same events, and the same question
+decides whether its processes live. So a session that the document has forgotten reads as it did when it was listed.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+import re
+import sys
+from collections.abc import Callable, Iterable, Set
 from typing import Any
 
-from pyjama_instrument._system import OPEN_FILE, OPEN_FOLDER
-from pyjama_instrument.storage._codec import decode_lines
-from pyjama_instrument.storage._layout import HISTORY, JOURNAL, SegmentName, list_segments
-from pyjama_instrument.storage._scan import Position, read_segment
+from pyjama_instrument._calls import Calls
+from pyjama_instrument._raw_history import RawHistory
+from pyjama_instrument.fold import LIMITS, OTHER, Fold, is_quiet, new_document, take_for_ended
+from pyjama_instrument.storage._layout import SegmentName
+from pyjama_instrument.storage._snapshot import locks_are_trusted
 
-__all__ = ["SessionRecords"]
+__all__ = ["Children", "SessionRecords", "sessions_beginning"]
 
-_BLOCK_BYTES = 256 * 1024
+_OPENED = b'{"kind":"writer.opened",'
+_ANY_ID = re.compile(rb'session": ?"([^"\\]{1,256})"')
+_PARENT = b'"parent_session":'
+_MOST_FOUND = 6
+_MOST_CHILDREN = 100_000
+
+Record = dict[str, Any]
+Document = dict[str, Any]
 
 
 class SessionRecords:
-    """What the store holds of one session; ``refresh()`` reads only what is new since the last one.
+    """What the store's raw history holds of these sessions; ``refresh()`` reads only what is new since the last one.
 
-    ``found`` are the records with the id of their writer, in the order of each writer.
+    Args:
+        home: the store's directory.
+        sessions: their ids.
+        keep: keep the single records, too.
+
+    Attributes:
+        found: the single records with the id of their writer, in the order of each writer.
     """
 
-    def __init__(self, home: str, session_id: str) -> None:
-        self.found: list[tuple[str, dict[str, Any]]] = []
-        self._home = home
-        self._session_id = session_id
-        self._needle = json.dumps(session_id).encode("ascii")
-        self._positions: dict[SegmentName, Position] = {}
+    def __init__(self, home: str, sessions: Iterable[str], *, keep: bool = False) -> None:
+        self.sessions = frozenset(sessions)
+        self.found: list[tuple[str, Record]] = []
+        self._keep = keep
+        holds = _holds_one_of(self.sessions)
+        self._history = RawHistory(
+            home,
+            holds=holds,
+            wanted=lambda line: holds(line) or line.startswith(_OPENED),
+            keep=self._add,
+            together=not keep,
+        )
+        self._begin()
+
+    def _begin(self) -> None:
+        self.found = []
+        self._fold = Fold(new_document(), sound=True)
         self._sources: set[SegmentName] = set()
+        self._changed = False
 
-    def refresh(self) -> bool:
-        """Read what is new; whether ``found`` has changed."""
-        before = len(self.found)
-        self._read()
-        if self._sources <= self._positions.keys():
-            return len(self.found) != before
-        # A segment of the session is gone: the store was cleared, or the history's limit was reached.
-        self.found, self._sources, self._positions = [], set(), {}
-        self._read()
-        return True
+    def refresh(self, document: Document, *, since_us: int | None = None) -> bool:
+        """Read what is new; whether there was anything of these sessions.
 
-    def _read(self) -> None:
-        with ExitStack() as stack:
-            journal, history = self._open(JOURNAL, stack), self._open(HISTORY, stack)
-            places = [place for place in (journal, history) if place is not None]
-            # The journal is listed and tried first: a segment that moves meanwhile is then found in the history.
-            segments = sorted({name for place in places for name in list_segments(place)})
-            known, self._positions = self._positions, {}
-            for name in segments:
-                position = known.get(name) or Position()
-                if not position.offset and history is not None and self._is_without(history, name):
-                    position.sealed = True
-                if position.sealed or any(self._read_segment(place, name, position) for place in places):
-                    self._positions[name] = position
+        Args:
+            document: the store's document, which says whether locks prove anything here.
+            since_us: none of the sessions began before this time (µs since the epoch).
+        """
+        trust = locks_are_trusted(document)
+        self._changed = False
+        self._history.look(trust=trust, since_us=since_us)
+        if not self._sources <= self._history.positions.keys():
+            # A segment of a session is gone: the store was removed, or the history's limit was reached.
+            self._begin()
+            self._history.positions = {}
+            self._history.look(trust=trust, since_us=since_us)
+            self._changed = True
+        seem_dead = self._fold.running_writers() - self._history.alive()
+        if seem_dead:
+            self._history.follow(seem_dead, trust=trust)
+            dead = self._fold.running_writers() - self._history.alive()
+            self._fold.writers_died(dead)
+            self._changed |= bool(dead)
+        return self._changed
 
-    def _is_without(self, history: int, name: SegmentName) -> bool:
-        """Whether this is a segment of the history, which does not change any more, and nothing of the session."""
-        try:
-            fd = os.open(name.filename, OPEN_FILE, dir_fd=history)
-        except OSError:
-            return False
-        try:
-            end = b""
-            while block := os.read(fd, _BLOCK_BYTES):
-                if self._needle in end + block:
-                    return False
-                end = block[-len(self._needle) :]
-        except OSError:  # a directory, or a disk that fails
-            return False
-        finally:
-            os.close(fd)
-        return True
-
-    def _open(self, name: str, stack: ExitStack) -> int | None:
-        try:
-            place = os.open(os.path.join(self._home, name), OPEN_FOLDER)
-        except (FileNotFoundError, NotADirectoryError):
+    def record(self, session: str, document: Document) -> Record | None:
+        """The session as the store's document would hold it; None if there is nothing of it."""
+        found: Record | None = self._fold.document["sessions"].get(session)
+        if found is None:
             return None
-        stack.callback(os.close, place)
-        return place
+        newest = max((each["last-seen"] for each in document["sessions"].values()), default=0)
+        if is_quiet(found, newest):
+            take_for_ended(found)
+        agents = document["agents"]
+        if found["agent-id"] not in agents and len(agents) >= LIMITS["agents"]:
+            return found | {"agent-id": OTHER}
+        return found
 
-    def _read_segment(self, place: int, name: SegmentName, position: Position) -> bool:
-        def keep(records: Sequence[dict[str, Any]]) -> None:
-            mine = [(name.writer, record) for record in records if record.get("session") == self._session_id]
-            if mine:
-                self.found += mine
-                self._sources.add(name)
+    @property
+    def begin_ms(self) -> int | None:
+        """When the first of the sessions began."""
+        return min((each["start-time"] for each in self._fold.document["sessions"].values()), default=None)
 
-        return read_segment(place, name, position, keep, self._decode) is not None
+    def _add(self, name: SegmentName, items: list[Any]) -> None:
+        mine = [item for item in items if self._is_mine(item)]
+        if any(type(item) is Calls or item.get("kind") != "writer.opened" for item in mine):
+            self._sources.add(name)
+            self._changed = True
+        self._fold.add(name.writer, mine)
+        if self._keep:
+            self.found += [(name.writer, item) for item in mine if item.get("kind") != "writer.opened"]
 
-    def _decode(self, lines: Sequence[bytes]) -> tuple[list[dict[str, Any]], int]:
-        """The records of the lines that hold the session's id; damage in the others is not looked for."""
-        mine = [line for line in lines if self._needle in line]
-        return decode_lines(mine) if mine else ([], 0)
+    def _is_mine(self, item: Any) -> bool:
+        if type(item) is Calls:
+            return item.session in self.sessions
+        session = item.get("session")
+        return item.get("kind") == "writer.opened" or (type(session) is str and session in self.sessions)
+
+
+def _holds_one_of(sessions: Set[str]) -> Callable[[bytes], bool]:
+    if len(sessions) == 1:
+        (session,) = sessions
+        needle = json.dumps(session).encode("ascii")
+        return lambda data: needle in data
+    ids = {json.dumps(session).encode("ascii")[1:-1] for session in sessions}
+    return lambda data: not ids.isdisjoint(_ANY_ID.findall(data))
+
+
+class Children:
+    """Which session was begun in which, from the raw history. Once asked, it reads only what is new."""
+
+    def __init__(self, home: str) -> None:
+        self._in_segment: dict[SegmentName, dict[str, str]] = {}
+        self._by_parent: dict[str, list[str]] | None = None
+        self._count = 0
+        self._history = RawHistory(
+            home, holds=lambda data: _PARENT in data, wanted=lambda line: _PARENT in line, keep=self._add
+        )
+
+    def refresh(self) -> None:
+        """Read what is new."""
+        self._history.look()
+        for name in self._in_segment.keys() - self._history.positions.keys():
+            self._count -= len(self._in_segment.pop(name))
+            self._by_parent = None
+
+    def by_parent(self) -> dict[str, list[str]]:
+        """The ids of the sessions begun in each, by its id."""
+        if self._by_parent is None:
+            self._by_parent = {}
+            for found in self._in_segment.values():
+                for child, parent in found.items():
+                    self._by_parent.setdefault(parent, []).append(child)
+        return self._by_parent
+
+    def _add(self, name: SegmentName, items: list[Any]) -> None:
+        found = self._in_segment.setdefault(name, {})
+        before = len(found)
+        for record in items:
+            child, parent = record.get("session"), record.get("parent_session")
+            is_one = record.get("kind") == "session.started" and type(child) is str and type(parent) is str
+            if is_one and self._count < _MOST_CHILDREN:
+                found[child] = sys.intern(parent)
+        self._count += len(found) - before
+        self._by_parent = None
+
+
+def sessions_beginning(home: str, beginning: str) -> list[str]:
+    """Ids in the raw history that begin so; when there are many, some of them.
+
+    Every journal and the whole history are read once at most, which their bounds keep within some hundred MB.
+    """
+    needle = f'"session":"{beginning}'.encode("ascii", "replace")
+    found: dict[str, None] = {}
+
+    def keep(_: SegmentName, records: list[Any]) -> None:
+        for record in records:
+            session = record.get("session")
+            if type(session) is str and session.startswith(beginning):
+                found[session] = None
+
+    def holds(data: bytes) -> bool:
+        return len(found) < _MOST_FOUND and needle in data
+
+    RawHistory(home, holds=holds, wanted=holds, keep=keep).look()
+    return list(found)

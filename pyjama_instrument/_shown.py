@@ -20,7 +20,7 @@ from pyjama_instrument.document import (
     SessionSummary,
     ToolMetrics,
 )
-from pyjama_instrument.fold import new_document
+from pyjama_instrument.fold import new_document, run_totals
 
 __all__ = ["Shown", "session_shown"]
 
@@ -42,6 +42,13 @@ class _Models(Generic[_Model]):
         """These entries may have changed."""
         for name in names:
             self._known.pop(name, None)
+
+    def one(self, name: str, entry: dict[str, Any]) -> _Model:
+        """The model of one entry."""
+        known = self._known.get(name)
+        if known is None or (known[0] is not entry and known[0] != entry):
+            known = self._known[name] = entry, self._model.model_validate(self._shape(entry))
+        return known[1]
 
     def of(self, section: dict[str, dict[str, Any]]) -> dict[str, _Model]:
         """The section's models, by name."""
@@ -68,6 +75,13 @@ class Shown:
         self._sessions.forget(touched["sessions"])
         self._agents.forget(touched["agents"])
 
+    def session(self, session_id: str, entry: dict[str, Any]) -> SessionSummary | None:
+        """One session of the document; None if its entry makes no sense."""
+        try:
+            return self._sessions.one(session_id, entry)
+        except _MAKES_NO_SENSE:
+            return None
+
     def dashboard(self, document: dict[str, Any], notes: list[str]) -> DashboardData:
         """The document as dashboard data; entries that make no sense are left out, and a note says so."""
         try:
@@ -82,6 +96,7 @@ def _shape(document: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     agents = document["agents"]
     health = document["health"]
     return {
+        "runs": run_totals(document),
         "specs": document["specs"],
         "metrics": {
             "global": _global(document, now_ms),

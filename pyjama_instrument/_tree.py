@@ -15,13 +15,13 @@ _MAX_DEPTH = 80  # a recursive tool may be deeper than JSON parsers go
 
 
 def build_tree(
-    session_id: str, summary: Record | None, records: Iterable[tuple[str, Record]], children: list[str], *, limit: int
+    session_id: str, session: SessionSummary, records: Iterable[tuple[str, Record]], children: list[str], *, limit: int
 ) -> SessionTree:
     """The tree of a session.
 
     Args:
         session_id: the session.
-        summary: what the dashboard says of it; None if it has been forgotten there.
+        session: its record.
         records: its events with the id of the writer, in the order of each writer.
         children: ids of the sessions inside it.
         limit: most spans to show; the others are counted as ``truncated``.
@@ -32,8 +32,7 @@ def build_tree(
             builder.add(writer, record)
         except (KeyError, TypeError, ValueError, OverflowError):
             continue  # a damaged record says nothing about the others
-    session = SessionSummary.model_validate(summary or builder.summary())
-    builder.interrupt({call.span for call in session.interrupted}, ended=session.status != "running")
+    builder.interrupt(session)
     root = builder.tree(session)
     return SessionTree(id=session_id, session=session, root=root, child_sessions=children, truncated=builder.truncated)
 
@@ -58,20 +57,19 @@ class _Builder:
         elif kind in ("step.ended", "tool.ended"):
             self._close(writer, record, str(kind)[:4])
 
-    def summary(self) -> Record:
-        """What the events alone say, for a session that the dashboard has forgotten."""
-        status = self.root.status if self.root is not None else "completed"
-        calls = sum(span.kind == "tool" and span.duration_ms is not None for span in self.spans.values())
-        return {"agent-id": self.agent, "status": status, "calls": calls}
-
-    def interrupt(self, spans: set[str], *, ended: bool) -> None:
+    def interrupt(self, session: SessionSummary) -> None:
         """Mark what a crash cut off."""
+        cut_off = {call.span for call in session.interrupted}
+        under_way = {call.span for call in session.in_flight}
         for span in self.spans.values():
-            if span.status == "running" and (ended or span.span in spans):
+            ended = session.status != "running" and span.span not in under_way
+            if span.status == "running" and (ended or span.span in cut_off):
                 span.status = "crashed"
 
     def tree(self, session: SessionSummary) -> Span:
-        root = self.root or Span(kind="session", name=self.agent, start_us=(session.start_time or 0) * 1000)
+        root = self.root or Span(
+            kind="session", name=self.agent or session.agent_id, start_us=(session.start_time or 0) * 1000
+        )
         root.status = session.status
         for span in sorted(self.spans.values(), key=lambda span: span.start_us):
             if span is not root:

@@ -24,6 +24,7 @@ __all__ = [
     "Health",
     "HooksInfo",
     "InFlight",
+    "LastEnded",
     "LogEntry",
     "Metrics",
     "RunCounts",
@@ -122,24 +123,41 @@ class _RunState(_Kebab):
     workflow: Workflow | None = None
 
 
+class LastEnded(_Kebab):
+    """The run of an agent that ended last."""
+
+    session: str | None = None
+    status: str = ""
+    end_time: int | None = None
+
+
 class AgentSummary(_RunState):
-    """An agent: the state of its latest run (a running one first) and counts over all of them."""
+    """An agent: the state of its latest run (a running one first) and counts over all of them.
+
+    ``session`` is that run, ``error`` and ``interrupted`` say what went wrong with it. ``last_ended`` is the run that
+    ended last. Both can be looked up also when they are no longer among ``DashboardData.sessions``.
+    """
 
     session: str | None = None
     runs: RunCounts = Field(default_factory=RunCounts)
+    error: Failure | None = None
+    interrupted: list[InFlight] = Field(default_factory=list)
+    last_ended: LastEnded | None = None
 
 
 class SessionSummary(_RunState):
     """One run. ``status``: ``running``, ``completed``, ``failed``, ``cancelled`` or ``crashed``.
 
     ``parent_session`` and ``parent_span`` say where it was begun, if that was in another run.
-    ``in_flight`` are calls under way now; ``interrupted`` are those that a crash cut off.
+    ``in_flight`` are calls under way now; ``interrupted`` are those that a crash cut off. ``partial`` says that the
+    counts are too low: more runs than are listed go on, and this one was not listed for a while.
     """
 
     agent_id: str = ""
     parent_session: str | None = None
     parent_span: str | None = None
     implicit: bool = False
+    partial: bool = False
     writer: str | None = None
     pid: int | None = None
     host: str | None = None
@@ -227,10 +245,14 @@ class Health(_Kebab):
 
 
 class DashboardData(_Kebab):
-    """Everything the dashboard shows, at one moment (``timestamp``)."""
+    """Everything the dashboard shows, at one moment (``timestamp``).
+
+    ``sessions`` are the latest runs; ``runs`` counts all there have been since the last clear, listed or not.
+    """
 
     agents: dict[str, AgentSummary] = Field(default_factory=dict)
     sessions: dict[str, SessionSummary] = Field(default_factory=dict)
+    runs: RunCounts = Field(default_factory=RunCounts)
     specs: dict[str, Any] = Field(default_factory=dict)
     metrics: Metrics = Field(default_factory=Metrics)
     recent_logs: list[LogEntry] = Field(default_factory=list)
@@ -267,15 +289,18 @@ class Span(_Kebab):
 
 
 class SessionTree(_Kebab):
-    """A session's summary, the tree of its spans, and the ids of the sessions that ran inside it.
+    """A session's summary, the tree of its spans, and the ids of the sessions that were begun in it.
 
-    ``truncated`` counts spans left out because the session has more than the reader's limit.
+    ``relatives`` are the summaries, by id, of the session that it is part of and of those inside it at any depth,
+    whether ``DashboardData.sessions`` still lists them or not. ``truncated`` counts spans left out because the session
+    has more than the reader's limit.
     """
 
     id: str
     session: SessionSummary
     root: Span
     child_sessions: list[str] = Field(default_factory=list)
+    relatives: dict[str, SessionSummary] = Field(default_factory=dict)
     truncated: int = 0
 
     def _repr_html_(self) -> str:

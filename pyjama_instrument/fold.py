@@ -18,7 +18,17 @@ from typing import Any, TypeAlias
 from pyjama_instrument._calls import Calls
 from pyjama_instrument._latency import bucket, buckets
 
-__all__ = ["LIMITS", "OTHER", "Fold", "carry_running", "new_document", "repaired"]
+__all__ = [
+    "LIMITS",
+    "OTHER",
+    "Fold",
+    "carry_running",
+    "is_quiet",
+    "new_document",
+    "repaired",
+    "run_totals",
+    "take_for_ended",
+]
 
 Document = dict[str, Any]
 Record = dict[str, Any]
@@ -65,6 +75,7 @@ _TOLD_AT_START = (
 _WHEREABOUTS = (("boot_id", "boot-id", str), ("pid_namespace", "pid-namespace", int))
 _ENDED = ("completed", "failed", "cancelled")
 _QUIET_MS = 5 * 60 * 1000
+_INTERRUPTED_SHOWN = 5
 
 
 def new_document() -> Document:
@@ -148,6 +159,20 @@ def carry_running(document: Document, onto: Document | None = None) -> Document:
     return fresh
 
 
+def run_totals(document: Document) -> dict[str, int]:
+    """How many runs there have been of all agents, and how they ended. They never fall, but by a clear."""
+    totals = dict.fromkeys(_RUNS, 0)
+    for agent in document["agents"].values():
+        runs = agent.get("runs", {})
+        if _number(runs, "count"):
+            for key in _RUNS:
+                totals[key] += _number(runs, key)
+        elif agent.get("status") in totals:  # known by its state alone, as the original writes it
+            totals["count"] += 1
+            totals[agent["status"]] += 1
+    return totals
+
+
 class Fold:
     """Folds events into one document. Call :meth:`finish` once all are added.
 
@@ -205,7 +230,7 @@ class Fold:
         for sid in [sid for sid, entry in self.document["unlisted"].items() if entry[1] in writers]:
             self._list_again(sid)
         for sid, session in self.document["sessions"].items():
-            if _may_go_on(session) and self._bury(session, writers):
+            if (session["in-flight"] or _may_go_on(session)) and self._bury(session, writers):
                 self.touched["sessions"].add(sid)
 
     def writers_live(self, writers: Set[str]) -> None:
@@ -216,11 +241,12 @@ class Fold:
                 self.touched["sessions"].add(sid)
 
     def running_writers(self) -> set[str]:
-        """Writers that some running session depends on."""
+        """Writers that some running session or call depends on."""
         writers: set[str] = {entry[1] for entry in self.document["unlisted"].values()}
         for session in self.document["sessions"].values():
-            if _may_go_on(session):
+            if session["in-flight"]:
                 writers.update(call["writer"] for call in session["in-flight"].values())
+            if _may_go_on(session):
                 writers.update(filter(None, (session["writer"], session.get("seen-from"))))
         return writers
 
@@ -253,8 +279,8 @@ class Fold:
         for sid, session in sessions.items():
             if session["writer"] is not None or session["status"] != "running":
                 continue
-            if sid in surplus or (session["last-seen"] < newest - _QUIET_MS and not session["in-flight"]):
-                session.update({"status": "completed", "end-time": session["last-seen"], "quiet": True})
+            if sid in surplus or is_quiet(session, newest):
+                take_for_ended(session)
                 self.touched["sessions"].add(sid)
                 self._touched.add(session["agent-id"])
 
@@ -364,7 +390,7 @@ class Fold:
         if entry is None:
             return None
         agent, writer, start, idle_worker = entry
-        session: Record = _new_session(agent, start) | {"writer": writer}
+        session: Record = _new_session(agent, start) | {"writer": writer, "partial": True}
         if idle_worker:
             session |= {"implicit": True, "worker": True}
         session.update(self._process_of(writer))
@@ -409,7 +435,9 @@ class Fold:
             duration_ns = event.get("duration_ns")
             session["start-time"] = ms - (duration_ns // 1_000_000 if type(duration_ns) is int else 0)
         self._end(session, status if status in _ENDED else "completed", ms, step_status="cancelled")
-        session["in-flight"] = {}
+        # Calls in other processes may go on. So what is said of them does not depend on which journal is read first.
+        in_flight = session["in-flight"].items()
+        session["in-flight"] = {span: call for span, call in in_flight if call["writer"] != self._writer}
 
     def _bury(self, session: Record, dead: Set[str]) -> bool:
         """A session's part in the death of writers, if it may still go on; whether it has any."""
@@ -419,6 +447,8 @@ class Fold:
         if cut_off:
             session["interrupted"] = [*session.get("interrupted", []), *cut_off][-LIMITS["in-flight"] :]
             self._touched.add(session["agent-id"])
+        if not _may_go_on(session):  # only calls in other processes were still under way
+            return bool(cut_off)
         if session["writer"] in dead:
             idle_worker = _is_implicit_worker(session) and not cut_off
             status = "completed" if idle_worker else "crashed"
@@ -554,6 +584,21 @@ def _call(interrupted: Record) -> Record:
     return {key: value for key, value in interrupted.items() if key != "span"}
 
 
+def is_quiet(session: Record, newest_ms: int) -> bool:
+    """Whether nothing was heard for a while of a session whose start was never seen."""
+    return (
+        session["writer"] is None
+        and session["status"] == "running"
+        and session["last-seen"] < newest_ms - _QUIET_MS
+        and not session["in-flight"]
+    )
+
+
+def take_for_ended(session: Record) -> None:
+    """Nobody will tell the end of a session whose start was never seen."""
+    session.update({"status": "completed", "end-time": session["last-seen"], "quiet": True})
+
+
 def _may_go_on(session: Record) -> bool:
     """Whether it runs, or is only taken for ended."""
     return session["status"] == "running" or bool(session.get("quiet"))
@@ -570,23 +615,62 @@ def _agent_entry(document: Document, agent: str) -> Record:
 
 
 def _summarise(document: Document, agents: set[str]) -> None:
-    """An agent shows its latest running session, or else the latest that ended."""
+    """An agent shows its latest running session, or else the latest that ended, listed or not."""
     by_agent: dict[str, list[tuple[str, Record]]] = {agent: [] for agent in agents}
     for sid, session in document["sessions"].items():
         if session["agent-id"] in by_agent:
             by_agent[session["agent-id"]].append((sid, session))
-    unlisted = Counter(agent for agent, *_ in document["unlisted"].values())
+    unlisted: dict[str, list[tuple[int, str]]] = {}
+    for sid, (agent, _, start, _) in document["unlisted"].items():
+        unlisted.setdefault(agent, []).append((start, sid))
     for agent, sessions in by_agent.items():
-        entry = _agent_entry(document, agent)
-        entry["runs"]["running"] = unlisted[agent] + sum(session["status"] == "running" for _, session in sessions)
+        entry, waiting = _agent_entry(document, agent), unlisted.get(agent, [])
+        if entry["runs"]["count"]:  # then a session without a start is one that was forgotten, and counted before that
+            counted = [session for _, session in sessions if session["writer"] is not None]
+        else:
+            counted = [session for _, session in sessions]
+        entry["runs"]["running"] = len(waiting) + sum(session["status"] == "running" for session in counted)
         if sessions:
-            sid, latest = max(sessions, key=lambda item: (item[1]["status"] == "running", item[1]["start-time"]))
-            for key in ("status", "start-time", "end-time", "current-step", "steps", "workflow"):
-                entry[key] = latest[key]
-            entry["last-seen"] = max(session["last-seen"] for _, session in sessions)
-            entry["session"] = sid
-        if unlisted[agent]:
-            entry["status"] = "running"
+            entry["last-seen"] = max(_number(entry, "last-seen"), *(session["last-seen"] for _, session in sessions))
+            _show_last_ended(entry, sessions)
+            _show_latest(entry, *max(reversed(sessions), key=_lateness), document)
+        if waiting and (entry.get("status") != "running" or entry.get("session") not in document["sessions"]):
+            start, sid = max(waiting)
+            entry.update(_FORGOTTEN_STATE | {"status": "running", "start-time": start, "session": sid})
+
+
+_STATE = ("status", "start-time", "end-time", "current-step", "steps", "workflow", "error", "interrupted")
+_FORGOTTEN_STATE: Record = dict.fromkeys(_STATE) | {"steps": [], "interrupted": []}
+
+
+def _lateness(item: tuple[str, Record]) -> tuple[bool, bool, int]:
+    """A session whose start was never seen says little about its agent: most often it ended and was forgotten."""
+    _, session = item
+    return session["writer"] is not None, session["status"] == "running", session["start-time"]
+
+
+def _show_latest(entry: Record, sid: str, latest: Record, document: Document) -> None:
+    """Show that session, unless the one shown is later and only not listed any more."""
+    shown = entry.get("session")
+    if type(shown) is str and latest["writer"] is None and entry["runs"]["count"]:
+        return
+    have_ended = entry.get("status") != "running" and latest["status"] != "running"
+    is_earlier = latest["start-time"] < _number(entry, "start-time")
+    if type(shown) is str and shown not in document["sessions"] and have_ended and is_earlier:
+        return
+    entry.update({key: latest.get(key) for key in _STATE})
+    entry["interrupted"] = latest.get("interrupted", [])[-_INTERRUPTED_SHOWN:]
+    entry["session"] = sid
+
+
+def _show_last_ended(entry: Record, sessions: list[tuple[str, Record]]) -> None:
+    """Keep which run ended last and how, also beyond the time for which it is listed."""
+    ended = [(sid, each) for sid, each in sessions if each["status"] != "running" and each["writer"] is not None]
+    if ended:
+        sid, last = max(reversed(ended), key=lambda item: _number(item[1], "end-time"))
+        known = entry.get("last-ended")
+        if type(known) is not dict or _number(known, "end-time") <= _number(last, "end-time"):
+            entry["last-ended"] = {"session": sid, "status": last["status"], "end-time": last["end-time"]}
 
 
 def _forget_old_sessions(document: Document) -> None:

@@ -17,15 +17,15 @@ import heapq
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from pydantic import ValidationError
 
-from pyjama_instrument._session_records import SessionRecords
-from pyjama_instrument._shown import Shown, session_shown
+from pyjama_instrument._run_lookup import RunLookup
+from pyjama_instrument._session_records import sessions_beginning
+from pyjama_instrument._shown import Shown
 from pyjama_instrument._system import OPEN_FOLDER
-from pyjama_instrument._tree import build_tree
 from pyjama_instrument.config import resolve_home
 from pyjama_instrument.document import DashboardData, SessionSummary, SessionTree
 from pyjama_instrument.errors import ConfigError, SchemaTooNew, SessionNotFound
@@ -39,9 +39,7 @@ from pyjama_instrument.storage._snapshot import Snapshot, identity, load
 __all__ = ["Reader", "get_dashboard_data", "load_session", "read_metrics", "tail_events"]
 
 _ATTEMPTS = 10
-_MAX_SPANS = 20_000
 _KEPT_RECORDS = 10_000
-_KEPT_SESSIONS = 4
 _PROBE_SECONDS = 0.5  # a death is seen that much later at most
 _STALE_LOCK_SECONDS = 10.0
 
@@ -62,7 +60,7 @@ class Reader:
     def __init__(self, home: str | os.PathLike[str] | None = None) -> None:
         self.home = resolve_home(home)
         self._snapshot: Snapshot | None = None
-        self._asked: dict[str, _Session] = {}
+        self._lookup = RunLookup(self.home)
         self._probed_at = float("-inf")
         self._shown = Shown()
 
@@ -99,18 +97,30 @@ class Reader:
         """
         if not isinstance(session_id, str):
             raise ConfigError(f"a session id is a string, not {type(session_id).__name__}")
-        document = self._document()
-        summary = document["sessions"].get(session_id)
-        shown = session_shown(summary) if summary is not None else None
-        children = [sid for sid, other in document["sessions"].items() if other.get("parent-session") == session_id]
-        session = self._asked.pop(session_id, None) or _Session(self.home, session_id)
-        tree = session.tree(shown, children)
+        tree = self._lookup.tree(session_id, self._document(), self._shown)
         if tree is None:
             raise SessionNotFound(f"no session {session_id!r:.80} in {self.home}")
-        self._asked[session_id] = session
-        if len(self._asked) > _KEPT_SESSIONS:
-            del self._asked[next(iter(self._asked))]
         return tree
+
+    def sessions(self, session_ids: Collection[str]) -> dict[str, SessionSummary]:
+        """The summaries of these sessions, by id, without those of which nothing is known.
+
+        Raises:
+            SchemaTooNew: the store was written by a newer version of this package.
+        """
+        return self._lookup.summaries(session_ids, self._document(), self._shown)
+
+    def sessions_beginning(self, beginning: str) -> list[str]:
+        """The ids of sessions that begin so: those the dashboard lists, or else those of the raw history.
+
+        The history is read once, newest or not, and no further than it takes to find a handful.
+
+        Raises:
+            SchemaTooNew: the store was written by a newer version of this package.
+        """
+        document = self._document()
+        known = [sid for part in ("sessions", "unlisted") for sid in document[part] if sid.startswith(beginning)]
+        return known or sessions_beginning(self.home, beginning)
 
     def tail(self, limit: int = 100) -> list[AnyEvent]:
         """The last ``limit`` events of all journals, oldest first.
@@ -230,27 +240,6 @@ class Reader:
     def _latest(self, limit: int) -> list[dict[str, Any]]:
         records = (record for _, record in self._records() if type(record.get("ts")) is int)
         return sorted(heapq.nlargest(limit, records, key=_ts), key=_ts)
-
-
-class _Session:
-    """A session that was asked for: its records so far, and the last tree with what it was made from."""
-
-    def __init__(self, home: str, session_id: str) -> None:
-        self._id = session_id
-        self._records = SessionRecords(home, session_id)
-        self._last: tuple[SessionSummary, SessionTree] | None = None
-
-    def tree(self, summary: dict[str, Any] | None, children: list[str]) -> SessionTree | None:
-        """The tree as of now, which is the last one if nothing is new; None if nothing is known of the session."""
-        changed = self._records.refresh()
-        if summary is None and not self._records.found:
-            return None
-        # A copy: the fold goes on changing the document.
-        state = SessionSummary.model_validate(copy.deepcopy(summary or {}))
-        if self._last is None or changed or self._last[0] != state or self._last[1].child_sessions != children:
-            tree = build_tree(self._id, summary, self._records.found, children, limit=_MAX_SPANS)
-            self._last = state, tree
-        return self._last[1]
 
 
 def get_dashboard_data(home: str | os.PathLike[str] | None = None) -> DashboardData:

@@ -30,7 +30,7 @@ def export(options: argparse.Namespace) -> int:
     from pyjama_instrument.reader import Reader
 
     reader = Reader()
-    session = None if options.all else find_session(reader.dashboard(), options.session)
+    session = None if options.all else find_session(reader, options.session)
     path = None if options.output in (None, "-") else options.output
     name = options.format or _format_of(path or "")
     with Progress(wanted=path is not None or not sys.stdout.isatty()) as progress:

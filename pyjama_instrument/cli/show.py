@@ -38,19 +38,18 @@ def show(options: argparse.Namespace) -> int:
     from pyjama_instrument.reader import Reader
 
     reader = Reader()
-    data = reader.dashboard()
-    tree = reader.session(find_session(data, options.session))
+    tree = reader.session(find_session(reader, options.session))
     if options.json:
         say(json.dumps(tree.to_dict(), indent=2))
         return 0
-    for line in (*_header(tree, data.sessions), *_tree(tree, everything=options.all, values=options.values)):
+    for line in (*_header(tree), *_tree(tree, everything=options.all, values=options.values)):
         say(line)
     return 0
 
 
-def _header(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> list[str]:
+def _header(tree: SessionTree) -> list[str]:
     run = tree.session
-    inside = [_relative(key, sessions) for key in tree.child_sessions[:_MOST_INSIDE]]
+    inside = [_relative(key, tree.relatives) for key in tree.child_sessions[:_MOST_INSIDE]]
     if len(tree.child_sessions) > _MOST_INSIDE:
         inside.append(f"and {len(tree.child_sessions) - _MOST_INSIDE:,} more")
     facts = [
@@ -61,7 +60,7 @@ def _header(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> list[s
         ("Calls", f"{count(run.calls, 'call')}, {count(run.errors, 'error')}"),
         ("Error", problem(run.error.type, run.error.message) if run.error else ""),
         ("Cut off", ", ".join(f"in {printable(call.tool)}" for call in run.interrupted[:5])),
-        ("Part of", _relative(run.parent_session, sessions) if run.parent_session else ""),
+        ("Part of", _relative(run.parent_session, tree.relatives) if run.parent_session else ""),
         ("Runs inside", ", ".join(inside)),
     ]
     facts += [(f"tag {printable(name, 30)}", _value(value)) for name, value in run.tags.items()]
@@ -71,9 +70,9 @@ def _header(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> list[s
     return [f"{paint(name, 'dim')}{' ' * (width - width_of(name))}  {value}" for name, value in shown]
 
 
-def _relative(key: str, sessions: Mapping[str, SessionSummary]) -> str:
-    """``crawler 5e551011 (completed)``, or the id alone of a run that the totals have forgotten."""
-    if (run := sessions.get(key)) is None:
+def _relative(key: str, relatives: Mapping[str, SessionSummary]) -> str:
+    """``crawler 5e551011 (completed)``, or the id alone of a run whose history is not kept any more."""
+    if (run := relatives.get(key)) is None:
         return printable(key[:8])
     return f"{printable(run.agent_id, _NAME_LIMIT)} {printable(key[:8])} ({paint(printable(run.status), run.status)})"
 

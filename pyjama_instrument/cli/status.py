@@ -7,11 +7,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pyjama_instrument._wording import duration
-from pyjama_instrument.cli._rows import ago, by_urgency, counts_by_status, doing, totals, troubles
+from pyjama_instrument.cli._rows import ago, by_urgency, counts_by_status, doing, runs, totals, troubles
 from pyjama_instrument.cli._terminal import paint, safe, say, table
 
 if TYPE_CHECKING:
-    from pyjama_instrument.document import DashboardData, SessionSummary
+    from pyjama_instrument.document import DashboardData
 
 __all__ = ["status"]
 
@@ -40,15 +40,7 @@ def status(options: argparse.Namespace) -> int:
 
 
 def _went_wrong(data: DashboardData) -> bool:
-    last: dict[str, SessionSummary] = {}
-    for session in data.sessions.values():
-        if session.end_time is not None:
-            known = last.get(session.agent_id)
-            if known is None or (known.end_time or 0) <= session.end_time:
-                last[session.agent_id] = session
-    return any(session.status in _BAD for session in last.values()) or any(
-        agent.status in _BAD for name, agent in data.agents.items() if name not in last
-    )
+    return any((agent.last_ended or agent).status in _BAD for agent in data.agents.values())
 
 
 def _screen(data: DashboardData) -> list[str]:
@@ -58,7 +50,8 @@ def _screen(data: DashboardData) -> list[str]:
     lines = [f"{paint('Store', 'dim')}  {safe(resolve_home())}"]
     if not data.agents and not data.metrics.tools:
         return [*lines, "Nothing recorded yet. See what it looks like with:  pyjama demo", *notes]
-    lines += [f"{paint('Agents', 'dim')} {counts_by_status(data)}", f"{paint('Tools', 'dim')}  {totals(data)}", ""]
+    lines += [f"{paint('Agents', 'dim')} {counts_by_status(data)}", f"{paint('Runs', 'dim')}   {runs(data)}"]
+    lines += [f"{paint('Tools', 'dim')}  {totals(data)}", ""]
     lines += _agents(data)
     if data.metrics.tools:
         lines += ["", *_tools(data)]

@@ -5,15 +5,14 @@ Reads and never writes: the caller does what it likes with the bytes.
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from pyjama_instrument.errors import ConfigError, SessionNotFound
+from pyjama_instrument.errors import ConfigError
 from pyjama_instrument.export._flat import write_csv, write_jsonl
-from pyjama_instrument.export._lines import Line, Progress, read_lines
+from pyjama_instrument.export._lines import Progress, read_lines
 from pyjama_instrument.export._material import Material, family
 from pyjama_instrument.export._page import write_page
 from pyjama_instrument.export._trace import write_trace
@@ -79,10 +78,13 @@ def export(
     reader = source if isinstance(source, Reader) else Reader(source)
     reader.metrics()  # raises for a store that is too new, of which the dashboard's data would show nothing
     data = reader.dashboard()
-    lines = read_lines(reader.home, None if session_id is None else family(session_id, data), progress)
-    if session_id is not None and session_id not in data.sessions:
-        lines = _some(lines, session_id, reader.home)
-    return _batched(_WRITERS[format](Material(data, lines, session_id)))
+    wanted = None
+    if session_id is not None:
+        tree = reader.session(session_id)
+        data = data.model_copy(update={"sessions": data.sessions | tree.relatives | {session_id: tree.session}})
+        wanted = family(session_id, data)
+    lines = read_lines(reader.home, wanted, progress)
+    return _batched(_WRITERS[format](Material(data, lines, session_id, reader.sessions)))
 
 
 def file_name(format: str, session_id: str | None = None, agent: str | None = None) -> str:  # noqa: A002
@@ -107,10 +109,3 @@ def _batched(pieces: Iterator[bytes]) -> Iterator[bytes]:
             yield bytes(batch)
             batch.clear()
     yield bytes(batch)
-
-
-def _some(lines: Iterator[Line], session_id: str, home: str) -> Iterator[Line]:
-    first = next(lines, None)
-    if first is None:
-        raise SessionNotFound(f"no session {session_id!r:.80} in {home}")
-    return itertools.chain([first], lines)

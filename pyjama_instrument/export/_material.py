@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from pyjama_instrument._tree import build_tree
@@ -18,11 +18,15 @@ _MOST_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Material:
-    """The data at the moment of the export, the records asked for, and the one session asked for, if it was one."""
+    """The data at the moment of the export, the records asked for, and the one session asked for, if it was one.
+
+    ``look_up`` gives the summaries of sessions that the data do not list.
+    """
 
     data: DashboardData
     lines: Iterator[Line]
     session_id: str | None = None
+    look_up: Callable[[Collection[str]], dict[str, SessionSummary]] = lambda _: {}
 
 
 @dataclass
@@ -99,22 +103,17 @@ def grow_trees(material: Material, *, most: int) -> Trees:
         kept.add(line)
     if material.session_id is not None:
         kept.lines.setdefault(material.session_id, [])  # known by its summary alone
-    return Trees(_trees(kept, most), kept.left_out)
+    sessions = material.data.sessions
+    missing = [session for session in kept.lines if session not in sessions]
+    return Trees(_trees(kept, sessions | material.look_up(missing), most), kept.left_out)
 
 
-def _trees(kept: _Kept, most: int) -> Iterator[SessionTree]:
-    sessions = kept.data.sessions
-    for session_id in sorted(kept.lines, key=lambda each: _begin(sessions.get(each))):
+def _trees(kept: _Kept, sessions: dict[str, SessionSummary], most: int) -> Iterator[SessionTree]:
+    children: dict[str, list[str]] = {}
+    for key, session in sessions.items():
+        children.setdefault(session.parent_session or "", []).append(key)
+    known = [key for key in kept.lines if key in sessions]
+    for session_id in sorted(known, key=lambda each: sessions[each].start_time or 0):
         lines = kept.lines.pop(session_id)
-        summary = sessions.get(session_id)
-        children = [key for key, other in sessions.items() if other.parent_session == session_id]
         records = [(writer, record) for writer, text in lines for record in decode_lines([text])[0]]
-        yield build_tree(session_id, _dictionary(summary), records, children, limit=most)
-
-
-def _begin(summary: SessionSummary | None) -> int:
-    return (summary.start_time or 0) if summary is not None else 0
-
-
-def _dictionary(summary: SessionSummary | None) -> dict[str, object] | None:
-    return None if summary is None else summary.model_dump(by_alias=True)
+        yield build_tree(session_id, sessions[session_id], records, children.get(session_id, []), limit=most)

@@ -6,6 +6,7 @@ Nothing in it depends on the time at which it is asked for: a page is sent it ag
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
@@ -29,9 +30,10 @@ def head_of(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> dict[s
 
     Args:
         tree: the session and its spans.
-        sessions: all sessions by id, to name the relatives and to add up their figures.
+        sessions: the sessions that are listed, by id, to name those of the same agent.
     """
     run = tree.session
+    sessions = ChainMap(tree.relatives, sessions)  # type: ignore[arg-type]  # it is only read
     states = step_states(run)
     progress = progress_of(run, states)
     return {

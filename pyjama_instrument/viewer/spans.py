@@ -50,7 +50,8 @@ def walk(root: Span) -> Iterator[Node]:
 
 def sessions_inside(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> list[Span]:
     """The child sessions that are known, as spans of the session they were begun in; ``span`` is the session's id."""
-    known = [(sid, sessions[sid]) for sid in tree.child_sessions[:MAX_INSIDE] if sid in sessions]
+    runs = ((sid, tree.relatives.get(sid) or sessions.get(sid)) for sid in tree.child_sessions[:MAX_INSIDE])
+    known = [(sid, run) for sid, run in runs if run is not None]
     return [_as_span(sid, run, _begin_us(tree.root)) for sid, run in known]
 
 

@@ -18,6 +18,7 @@ from pyjama_instrument.document import (
     InFlight,
     LogEntry,
     Metrics,
+    RunCounts,
     SessionSummary,
 )
 from pyjama_instrument.viewer.asked import Asked
@@ -95,9 +96,9 @@ def view_of(
     tools = sorted(data.metrics.tools.items(), key=lambda item: (-number_of(item[1].total_duration), item[0]))
     return {
         **shell_of(data, store),
-        "totals": _totals(data, Counter(state.status for _, state in runs)),
+        "totals": _totals(data),
         "found": len(found),
-        "headline": _headline(attention, len(active)),
+        "headline": _headline(attention, len(active), data.runs, asked),
         "active": [draw.row(run) for run in active[:in_full]],
         "active_more": max(len(active) - in_full, 0),
         "attention": [draw.row(run) for run in attention[:MAX_ATTENTION]],
@@ -109,14 +110,15 @@ def view_of(
     }
 
 
-def _headline(attention: list[_Run], running: int) -> dict[str, Any] | None:
+def _headline(attention: list[_Run], running: int, runs: RunCounts, asked: Asked) -> dict[str, Any] | None:
     """What went wrong last, said on top where the running ones would push it out of sight."""
     if not attention or running < MANY_RUNNING:
         return None
     name, state = attention[0]
     why = reason(state) if isinstance(state, SessionSummary) else ""
     agent = clip(label(state.agent_id if isinstance(state, SessionSummary) else name), 60)
-    more = f" ({count(len(attention) - 1)} more)" if len(attention) > 1 else ""
+    all_wrong = len(attention) if asked.words or asked.status else runs.failed + runs.crashed
+    more = f" ({count(all_wrong - 1)} more)" if all_wrong > 1 else ""
     return {
         "text": f"{agent} {state.status}{': ' if why else ''}{clip(why, 120)}{more},",
         "at": _moment(state),
@@ -127,10 +129,9 @@ def _headline(attention: list[_Run], running: int) -> dict[str, Any] | None:
 
 def shell_of(data: DashboardData, store: str | None) -> dict[str, Any]:
     """What every page shows around its own content."""
-    statuses = Counter(state.status for _, state in _runs(data))
     return {
         "now": data.timestamp,
-        "title": _title(statuses),
+        "title": _title(data.runs),
         "store": store,
         "notes": _notes(data.health),
         "empty": not (data.sessions or data.agents or data.metrics.tools or data.recent_logs),
@@ -167,8 +168,9 @@ def _moment(run: SessionSummary | AgentSummary) -> int:
     return (run.start_time if run.status == "running" else run.end_time) or run.last_seen or 0
 
 
-def _title(statuses: Counter[str]) -> str:
-    parts = [f"{count(statuses[word])} {word}" for word in ("running", "crashed", "failed") if statuses[word]]
+def _title(runs: RunCounts) -> str:
+    numbers = {"running": runs.running, "crashed": runs.crashed, "failed": runs.failed}
+    parts = [f"{count(number)} {word}" for word, number in numbers.items() if number]
     return " · ".join([*parts, "pyjama"])
 
 
@@ -234,13 +236,21 @@ def _agent_row(agent_id: str, agent: AgentSummary, metrics: Metrics) -> dict[str
         "where": "",
         "part_of": None,
         "tags": [],
-        "reason": "" if agent.status not in _ATTENTION else agent.status,
+        "reason": _agent_reason(agent),
         "calls": count(counts.count) if counts else "",
         "errors": count(counts.error) if counts and counts.error else "",
         "in_flight": [],
         "in_flight_more": 0,
         **_state(agent),
     }
+
+
+def _agent_reason(agent: AgentSummary) -> str:
+    if agent.status not in _ATTENTION:
+        return ""
+    if agent.error is None and not agent.interrupted:
+        return agent.status
+    return reason(SessionSummary(status=agent.status, error=agent.error, interrupted=agent.interrupted))
 
 
 def _state(run: SessionSummary | AgentSummary) -> dict[str, Any]:
@@ -315,16 +325,14 @@ def reason(run: SessionSummary) -> str:
 # ── totals, tools, log, notes ───────────────────────────────────────────────────────────────────────────
 
 
-def _totals(data: DashboardData, statuses: Counter[str]) -> list[dict[str, Any]]:
-    overall = data.metrics.global_
-    finished = sum(agent.runs.completed + agent.runs.cancelled for agent in data.agents.values())
-    finished = max(finished, statuses["completed"] + statuses["cancelled"])
+def _totals(data: DashboardData) -> list[dict[str, Any]]:
+    overall, runs = data.metrics.global_, data.runs
     percentiles = " / ".join(duration(ms) for ms in (overall.p50_ms, overall.p95_ms, overall.p99_ms))
     return [
-        _tile("running", count(statuses["running"]), "live" if statuses["running"] else "idle", "#/?status=running"),
-        _tile("crashed", count(statuses["crashed"]), "dead" if statuses["crashed"] else "idle", "#/?status=crashed"),
-        _tile("failed", count(statuses["failed"]), "bad" if statuses["failed"] else "idle", "#/?status=failed"),
-        _tile("finished", count(finished), "idle", "#/?status=finished"),
+        _tile("running", count(runs.running), "live" if runs.running else "idle", "#/?status=running"),
+        _tile("crashed", count(runs.crashed), "dead" if runs.crashed else "idle", "#/?status=crashed"),
+        _tile("failed", count(runs.failed), "bad" if runs.failed else "idle", "#/?status=failed"),
+        _tile("finished", count(runs.completed + runs.cancelled), "idle", "#/?status=finished"),
         _tile("tool calls", count(overall.count), "idle", "#/tools"),
         _tile("errors", count(overall.error), "bad" if overall.error else "idle", "#/activity?status=error"),
         _tile("success", percent(overall.success_rate)),

@@ -16,10 +16,10 @@ import pytest
 from pyjama_instrument import agent_session, tool
 from pyjama_instrument.cli import _parser, main
 from pyjama_instrument.cli._sessions import find_session
-from pyjama_instrument.document import DashboardData, SessionSummary
+from pyjama_instrument.document import AgentSummary, DashboardData, SessionSummary
 from pyjama_instrument.errors import ConfigError, SessionNotFound
 from pyjama_instrument.export import FORMATS
-from pyjama_instrument.reader import get_dashboard_data, tail_events
+from pyjama_instrument.reader import Reader, tail_events
 from tests.stores import (
     SESSION,
     START_US,
@@ -64,47 +64,75 @@ def a_run() -> None:
 # --- which session is meant
 
 
-def some(**sessions: tuple[str, str, int]) -> DashboardData:
-    return DashboardData(
-        sessions={
-            key: SessionSummary(agent_id=agent, status=status, start_time=start)
-            for key, (agent, status, start) in sessions.items()
-        }
-    )
+class Known:
+    """What a reader knows: sessions that the dashboard lists, agents, and ids that only the history holds."""
+
+    def __init__(self, *forgotten: str, **sessions: SessionSummary) -> None:
+        agents = {"crawler": AgentSummary(session="a2"), "reader": AgentSummary(session="b1")}
+        agents |= {"indexer": AgentSummary(session="e" * 32), "original": AgentSummary()}
+        self.data = DashboardData(sessions=sessions, agents=agents)
+        self.forgotten = forgotten
+
+    def dashboard(self) -> DashboardData:
+        return self.data
+
+    def sessions_beginning(self, beginning: str) -> list[str]:
+        return [key for key in self.forgotten if key.startswith(beginning)]
 
 
-DATA = some(
-    a1=("crawler", "completed", 1),
-    a2=("crawler", "completed", 3),
-    b1=("reader", "running", 2),
-    b2=("reader", "completed", 9),
-)
+def some(agent: str, status: str, start: int) -> SessionSummary:
+    return SessionSummary(agent_id=agent, status=status, start_time=start)
+
+
+SESSIONS = {
+    "a1": some("crawler", "completed", 1),
+    "a2": some("crawler", "completed", 3),
+    "b1": some("reader", "running", 2),
+    "b2": some("reader", "completed", 9),
+}
+KNOWN = Known("e" * 32, "d" * 31 + "1", "d" * 31 + "2", **SESSIONS)
 
 
 @pytest.mark.parametrize(
     ("said", "meant"),
-    [("a1", "a1"), ("crawler", "a2"), ("reader", "b1"), ("latest", "b1"), ("f" * 32, "f" * 32), ("A2", "a2")],
+    [
+        ("a1", "a1"),
+        ("crawler", "a2"),
+        ("reader", "b1"),
+        ("latest", "b1"),
+        ("f" * 32, "f" * 32),
+        ("A2", "a2"),
+        ("indexer", "e" * 32),
+        ("eeee", "e" * 32),
+        ("EEEEEEEE", "e" * 32),
+    ],
 )
 def test_a_session_is_meant_by_its_id_its_beginning_its_agent_or_as_the_latest(said: str, meant: str) -> None:
-    assert find_session(DATA, said) == meant
+    assert find_session(KNOWN, said) == meant
 
 
 def test_the_latest_run_is_not_one_inside_another() -> None:
     inside = SessionSummary(agent_id="helper", status="running", start_time=10, parent_session="b1")
-    assert find_session(DashboardData(sessions=DATA.sessions | {"c1": inside}), "latest") == "b1"
-    assert find_session(DashboardData(sessions=DATA.sessions | {"c1": inside}), "helper") == "c1"
-    assert find_session(DashboardData(sessions={"b1": inside}), "latest") == "b1"  # inside itself, as far as it says
+    assert find_session(Known(**SESSIONS, c1=inside), "latest") == "b1"
+    assert find_session(Known(b1=inside), "latest") == "b1"  # inside itself, as far as it says
 
 
 def test_a_beginning_that_several_sessions_share_is_refused_with_their_ids() -> None:
-    with pytest.raises(ConfigError, match=r"2 sessions begin with a: a1, a2"):
-        find_session(DATA, "a")
+    with pytest.raises(ConfigError, match=r"2 runs begin with a: a1, a2"):
+        find_session(KNOWN, "a")
+    with pytest.raises(ConfigError, match=r"2 runs begin with dddd: dddddddddddd, dddddddddddd"):
+        find_session(KNOWN, "dddd")
 
 
-@pytest.mark.parametrize("said", ["zz", "", "crawl"])
+def test_an_agent_that_was_recorded_without_runs_has_none_to_show() -> None:
+    with pytest.raises(SessionNotFound, match="agent original was recorded without runs"):
+        find_session(KNOWN, "original")
+
+
+@pytest.mark.parametrize("said", ["zz", "", "crawl", "eee", "0000"])
 def test_a_session_that_is_not_there_is_refused(said: str) -> None:
     with pytest.raises(SessionNotFound, match="pyjama status"):
-        find_session(DATA, said)
+        find_session(KNOWN, said)
 
 
 # --- show
@@ -449,5 +477,5 @@ def test_the_parser_knows_the_formats_that_there_are() -> None:
 
 def test_sessions_known_to_the_dashboard_are_found_by_their_agent() -> None:
     run_agent("crawler")
-    data = get_dashboard_data()
-    assert data.sessions[find_session(data, "crawler")].agent_id == "crawler"
+    reader = Reader()
+    assert reader.session(find_session(reader, "crawler")).session.agent_id == "crawler"

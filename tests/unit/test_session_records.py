@@ -11,6 +11,7 @@ import pytest
 from pyjama_instrument import reader as reader_module
 from pyjama_instrument._session_records import SessionRecords
 from pyjama_instrument.errors import SessionNotFound
+from pyjama_instrument.fold import new_document
 from pyjama_instrument.reader import Reader
 from tests.stores import SESSION, START_US, Writer, a_call, call_begins, fold, session_begins
 
@@ -24,7 +25,7 @@ def writer(own_store: Path) -> Iterator[Writer]:
 
 @pytest.fixture
 def records(own_store: Path) -> SessionRecords:
-    return SessionRecords(str(own_store), SESSION)
+    return SessionRecords(str(own_store), [SESSION], keep=True)
 
 
 def tools(records: SessionRecords) -> list[str]:
@@ -33,24 +34,24 @@ def tools(records: SessionRecords) -> list[str]:
 
 def test_what_is_new_is_added_to_what_is_known(writer: Writer, records: SessionRecords) -> None:
     writer.write(a_call("one"), a_call("of another", session="b" * 32))
-    assert records.refresh()
+    assert records.refresh(new_document())
     writer.write(a_call("two"))
-    assert records.refresh()
+    assert records.refresh(new_document())
     assert tools(records) == ["one", "two"]
 
 
 def test_news_of_other_sessions_are_no_change(writer: Writer, records: SessionRecords) -> None:
     writer.write(a_call("one"))
-    records.refresh()
+    records.refresh(new_document())
     writer.write(a_call("of another", session="b" * 32))
-    assert not records.refresh()
+    assert not records.refresh(new_document())
 
 
 def test_damage_and_long_lines_of_others_are_passed_over(writer: Writer, records: SessionRecords) -> None:
     writer.write(a_call("one"), a_call("other", session="b" * 32, arguments={"text": "x" * 50_000}))
     writer.raw(b"{damaged}\n" * 3000)
     writer.write(a_call("two", arguments={"text": "x" * 50_000}))
-    records.refresh()
+    records.refresh(new_document())
     assert tools(records) == ["one", "two"]
 
 
@@ -64,13 +65,13 @@ def test_a_session_is_found_in_the_history_wherever_it_lies(
     for _ in range(3):
         writer.journal.rotate()
         fold(own_store)
-    records.refresh()
+    records.refresh(new_document())
     assert tools(records) == ["one"]
 
 
 def test_a_store_that_does_not_exist_holds_nothing(tmp_path: Path) -> None:
-    records = SessionRecords(str(tmp_path / "nowhere"), SESSION)
-    assert not records.refresh()
+    records = SessionRecords(str(tmp_path / "nowhere"), [SESSION], keep=True)
+    assert not records.refresh(new_document())
     assert records.found == []
 
 
@@ -78,12 +79,12 @@ def test_a_segment_that_moves_to_the_history_is_read_once(
     writer: Writer, records: SessionRecords, own_store: Path
 ) -> None:
     writer.write(a_call("one"))
-    records.refresh()
+    records.refresh(new_document())
     for _ in range(3):
         writer.journal.rotate()
         fold(own_store)
     writer.write(a_call("two"))
-    records.refresh()
+    records.refresh(new_document())
     assert tools(records) == ["one", "two"]
 
 
@@ -94,15 +95,15 @@ def test_segments_are_read_in_the_order_in_which_they_were_written(
         writer.write(a_call(tool))
         writer.journal.rotate()
         fold(own_store)
-    records.refresh()
+    records.refresh(new_document())
     assert tools(records) == ["one", "two", "three"]
 
 
 def test_what_a_clearing_took_away_is_forgotten(writer: Writer, records: SessionRecords, own_store: Path) -> None:
     writer.write(a_call("one"))
-    records.refresh()
+    records.refresh(new_document())
     shutil.rmtree(own_store)
-    assert records.refresh()
+    assert records.refresh(new_document())
     assert records.found == []
 
 

@@ -68,7 +68,7 @@ def test_a_session_whose_start_is_gone_begins_with_its_first_span() -> None:
 def test_rows_hang_from_the_span_they_name_however_deep() -> None:
     deep = [a_call(span=f"{n:016x}", parent=f"{n - 1:016x}", ts=START_US + 9_000 + n) for n in range(2, 500)]
     records = [("w", record) for record in [session_begins(), *deep]]
-    shown = rows(build_tree(SESSION, None, records, [], limit=1000))
+    shown = rows(build_tree(SESSION, SessionSummary(), records, [], limit=1000))
     assert [row["parent"] for row in shown] == list(range(-1, 498))
 
 

@@ -254,8 +254,11 @@ def test_the_totals_count_tool_calls_of_all_agents() -> None:
 
 
 def test_finished_runs_are_counted_even_when_they_are_no_longer_kept() -> None:
-    data = DashboardData(timestamp=NOW, agents={"a": AgentSummary(status="completed", runs=RunCounts(completed=3000))})
-    assert tile(view_of(data), "finished")["value"] == "3,000"
+    data = data_of(*(run_of("loser", "failed") for _ in range(7)), run_of(), runs=RunCounts(completed=3000, failed=182))
+    view = view_of(data)
+    assert tile(view, "finished")["value"] == "3,000"
+    assert tile(view, "failed")["value"] == "189"
+    assert view["title"] == "1 running · 189 failed · pyjama"
 
 
 def test_the_title_says_what_matters_when_the_tab_is_in_the_background() -> None:

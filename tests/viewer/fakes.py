@@ -82,8 +82,9 @@ def data_of(*runs: SessionSummary, **fields: Any) -> DashboardData:
         agent = data.agents.setdefault(run.agent_id, AgentSummary(session=session_id(number)))
         for field in ("status", "start_time", "last_seen", "end_time", "current_step", "steps", "workflow"):
             setattr(agent, field, getattr(run, field))
-        agent.runs.count += 1
-        setattr(agent.runs, run.status, getattr(agent.runs, run.status) + 1)
+        for runs in (agent.runs, data.runs):
+            runs.count += 1
+            setattr(runs, run.status, getattr(runs, run.status) + 1)
     return data
 
 

@@ -1,0 +1,134 @@
+"""The lines of a store that hold a text, wherever they lie, read as they come.
+
+The raw history is what all processes recorded: journals that still grow, and the segments that have moved from there
+to the history, which change no more. Each of those is read once; of the journals, only what is new since the last look.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from pyjama_instrument._system import OPEN_FILE, OPEN_FOLDER
+from pyjama_instrument.storage._codec import CallDecoder, decode_lines
+from pyjama_instrument.storage._layout import HISTORY, JOURNAL, SegmentName, list_segments
+from pyjama_instrument.storage._scan import Position, read_segment
+
+__all__ = ["RawHistory"]
+
+_BLOCK_BYTES = 256 * 1024
+_OVERLAP_BYTES = 512  # what is looked for may lie across two blocks
+_MOVES_FOLLOWED = 5
+
+Holds = Callable[[bytes], bool]
+"""Whether what is looked for is somewhere in these bytes."""
+
+Keep = Callable[[SegmentName, list[Any]], None]
+"""Takes what was found in a segment, batch by batch."""
+
+
+class RawHistory:
+    """What is found in the raw history, from look to look.
+
+    Args:
+        home: the store's directory.
+        holds: whether bytes hold what is looked for; a segment of the history in which none do is passed over.
+        wanted: whether a line of any other segment is wanted.
+        keep: takes what the wanted lines say.
+        together: give ordinary calls together, as :class:`Calls`, and not as a record each.
+
+    Attributes:
+        positions: how far each segment has been read.
+    """
+
+    def __init__(self, home: str, *, holds: Holds, wanted: Holds, keep: Keep, together: bool = False) -> None:
+        self.positions: dict[SegmentName, Position] = {}
+        self._home = home
+        self._holds = holds
+        self._wanted = wanted
+        self._keep = keep
+        self._calls = CallDecoder() if together else None
+
+    def look(self, *, trust: bool = True, since_us: int | None = None) -> None:
+        """Read what is new.
+
+        Args:
+            trust: whether a missing lock proves that a journal's writer is dead.
+            since_us: nothing before this time (µs since the epoch) is wanted.
+        """
+        with ExitStack() as stack:
+            journal, history = self._open(JOURNAL, stack), self._open(HISTORY, stack)
+            places = [place for place in (journal, history) if place is not None]
+            # The journal is listed and tried first: a segment that moves meanwhile is then found in the history.
+            segments = sorted({name for place in places for name in list_segments(place)})
+            known, self.positions = self.positions, {}
+            for name in segments:
+                position = known.get(name) or Position()
+                if position == Position() and history is not None and self._is_without(history, name, since_us):
+                    position.sealed = True
+                # What is in the history was proven to be complete.
+                if position.sealed or any(
+                    self._read_segment(place, name, position, trust or place is history) for place in places
+                ):
+                    self.positions[name] = position
+
+    def alive(self) -> set[str]:
+        """The writers that still live, as the last look found them."""
+        return {name.writer for name, position in self.positions.items() if not position.sealed}
+
+    def follow(self, writers: set[str], *, trust: bool = True) -> None:
+        """Look again if one of these writers, that seem to be dead, has only moved on to another segment."""
+        for _ in range(_MOVES_FOLLOWED):
+            last = {name.writer: name for name in sorted(self.positions) if name.writer in writers}
+            following = [os.path.join(self._home, JOURNAL, name.next.filename) for name in last.values()]
+            if not any(map(os.path.exists, following)):
+                return
+            self.look(trust=trust)
+            writers = writers - self.alive()
+
+    def _is_without(self, history: int, name: SegmentName, since_us: int | None) -> bool:
+        """Whether this is a segment of the history, which does not change any more, and holds nothing wanted."""
+        try:
+            fd = os.open(name.filename, OPEN_FILE, dir_fd=history)
+        except OSError:
+            return False
+        try:
+            if since_us is not None and os.fstat(fd).st_mtime_ns // 1000 < since_us:
+                return True
+            end = b""
+            while block := os.read(fd, _BLOCK_BYTES):
+                if self._holds(end + block):
+                    return False
+                end = block[-_OVERLAP_BYTES:]
+        except OSError:  # a directory, or a disk that fails
+            return False
+        finally:
+            os.close(fd)
+        return True
+
+    def _open(self, name: str, stack: ExitStack) -> int | None:
+        try:
+            place = os.open(os.path.join(self._home, name), OPEN_FOLDER)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        stack.callback(os.close, place)
+        return place
+
+    def _read_segment(self, place: int, name: SegmentName, position: Position, trust: bool) -> bool:
+        def keep(items: Sequence[Any]) -> None:
+            if items:
+                self._keep(name, list(items))
+
+        held = read_segment(place, name, position, keep, self._decode, trust=trust)
+        if self._calls is not None:
+            keep(self._calls.rest())
+        return held is not None
+
+    def _decode(self, lines: Sequence[bytes]) -> tuple[list[Any], int]:
+        """What the wanted lines say; damage in the others is not looked for."""
+        wanted = [line for line in lines if self._wanted(line)]
+        if not wanted:
+            return [], 0
+        return decode_lines(wanted) if self._calls is None else self._calls(wanted)
