@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -28,9 +31,9 @@ from tests.stores import AGENT
 __all__ = ["report"]
 
 SYSTEM_CALLS = (
-    "close", "dup2", "dup3", "fcntl", "flock", "fsync", "ftruncate", "getdents64", "link", "linkat", "lseek", "mkdir",
-    "mkdirat", "newfstatat", "openat", "pread64", "pwrite64", "rename", "renameat", "unlink", "unlinkat", "utimensat",
-    "write",
+    "close", "dup2", "dup3", "fchmodat", "fcntl", "flock", "fstat", "fsync", "ftruncate", "getdents64", "link",
+    "linkat", "lseek", "mkdir", "mkdirat", "newfstatat", "openat", "pread64", "pwrite64", "rename", "renameat",
+    "unlink", "unlinkat", "utimensat", "write",
 )  # fmt: skip
 _ENOUGH = 2000
 _LATER = 3
@@ -146,23 +149,30 @@ def _unaccounted(where: Place, said: dict[str, Any]) -> Iterator[str]:
 
 
 def strace_kills(flow: Flow, every: int) -> Iterator[tuple[str, list[str]]]:
-    turn = 0
-    for name in SYSTEM_CALLS:
-        for number in range(1, _ENOUGH):
-            turn += 1
-            if turn % every:
-                if every > 1 and number > 40:
-                    break
-                continue
-            with place(flow) as where:
-                code = _straced(where, flow, f"inject={name}:signal=KILL:when={number}", name)
-                if code == 0:
-                    break
-                wrong = [] if code == -signal.SIGKILL else [f"ended with {code}: {_failure(where)}"]
-                yield f"{name} {number}", wrong + list(what_is_wrong(where, flow, cut_off=1))
+    for name, number in _calls_met(flow)[every - 1 :: every]:
+        with place(flow) as where:
+            code = _straced(where, flow, name, f"inject={name}:signal=KILL:when={number}")
+            if code == 0:
+                continue  # there are fewer this time
+            wrong = [] if code == -signal.SIGKILL else [f"ended with {code}: {_failure(where)}"]
+            yield f"{name} {number}", wrong + list(what_is_wrong(where, flow, cut_off=1))
 
 
-def _straced(where: Place, flow: Flow, inject: str, name: str) -> int:
+def _calls_met(flow: Flow) -> list[tuple[str, int]]:
+    """The system calls of an untouched run in their order, each with how many of its name there were so far."""
+    with place(flow) as where, tempfile.NamedTemporaryFile("r") as log:
+        code = _straced(where, flow, ",".join(SYSTEM_CALLS), log=log.name)
+        assert code == 0, _failure(where)
+        names = re.findall(r"^(?:\d+ +)?(\w+)\(", log.read(), re.MULTILINE)
+    so_far: Counter[str] = Counter()
+    met = []
+    for name in names:
+        so_far[name] += 1
+        met.append((name, so_far[name]))
+    return met
+
+
+def _straced(where: Place, flow: Flow, names: str, *more: str, log: str = "/dev/null") -> int:
     reading, writing = os.pipe()
     at_the_gate, there = os.pipe()
 
@@ -176,7 +186,8 @@ def _straced(where: Place, flow: Flow, inject: str, name: str) -> int:
     os.close(there)
     os.read(at_the_gate, 1)
     os.close(at_the_gate)
-    command = ["strace", "-f", "-qqq", "-o", "/dev/null", "-p", str(pid), "-e", f"trace={name}", "-e", inject]
+    asked = [option for each in (f"trace={names}", *more) for option in ("-e", each)]
+    command = ["strace", "-f", "-qqq", "-o", log, "-p", str(pid), *asked]
     try:
         tracer = _attached(command, pid)
     except AssertionError as error:
