@@ -2,14 +2,14 @@
 
 # The newest Python this package is tested on, then whatever `python3` is. Each candidate is run, because a
 # pyenv shim may be on PATH for a version that is not there, and Debian ships python3 without ensurepip.
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+PYTHON ?= $(shell for p in python3.15 python3.14 python3.13 python3.12 python3.11 python3 python; do \
 	if $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then echo $$p; break; fi; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 CODE := pyjama_instrument tests examples docs $(wildcard benchmarks)
-MATRIX := 3.11 3.12 3.13
+MATRIX := 3.11 3.12 3.13 3.14 3.15
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1 # its look for a newer version needs the network
 
@@ -55,7 +55,7 @@ screenshots: $(VENV)/.dev ## make the pictures in docs/images from the running d
 	@$(BIN)/python docs/screenshots.py
 
 # Each version in its own environment; versions that are not on this machine are named and left out.
-matrix: ## the tests under each Python of 3.11, 3.12 and 3.13 that is here, warnings as errors
+matrix: ## the tests under each Python from 3.11 to 3.15 that is here, warnings as errors
 	@set -e; for v in $(MATRIX); do \
 		found=; for p in python$$v "$$HOME"/.pyenv/versions/$$v*/bin/python; do \
 			if "$$p" -c 'import ensurepip' >/dev/null 2>&1; then found=$$p; break; fi; done; \
