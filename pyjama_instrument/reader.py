@@ -34,7 +34,8 @@ from pyjama_instrument.fold import new_document, repaired
 from pyjama_instrument.storage._layout import HISTORY, JOURNAL, ORIGINAL_LOCK, PREVIOUS, SegmentName, list_segments
 from pyjama_instrument.storage._past import Past, look_back
 from pyjama_instrument.storage._scan import Position, Sink, catch_up, read_segment
-from pyjama_instrument.storage._snapshot import Snapshot, identity, load
+from pyjama_instrument.storage._snapshot import Snapshot, identity, load, locks_are_trusted
+from pyjama_instrument.storage._watch import Watch
 
 __all__ = ["Reader", "get_dashboard_data", "load_session", "read_metrics", "tail_events"]
 
@@ -63,6 +64,18 @@ class Reader:
         self._lookup = RunLookup(self.home)
         self._probed_at = float("-inf")
         self._shown = Shown()
+        self._watch = Watch(self.home)
+        self._current: dict[str, Any] | None = None  # the document as of the last read, if that went well
+        self._reads = 0
+        self._noted: list[str] = []
+
+    def revision(self) -> int:
+        """A number that stays the same while nothing happens in the store. It costs next to nothing to ask for it.
+
+        What the clock alone changes does not count: ``calls_per_second`` falls for ten seconds after the last call.
+        """
+        is_current = self._current is not None and not self._has_news() and self._notes() == self._noted
+        return self._reads if is_current else self._reads + 1
 
     def metrics(self) -> dict[str, Any]:
         """The snapshot document as it would be if everybody's journals were folded this moment.
@@ -82,6 +95,9 @@ class Reader:
             document, notes = self._document(), self._notes()
         except SchemaTooNew as error:
             document, notes = new_document(), [str(error)]
+        if notes != self._noted:
+            self._noted = notes
+            self._reads += 1
         return self._shown.dashboard(document, notes)
 
     def session(self, session_id: str) -> SessionTree:
@@ -159,6 +175,19 @@ class Reader:
 
     def _document(self) -> dict[str, Any]:
         """The snapshot with the journals' news folded in. The caller must not change it."""
+        # Whoever reads once only does not pay for the watch: it begins with the second time.
+        if self._reads and not self._has_news() and self._current is not None:
+            return self._current
+        self._current = None
+        try:
+            document = self._read_until_whole()
+        finally:
+            self._reads += 1
+        self._watch.was_read(document["journals"])
+        self._current = document
+        return document
+
+    def _read_until_whole(self) -> dict[str, Any]:
         document = None
         for _ in range(_ATTEMPTS):
             try:
@@ -173,6 +202,18 @@ class Reader:
             finally:
                 os.close(directory)
         return document or new_document()
+
+    def _has_news(self) -> bool:
+        """Whether the store has to be read again, because it has changed or because somebody has died."""
+        if self._watch.look():
+            return True
+        if time.monotonic() - self._probed_at < _PROBE_SECONDS:
+            return False
+        self._probed_at = time.monotonic()
+        if self._current is not None and locks_are_trusted(self._current) and self._watch.is_anybody_dead():
+            self._probed_at = float("-inf")
+            return True
+        return False
 
     def _read(self, directory: int) -> tuple[dict[str, Any], bool]:
         """One attempt, and whether folds went on so fast meanwhile that a segment may have been missed."""
@@ -209,7 +250,8 @@ class Reader:
         except OSError:
             return notes
         if held_for > _STALE_LOCK_SECONDS:
-            notes.append(f"metrics.lock has been there for {held_for:.0f} s: metrics.json is not being updated")
+            age = f"{held_for // 60:.0f} min" if held_for >= 60 else f"more than {_STALE_LOCK_SECONDS:.0f} s"
+            notes.append(f"metrics.lock has been there for {age}: metrics.json is not being updated")
         return notes
 
     # -- single events

@@ -222,7 +222,7 @@ class _Pages:
 
     def _tree(self, session_id: str) -> SessionTree:
         try:
-            return self._runs.reader().session(session_id)
+            return self._runs.session(session_id)
         except SessionNotFound:
             raise HTTPException(404, "No session of that id is known.") from None
 

@@ -1,13 +1,15 @@
-"""One poller for everybody who watches: reads the store again and again and tells the streams what has changed.
+"""One poller for everybody who watches: looks at the store again and again and tells the streams what has changed.
 
-Invariants: nothing is polled while nobody watches; pages that ask for the same share one view and one encoding of
-it; a stream that lags is given the latest state and never holds up the others.
+Invariants: nothing is polled while nobody watches; while nothing happens, nothing is read, drawn or sent; pages that
+ask for the same share one view and one encoding of it; a stream that lags is given the latest state and never holds up
+the others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -20,9 +22,10 @@ from pyjama_instrument.viewer.source import ReaderLike, Source
 __all__ = ["Live", "ReaderLike", "Source", "TooManyWatch"]
 
 POLL_SECONDS = 0.25
-HEARTBEAT_SECONDS = 15.0
+HEARTBEAT_SECONDS = 25.0  # proxies hang up on what has been silent for a minute
 # A poll that takes long (a huge store, a slow disk) is followed by a rest of the same length.
 REST_FACTOR = 1.0
+_SAME_TIME_SECONDS = 1.0
 MAX_WATCHERS = 200
 MAX_VIEWS = 64
 
@@ -118,8 +121,13 @@ class Live:
 
     def _read(self, channels: list[_Channel]) -> list[_State | None]:
         """The states of this moment. In the source's thread."""
-        self._drawing.look([channel.asked for channel in channels])
-        return [_next(channel.state, self._drawing.view(channel.asked)) for channel in channels]
+        changed = self._drawing.look([channel.asked for channel in channels])
+        return [
+            _next(channel.state, self._drawing.view(channel.asked))
+            if changed or channel.state is None
+            else channel.state
+            for channel in channels
+        ]
 
     def close(self) -> None:
         """End all streams and the poller. To be called in the event loop's thread."""
@@ -151,16 +159,20 @@ class _State:
         self.view = view
         self.change = change
         self._number = number
-        self._full: bytes | None = None
+        self._made = time.monotonic()
+        self._full = b""
+        self._full_until = 0.0
 
     def follows(self, other: _State) -> bool:
         """Whether ``change`` leads from the other state to this one."""
         return self._number == other._number + 1
 
     def full(self) -> bytes:
-        """The whole view."""
-        if self._full is None:
-            self._full = _json(self.view)
+        """The whole view, with a time of at most a second ago: it may be long since anything has happened."""
+        age = time.monotonic() - self._made
+        if age >= self._full_until:
+            self._full = _json(self.view | {"now": self.view["now"] + int(age * 1000)})
+            self._full_until = age + _SAME_TIME_SECONDS
         return self._full
 
 

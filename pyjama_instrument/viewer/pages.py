@@ -36,18 +36,30 @@ class Drawing:
         self._clearable = clearable
         self._data = DashboardData()
         self._recent: Recent | None = None
-        self._looked = False
+        self._drawn: int | None = None  # which of the source's reads was looked at
+        self._next_change: float = 0
         self._feeds: dict[Asked, _Feed] = {}
 
-    def look(self, asked: Iterable[Asked]) -> None:
-        """Read the store; forget what is not asked for any more."""
+    def look(self, asked: Iterable[Asked]) -> bool:
+        """Read the store if anything has happened there; whether the views may have changed.
+
+        What is not asked for any more is forgotten.
+        """
+        pages = list(asked)
         self._data = self._source.dashboard()
+        self._feeds = {each: self._feeds.get(each) or _Feed(each) for each in pages if each.page in _WITH_FEED}
+        if self._source.reads == self._drawn and self._data.timestamp < self._next_change:
+            return False
         if self._recent is not None:
             self._recent.observe(self._data)
-        elif self._looked:
+        elif self._drawn is not None:
             self._recent = _recent(self._source, self._data)
-        self._looked = True  # what was before the first look can wait for the second: the page is to be seen at once
-        self._feeds = {each: self._feeds.get(each) or _Feed(each) for each in asked if each.page in _WITH_FEED}
+        # What was before the first look can wait for the second: the page is to be seen at once.
+        lines = any(each.page == "tool" for each in pages)
+        now = self._data.timestamp
+        self._next_change = self._recent.next_change(now, lines=lines) if self._recent else now
+        self._drawn = self._source.reads
+        return True
 
     def view(self, asked: Asked) -> dict[str, Any]:
         """The view that a page asks for."""
@@ -60,7 +72,7 @@ class Drawing:
     def forget(self) -> None:
         """Nobody watches any more."""
         self._recent = None
-        self._looked = False
+        self._drawn = None
         self._feeds = {}
 
     def _draw(self, asked: Asked, data: DashboardData, recent: Recent, feed: _Feed) -> dict[str, Any]:

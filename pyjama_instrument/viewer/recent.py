@@ -5,6 +5,7 @@ Bounded: so many slots of time for what exists now, and nothing for what does no
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -56,6 +57,14 @@ class Series:
                 counts[slot - first] = number
         return counts
 
+    def next_change(self, now_ms: int) -> float:
+        """When the counts of the latest slots change although nothing more is counted; infinity if never."""
+        slot = now_ms // self._slot_ms
+        first = slot - self._slots + 1
+        if any(at >= first and number for slots in self._counts.values() for at, number in slots):
+            return (slot + 1) * self._slot_ms
+        return math.inf
+
 
 class Recent:
     """The series that the pages show. ``since``: from when on they are complete (ms)."""
@@ -90,6 +99,14 @@ class Recent:
                 self.errors.add(tool, ms)
         self.since = since_ms
         self.observe(data)
+
+    def next_change(self, now_ms: int, *, lines: bool) -> float:
+        """When any of this changes although nothing more happens; the ten minutes only if ``lines`` are shown."""
+        changes = [self.sessions.next_change(now_ms), self.tools.next_change(now_ms)]
+        if lines:
+            is_complete = self.since + LINE_MS * LINE_SLOTS <= now_ms
+            changes.append(self.lines.next_change(now_ms) if is_complete else (now_ms // LINE_MS + 1) * LINE_MS)
+        return min(changes)
 
     def tool_rate(self, name: str, now_ms: int) -> float:
         """Calls per second of one tool, over the last ten seconds or so that are complete."""

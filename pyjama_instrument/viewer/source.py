@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
@@ -21,12 +22,18 @@ from pyjama_instrument.viewer.faults import report
 __all__ = ["ReaderLike", "Source"]
 
 _PATIENCE_SECONDS = 0.5
+_RATE_SECONDS = 1.0
+_KEPT_TREES = 4
 
 _T = TypeVar("_T")
 
 
 class ReaderLike(Protocol):
     """What the viewer needs of a reader."""
+
+    def revision(self) -> int:
+        """A number that stays the same while nothing happens in the store."""
+        ...
 
     def dashboard(self) -> DashboardData:
         """Everything as of now."""
@@ -113,7 +120,11 @@ class Source:
         self._factory = factory
         self._reader: ReaderLike | None = None
         self._last = DashboardData()
+        self._revision: int | None = None  # of the last data
+        self._read_at = 0.0
+        self._trees: dict[str, tuple[int, SessionTree]] = {}
         self._complaint = ""
+        self.reads = 0
         self._worker = _Worker(f"pyjama-viewer-{name}")
 
     def start(self) -> None:
@@ -131,17 +142,42 @@ class Source:
         return self._reader
 
     def dashboard(self) -> DashboardData:
-        """The current data; if they cannot be read, the last that could be, with a note that says so."""
+        """The current data; if they cannot be read, the last that could be, with a note that says so.
+
+        While nothing happens the store is not read: then ``reads`` stays what it is, and only the time goes on.
+        """
         try:
+            revision = self.reader().revision()
+            if revision == self._revision and not self._is_rate_falling():
+                return self._last.model_copy(update={"timestamp": self._last.timestamp + int(self._age() * 1000)})
+            self.reads += 1
             self._last = self.reader().dashboard()
         except Exception as error:
-            self._reader = None
+            self._reader = self._revision = None
             self._complain(error)
             note = f"The store cannot be read just now ({_sentence(error)}). What you see is the last known state."
             health = self._last.health.model_copy(update={"notes": [*self._last.health.notes, note]})
             return self._last.model_copy(update={"health": health})
         self._complaint = ""
+        self._revision, self._read_at = revision, time.monotonic()
         return self._last
+
+    def session(self, session_id: str) -> SessionTree:
+        """The spans of one run: the tree given last, while nothing happens in the store; raises SessionNotFound."""
+        revision = self.reader().revision()
+        known = self._trees.pop(session_id, None)
+        tree = known[1] if known and known[0] == revision else self.reader().session(session_id)
+        self._trees[session_id] = revision, tree
+        if len(self._trees) > _KEPT_TREES:
+            del self._trees[next(iter(self._trees))]
+        return tree
+
+    def _age(self) -> float:
+        return time.monotonic() - self._read_at
+
+    def _is_rate_falling(self) -> bool:
+        """Whether the calls of the last ten seconds are fewer by now, although nothing has happened."""
+        return bool(self._last.metrics.global_.calls_per_second) and self._age() >= _RATE_SECONDS
 
     def latency(self, tool: str) -> dict[int, int]:
         """How often a tool took how long; nothing if the store cannot be read, which ``dashboard`` says."""

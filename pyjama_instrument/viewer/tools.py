@@ -158,8 +158,7 @@ def time_line(name: str, recent: Recent, now: int) -> dict[str, Any]:
     begin = (now // LINE_MS - LINE_SLOTS + 1) * LINE_MS
     bars = []
     for at, (number, wrong) in enumerate(zip(counts, errors, strict=True)):
-        ago = duration(max(now - (begin + at * LINE_MS), 0))
-        text = f"{ago} ago: {count(number)} call{'' if number == 1 else 's'}, {count(wrong)} failed" if number else ""
+        text = f"{_ago(at)}: {count(number)} call{'' if number == 1 else 's'}, {count(wrong)} failed" if number else ""
         bars.append([round(number / top, 3) if top else 0, round(min(wrong / top, 1), 3) if top else 0, text])
     unknown = (recent.since - begin) / (LINE_MS * LINE_SLOTS)
     return {
@@ -168,3 +167,9 @@ def time_line(name: str, recent: Recent, now: int) -> dict[str, Any]:
         "seconds": LINE_MS // 1000,
         "unknown": round(min(max(unknown, 0.0), 1.0), 2),
     }
+
+
+def _ago(slot: int) -> str:
+    """When a slot was: the same for as long as it is in its place."""
+    ago = (LINE_SLOTS - 1 - slot) * LINE_MS
+    return f"{duration(ago)} ago" if ago else "now"

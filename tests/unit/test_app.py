@@ -8,6 +8,7 @@ import http.client
 import json
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -20,12 +21,14 @@ from weakref import WeakKeyDictionary
 import pytest
 
 from pyjama_instrument import viewer
-from pyjama_instrument.document import AgentSummary, DashboardData, SessionTree, Workflow
+from pyjama_instrument.document import AgentSummary, DashboardData, GlobalMetrics, Metrics, SessionTree, Workflow
 from pyjama_instrument.errors import ConfigError, SessionNotFound, ViewerError
 from pyjama_instrument.export import export as export_of
-from pyjama_instrument.viewer import Dashboard, faults, start_dashboard
+from pyjama_instrument.viewer import Dashboard, faults, source, start_dashboard
 from pyjama_instrument.viewer.app import create_app
+from pyjama_instrument.viewer.asked import Asked
 from pyjama_instrument.viewer.live import Live, Source
+from pyjama_instrument.viewer.pages import Drawing
 from pyjama_instrument.viewer.server import DEFAULT_PORT, serve
 from tests.conftest import RunPython
 from tests.stores import SESSION, a_call, dead_journal, session_begins, session_ends
@@ -419,15 +422,21 @@ def test_many_streams_share_one_poller(dashboard: Dashboard, reader: FakeReader)
         stream.__exit__()
 
 
-def test_fifty_pages_are_sent_the_same_bytes_and_only_what_has_changed(reader: FakeReader) -> None:
-    async def message(watcher: AsyncGenerator[bytes, None]) -> bytes:
-        while not (frame := await anext(watcher)).startswith(b"data: "):
-            pass
-        return frame
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110  # another thread makes it true
+        await asyncio.sleep(0.001)
 
+
+async def message(watcher: AsyncGenerator[bytes, None]) -> bytes:
+    while not (frame := await anext(watcher)).startswith(b"data: "):
+        pass
+    return frame
+
+
+def test_fifty_pages_are_sent_the_same_bytes_and_only_what_has_changed(reader: FakeReader) -> None:
     async def watch(live: Live) -> None:
         watchers = [live.watch() for _ in range(50)]
-        whole = [await message(watcher) for watcher in watchers]
+        whole = [re.sub(rb'"now":[0-9]+', b"", await message(watcher)) for watcher in watchers]
         reader.data = data_of(*(run_of(f"agent-{n}", calls=int(n == 7)) for n in range(100)))
         changes = [await message(watcher) for watcher in watchers]
         assert len(set(whole)) == len(set(changes)) == 1
@@ -437,6 +446,91 @@ def test_fifty_pages_are_sent_the_same_bytes_and_only_what_has_changed(reader: F
 
     reader.data = data_of(*(run_of(f"agent-{n}") for n in range(100)))
     _with_live(reader, watch)
+
+
+def test_while_nothing_happens_nothing_is_read_drawn_or_sent(
+    reader: FakeReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    def count_looks() -> int:
+        nonlocal looks
+        looks += 1
+        return revision()
+
+    async def watch(live: Live) -> None:
+        watcher = live.watch()
+        await _agent(watcher)
+        waiting = asyncio.ensure_future(anext(watcher))
+        reader.is_idle = True
+        before = looks
+        await _until(lambda: looks >= before + 3)  # one was under way, and the second of all draws as well
+        polls, drawn = reader.polls, len(drawings)
+        await _until(lambda: looks >= before + 30)
+        assert (reader.polls, len(drawings), waiting.done()) == (polls, drawn, False)
+        reader.is_idle = False
+        reader.data = data_of(run_of("second"))
+        assert b"second" in await waiting
+        await watcher.aclose()
+
+    drawings: list[Any] = []
+    revision, draw = reader.revision, Drawing.view
+    monkeypatch.setattr(reader, "revision", count_looks)
+    monkeypatch.setattr(Drawing, "view", lambda self, asked: drawings.append(asked) or draw(self, asked))
+    _with_live(reader, watch)
+
+
+def test_whoever_comes_to_a_store_in_which_nothing_happens_is_told_the_time_of_now(reader: FakeReader) -> None:
+    """By which the page reckons how long ago everything was."""
+
+    async def time_of(watcher: AsyncGenerator[bytes, None]) -> int:
+        return int(json.loads((await message(watcher)).removeprefix(b"data: "))["now"])
+
+    async def watch(live: Live) -> None:
+        first, long_ago = live.watch(), time.monotonic() - 500
+        before = await time_of(first)
+        reader.is_idle = True
+        live._channels[Asked()].state._made = long_ago  # type: ignore[union-attr]
+        late = live.watch()
+        assert await time_of(late) - before >= 500_000
+        live._source._read_at = long_ago
+        other = live.watch(Asked(page="tools"))
+        assert await time_of(other) - before >= 500_000
+        assert json.loads(await live.view())["now"] - before >= 500_000
+        for watcher in (first, late, other):
+            await watcher.aclose()
+
+    _with_live(reader, watch)
+
+
+def test_calls_a_second_fall_although_nothing_happens(reader: FakeReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_RATE_SECONDS", 0.0)
+    reader.data = data_of(metrics=Metrics(global_=GlobalMetrics(calls_per_second=2.0)))
+    reader.is_idle = True
+
+    async def watch(live: Live) -> None:
+        watcher = live.watch()
+        await message(watcher)
+        reader.data = data_of(metrics=Metrics(global_=GlobalMetrics(calls_per_second=0.0)))
+        assert b'"0"' in await message(watcher)
+        await watcher.aclose()
+
+    _with_live(reader, watch)
+
+
+def test_a_run_that_is_asked_for_again_is_not_read_again_while_nothing_happens(
+    dashboard: Dashboard, reader: FakeReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+    session = reader.session
+    monkeypatch.setattr(reader, "session", lambda key: reads.append(key) or session(key))
+    reader.is_idle = True
+    for _ in range(3):
+        assert ask(dashboard, f"/api/session/{session_id(0)}/view").status == 200
+    assert len(reads) == 1
+    reader.is_idle = False
+    assert ask(dashboard, f"/api/session/{session_id(0)}/view").status == 200
+    assert len(reads) == 2
 
 
 def test_a_watcher_that_lags_holds_up_nobody_and_gets_the_latest(reader: FakeReader) -> None:
@@ -521,9 +615,9 @@ def test_a_failing_reader_is_logged_once(
     reader.error = RuntimeError("broken")
     for _ in range(5):
         ask(dashboard, "/api/view")
-    assert [record.message for record in caplog.records if record.name == "pyjama_instrument.viewer"] == [
-        "the store cannot be read: RuntimeError: broken (fakes.py:125)"
-    ]
+    logged = [record.message for record in caplog.records if record.name == "pyjama_instrument.viewer"]
+    assert len(logged) == 1
+    assert logged[0].startswith("the store cannot be read: RuntimeError: broken (fakes.py:")
 
 
 def test_a_stream_survives_a_reader_that_fails_and_recovers(dashboard: Dashboard, reader: FakeReader) -> None:

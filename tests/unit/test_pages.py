@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -384,3 +385,49 @@ def test_what_is_not_looked_at_any_more_is_forgotten() -> None:
     assert len(desk.drawing._feeds) == 1
     desk.drawing.forget()
     assert desk.drawing._feeds == {}
+
+
+# ── what changes although nothing happens ───────────────────────────────────────────────────────────────
+
+
+def test_a_sparkline_changes_with_each_slot_until_the_last_call_has_left_it() -> None:
+    series, now = Series(SPARK_MS, SPARK_SLOTS), 10 * SPARK_MS + 5
+    assert series.next_change(now) == math.inf
+    series.add("read", now)
+    changes = []
+    while (change := series.next_change(now)) < math.inf:
+        before = series.of("read", now)
+        assert series.of("read", int(change) - 1) == before
+        assert series.of("read", int(change)) != before
+        changes.append(change)
+        now = int(change)
+    assert len(changes) == SPARK_SLOTS
+    assert spark(series.of("read", now)) == ""
+
+
+@pytest.mark.parametrize("page", ["overview", "tools", "tool", "activity"])
+def test_views_that_are_not_drawn_anew_are_those_that_would_be_the_same(
+    page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that is drawn at each look, beside one that is drawn only when it says that it may have changed."""
+    start = NOW - NOW % LINE_MS + 250  # away from where the slots of time meet
+    sources = []
+    for name in ("quiet", "busy"):
+        reader = FakeReader(with_tools().model_copy(update={"timestamp": start}))
+        reader.records = [record("read", at=-1000 * second) for second in range(700, 10, -30)]
+        sources.append(Source(lambda reader=reader: reader, name))  # type: ignore[misc]
+    drawing, always = (Drawing(source, None) for source in sources)
+    asked = Asked(page=page, name="read")
+    shown: dict[str, Any] = {}
+    drawn = 0
+    for half_seconds in range(1400):
+        monkeypatch.setattr(Source, "_age", lambda self, age=half_seconds / 2: age)
+        sources[1].reads += 1
+        always.look([asked])
+        if drawing.look([asked]):
+            drawn += 1
+            shown = drawing.view(asked)
+        assert {**shown, "now": 0} == {**always.view(asked), "now": 0}, half_seconds
+        for source in sources:
+            source.reader().is_idle = True  # type: ignore[attr-defined]
+    assert drawn < 400

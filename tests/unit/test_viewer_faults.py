@@ -88,6 +88,9 @@ from pyjama_instrument.viewer.app import create_app
 from pyjama_instrument.viewer.server import serve
 
 class Reader:
+    def revision(self):
+        return 0
+
     def session(self, session_id):
         raise RuntimeError("two\nlines \x1b[31m" + "x" * 10_000)
 

@@ -119,6 +119,12 @@ class FakeReader:
         self.polls = 0
         self.records: list[dict[str, Any]] = []  # oldest first
         self.buckets: dict[int, int] = {}
+        self.is_idle = False  # says that nothing has happened, whatever has
+        self._revision = 0
+
+    def revision(self) -> int:
+        self._revision += not self.is_idle
+        return self._revision
 
     def dashboard(self) -> DashboardData:
         self.polls += 1

@@ -334,17 +334,24 @@ export function waterfall({ changed, opened, selected }) {
     redraw();
   });
   watcher.observe(node);
-  let [drawn, mapped] = [0, 0];
-  let frame = requestAnimationFrame(function live(time) {
-    frame = requestAnimationFrame(live);
-    // No more often than the bars grow by half a pixel.
-    if (!growing || time - drawn < (still.matches ? 1000 : Math.max(60, whole() / 2000 / width))) return;
-    drawn = time;
+  let mapped = 0;
+  let [timer, frame] = [null, 0];
+
+  // While something grows: no more often than the bars grow by half a pixel. What has ended asks for no frames.
+  function grow() {
+    if (!growing || timer !== null) return;
+    const pause = still.matches ? 1000 : Math.max(60, whole() / 2000 / width);
+    timer = setTimeout(() => (frame = requestAnimationFrame(drawGrown)), pause);
+  }
+
+  function drawGrown(time) {
+    timer = null;
+    grow();
     draw();
     if (time - mapped < 1000 || drag) return;
     mapped = time;
     drawMap();
-  });
+  }
 
   return {
     node,
@@ -380,8 +387,10 @@ export function waterfall({ changed, opened, selected }) {
         places.set(row[KEY], row[AT]);
       }
       if (answer.rows.length) arrange();
+      grow();
     },
     stop() {
+      clearTimeout(timer);
       cancelAnimationFrame(frame);
       watcher.disconnect();
     },
