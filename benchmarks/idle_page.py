@@ -1,8 +1,8 @@
 """What a dashboard that nobody needs right now costs: CPU of its process, and of Chromium with the page open.
 
 ``python -m benchmarks.idle_page [--sessions N] [--tools N] [--live N] [--dead N] [--history MB] [--seconds N]``, in the
-environment of ``make test``. Nothing is recorded meanwhile. ``--live`` processes hold their journals, ``--dead`` ones have
-left theirs behind where nobody has folded them. CPU seconds are those of /proc over the given time.
+environment of ``make test``. Nothing is recorded meanwhile. ``--live`` processes hold their journals, ``--dead`` ones
+have left theirs behind where nobody has folded them. CPU seconds are those of /proc over the given time.
 """
 
 from __future__ import annotations
@@ -130,7 +130,9 @@ def _fill(home: Path, writers: Writers, options: argparse.Namespace) -> str:
         run = f"dead-{at % 50}", session_id()
         writers.dead([started(*run), call(*run, "tool-0"), ended(*run)])
     _fill_history(home / "history", options.history, runs)
-    print(f"{options.sessions} runs, {options.tools} tools, {options.live} live and {options.dead} dead writers,", end=" ")
+    print(
+        f"{options.sessions} runs, {options.tools} tools, {options.live} live and {options.dead} dead writers,", end=" "
+    )
     print(f"{options.history} MB of history", flush=True)
     return runs[0][1]
 
