@@ -67,6 +67,21 @@ SECRET_TEXTS = {
     "aws_secret_access_key=hunter2": "aws_secret_access_key=[redacted]",
     "--client-secret=hunter2": "--client-secret=[redacted]",
     "https://ann:hunter2… [9000 characters]": "https://[redacted]… [9000 characters]",
+    "auth: token: hunter2": "auth: token: [redacted]",
+    "Set-Cookie: token=hunter2": "Set-Cookie: token=[redacted]",
+    "/etc/passwd: password=hunter2": "/etc/passwd: password=[redacted]",
+    "/run/secrets/db_password:hunter2": "/run/secrets/db_password:[redacted]",
+    "/srv/app/token: hunter2": "/srv/app/token: [redacted]",
+    "/srv/app/token: correcthorsebatterystaple": "/srv/app/token: [redacted]",
+    "'/srv/app/token': 'swordfish'": "'/srv/app/token': '[redacted]'",
+    "config/password=swordfish": "config/password=[redacted]",
+    "username/password: swordfish": "username/password: [redacted]",
+    r"one line\npassword: swordfish": r"one line\npassword: [redacted]",
+    "password: swordfish": "password: [redacted]",
+    "the token: swordfish.": "the token: [redacted]",
+    "password=required": "password=[redacted]",
+    "password::hunter2": "password:[redacted]",
+    "Bearer AbCdEfGhIjKlMn": "Bearer [redacted]",
 }
 
 
@@ -92,6 +107,32 @@ def test_a_secret_in_a_text_is_masked(text: str, masked: str) -> None:
         "x=1 y=2",
         "authority: x",
         "std::vector<int>",
+        "/etc/passwd: Permission denied",
+        "cat: /etc/passwd: Permission denied",
+        "cat: /root/.aws/credentials: No such file or directory",
+        "bash: ./secret: Permission denied",
+        "~/.config/api_key: not found",
+        "../auth: is a directory",
+        "open '/run/secrets': denied",
+        "C:\\Users\\ann\\secret: not found",
+        "/usr/sbin/passwd:12: bad line",
+        "/srv/app/token: unreadable",
+        "a/b/credentials: truncated",
+        "tests/test_auth.py::test_token: failed",
+        "auth::login failed",
+        "passwd: Authentication token manipulation error",
+        "auth: ok",
+        "token: expected ')'",
+        "error: secret: not found",
+        "Authorization: token expired",
+        "SyntaxError: Unexpected token = in JSON",
+        "def f(token: str, password: bytes) -> None",
+        "the password: it must be long",
+        "Basic authentication failed",
+        "basic understanding of arithmetic",
+        "Bearer authentication is required",
+        "secretary: Ann",
+        "sk-learn-contributors-guide",
     ],
 )
 def test_a_text_without_secrets_stays_as_it_is(text: str) -> None:
@@ -113,7 +154,8 @@ def test_no_value_of_a_secret_key_is_left(value: str, key: str) -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["://a:b", "://", "password", "password=", "token ", "a=", "bearer ", "eyJ", '"', "\\", "sk-", "x", "key:'", "@"],
+    ["://a:b", "://", "password", "password=", "token ", "a=", "bearer ", "eyJ", '"', "\\", "sk-", "x", "key:'", "@"]
+    + ["/password: a ", "/a/b/password: ", "auth: ", "auth::a ", "token: token: ", "password: not ", "bearer a"],
 )
 def test_no_text_takes_more_than_linear_time(piece: str) -> None:
     # With a pattern that backtracks without bound this would not end within the hang guard.
