@@ -20,7 +20,10 @@ _LONGEST_NAME = 256
 _NUMBERS_ARE_FINE = {"token", "auth", "otp"}  # token=17 counts something
 
 # Anywhere in a name, however it is written: userPassword, db_passwd, X-API-Key, clientSecret.
-_ANYWHERE = r"passw|passphrase|secret(?!ar(?:y|ies))|credential|(?:api|access|private|signing|encryption|account)[ _.-]?key"
+_ANYWHERE = (
+    r"passw|passphrase|secret(?!ar(?:y|ies))|credential"
+    r"|(?:api|access|private|signing|encryption|account)[ _.-]?key"
+)
 # Only as a word of its own: authority and tokenizer hold no secret, and tokens are counted.
 _WORDS = {"pwd", "auth", "authorization", "token", "jwt", "bearer", "cookie", "cookies", "otp", "apikeys"}
 # Most texts hold none of these, and looking for them costs less than any pattern.
@@ -29,16 +32,15 @@ _PARTS_OF_KEYS = (
 )  # fmt: skip
 _PARTS_OF_VALUES = ("bearer ", "basic ", "sk-", "gh", "xox", "akia", "eyj")
 # What messages say after a colon ("token: expected", "/etc/passwd: Permission denied"), and no value is.
-_SAID = frozenset(
-    """
+_SAID_TEXT = """
     a access all already an and any are at authentication bad bool bytes can cannot changed check contains could denied
     disabled does enabled error expected expired failed file for forbidden found from has identifier in incorrect int
     invalid is it line malformed mismatch missing must needs no not nothing object of ok on operation optional or
     permission please read refused rejected required resource retrying revoked should started starting stopped str
     string succeeded success that the this to too try unauthorized unexpected unknown unset updated use using was wrong
     you your
-    """.split()
-)
+"""
+_SAID = frozenset(_SAID_TEXT.split())
 _LONGEST_WORD = 20
 _LONGEST_PATH = 256
 _PLURAL_AFTER = {"access", "api", "auth", "refresh", "session", "bearer", "id"}
