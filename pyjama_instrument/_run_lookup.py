@@ -7,6 +7,7 @@ same fold (see :mod:`~pyjama_instrument._session_records`), as long as its histo
 from __future__ import annotations
 
 import copy
+import time
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -20,6 +21,8 @@ __all__ = ["RunLookup"]
 
 _MAX_SPANS = 20_000
 _MAX_RELATIVES = 2_000
+_MAX_UNCLEAR = 200
+_SEARCH_SECONDS = 30.0
 _KEPT_SESSIONS = 4
 _SLACK_US = 2_000_000  # between the clock of events and that of files
 
@@ -33,6 +36,23 @@ class RunLookup:
         self._home = home
         self._children = Children(home)
         self._asked: dict[str, _Run] = {}
+        self._unclear = SessionRecords(home, ())
+        self._searched_at = float("-inf")
+
+    def made_up_for(self, document: Document, shown: Shown) -> dict[str, SessionSummary]:
+        """By id, what the raw history says of the sessions that the document lists and does not hold in full.
+
+        They are looked for in the whole history twice a minute at most.
+        """
+        listed = _Listed(document, shown)
+        unclear = [sid for sid in document["sessions"] if not listed.is_in_full(sid)][-_MAX_UNCLEAR:]
+        if not unclear:
+            return {}
+        is_due = time.monotonic() - self._searched_at >= _SEARCH_SECONDS
+        if is_due and not self._unclear.sessions.issuperset(unclear):
+            self._unclear, self._searched_at = SessionRecords(self._home, unclear), time.monotonic()
+        self._unclear.refresh(document)
+        return {sid: summary for sid in unclear if (summary := listed.best(sid, self._unclear)) is not None}
 
     def tree(self, session_id: str, document: Document, shown: Shown) -> SessionTree | None:
         """The run's tree as of now, which is the last one if nothing is new; None if nothing is known of the run."""
@@ -62,12 +82,16 @@ class _Listed:
         self.document = document
         self._shown = shown
 
-    def in_full(self, session_id: str) -> SessionSummary | None:
-        """The session, if its entry says all: the fold has seen the start, and listed the session ever since."""
+    def is_in_full(self, session_id: str) -> bool:
+        """Whether the session's entry says all: the fold has seen the start, and listed the session ever since."""
         entry = self.document["sessions"].get(session_id)
-        if entry is None or entry["writer"] is None or entry.get("partial"):
+        return entry is not None and entry["writer"] is not None and not entry.get("partial")
+
+    def in_full(self, session_id: str) -> SessionSummary | None:
+        """The session, if its entry says all."""
+        if not self.is_in_full(session_id):
             return None
-        return self._shown.session(session_id, entry)
+        return self._shown.session(session_id, self.document["sessions"][session_id])
 
     def best(self, session_id: str, records: SessionRecords) -> SessionSummary | None:
         """The session as the document has it in full; or else as the raw history has it, or as far as either goes."""

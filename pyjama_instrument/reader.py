@@ -98,7 +98,9 @@ class Reader:
         if notes != self._noted:
             self._noted = notes
             self._reads += 1
-        return self._shown.dashboard(document, notes)
+        data = self._shown.dashboard(document, notes)
+        data.sessions |= self._lookup.made_up_for(document, self._shown)
+        return data
 
     def session(self, session_id: str) -> SessionTree:
         """The tree of spans of one session, from the history and the journals.
