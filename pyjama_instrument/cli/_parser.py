@@ -87,13 +87,25 @@ def _add_watching(commands: Any) -> None:
         commands,
         "dashboard",
         "serve the dashboard on this machine until Ctrl-C",
-        ["", "--port 9000", "--host 0.0.0.0"],
+        ["", "--port 9000", "--host 0.0.0.0", "--allowed-host agents.example"],
         "Only this machine can open it. With --host others can too, if they know the token: it is part of the address "
-        "that is shown, new each time, or what PYJAMA_TOKEN says. Nothing is encrypted: prefer ssh -L.",
+        "that is shown, new each time, or what PYJAMA_TOKEN says. Nothing is encrypted: prefer ssh -L, or a reverse "
+        "proxy and --allowed-host.",
     )
     _add_port(dashboard)
     dashboard.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="listen on this address of the machine (127.0.0.1)"
+    )
+    dashboard.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="answer to this name too, by which a reverse proxy is reached; needs the token (may be repeated)",
+    )
+    dashboard.add_argument("--trust-proxy", action="store_true", help="the proxy decides who gets in: ask for no token")
+    dashboard.add_argument(
+        "--root-path", default="", metavar="PATH", help="the path that a proxy shows it below and does not strip"
     )
     demo = _add(
         commands,

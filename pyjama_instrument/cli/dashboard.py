@@ -30,9 +30,20 @@ def dashboard(options: argparse.Namespace) -> int:
     from pyjama_instrument.viewer import start_dashboard
 
     given = os.environ.get(_TOKEN)
-    made = None if given or _is_loopback(options.host) else _made_token()
-    served = start_dashboard(options.port, host=options.host, token=given or made, clear=clear_metrics)
+    is_private = _is_loopback(options.host) and (options.trust_proxy or not options.allowed_host)
+    made = None if given or is_private else _made_token()
+    served = start_dashboard(
+        options.port,
+        host=options.host,
+        token=given or made,
+        clear=clear_metrics,
+        root_path=options.root_path,
+        allowed_hosts=options.allowed_host,
+        trust_proxy=options.trust_proxy,
+    )
     say(f"Dashboard: {_address(options.host, served.url, served.port)}{f'?token={made}' if made else ''}")
+    for name in options.allowed_host:
+        say(f"Through the proxy: {name}{options.root_path.rstrip('/')}/{f'?token={made}' if made else ''}")
     if given:
         say(f"Add ?token=… to the address, with what {_TOKEN} says.")
     say(f"Store: {resolve_home()}   (Ctrl-C to stop)")

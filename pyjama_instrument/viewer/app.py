@@ -29,7 +29,7 @@ from pyjama_instrument.export import FORMATS, file_name
 from pyjama_instrument.viewer.asked import asked_of
 from pyjama_instrument.viewer.diagram import mermaid
 from pyjama_instrument.viewer.faults import is_a_client_s_doing, report
-from pyjama_instrument.viewer.guard import Guard, checked_token
+from pyjama_instrument.viewer.guard import Access, Guard, access
 from pyjama_instrument.viewer.live import Live, ReaderLike, Source, TooManyWatch
 from pyjama_instrument.viewer.pages import older
 from pyjama_instrument.viewer.sessions import OpenSessions
@@ -53,12 +53,12 @@ _CURSOR = re.compile(r"(?P<ts>[0-9]{1,19})\.(?P<key>[ -~]{0,80})")
 class DashboardApp:
     """The ASGI application: the routes behind the guard. ``close()`` ends its streams."""
 
-    def __init__(self, routes: ASGIApp, live: Live, sources: Iterable[Source], token: str | None = None) -> None:
-        self._guarded = Guard(routes, token)
+    def __init__(self, routes: ASGIApp, live: Live, sources: Iterable[Source], access: Access) -> None:
+        self._guarded = Guard(routes, access)
         self._routes = routes
         self._live = live
         self._sources = tuple(sources)
-        self.has_token = token is not None
+        self.has_token = access.token is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -109,6 +109,9 @@ def create_app(
     clear: Callable[[], None] | None = None,
     export: Callable[[str | None, str], Iterator[bytes]] | None = None,
     token: str | None = None,
+    allowed_hosts: Iterable[str] = (),
+    root_path: str = "",
+    trust_proxy: bool = False,
 ) -> DashboardApp:
     """The dashboard over the readers that ``reader_factory`` makes.
 
@@ -119,10 +122,14 @@ def create_app(
         clear: sets all totals to zero; without it nothing can be changed from the page.
         export: gives a session, or with None the whole store, in a format; without it nothing can be downloaded.
         token: what whoever asks must know; without it only this machine is answered.
+        allowed_hosts: further names to which it answers, see :func:`~pyjama_instrument.viewer.guard.access`.
+        root_path: the path below which a proxy shows it.
+        trust_proxy: whoever asks by one of those names needs no token.
 
     Raises:
-        ConfigError: the token could be guessed.
+        ConfigError: the token could be guessed, a name or the path is none, or a token is missing.
     """
+    allowed = access(token, allowed_hosts, root_path, trust_proxy=trust_proxy)
     overview, runs = Source(reader_factory, "live"), Source(reader_factory, "runs")
     live = Live(overview, store, clearable=clear is not None)
     pages = _Pages(live, overview, runs)
@@ -146,7 +153,7 @@ def create_app(
     handlers = {HTTPException: _http_error, Exception: _server_error}
     inner = Starlette(routes=routes, exception_handlers=handlers)
     inner.router.redirect_slashes = False
-    return DashboardApp(inner, live, (overview, runs), checked_token(token))
+    return DashboardApp(inner, live, (overview, runs), allowed)
 
 
 class _Pages:
@@ -184,7 +191,10 @@ class _Pages:
             self._live.check(asked)
         except TooManyWatch:
             raise HTTPException(503, "Too many pages are open: this one asks every two seconds instead.") from None
-        return StreamingResponse(self._live.watch(asked), media_type="text/event-stream")
+        # nginx would collect events until its buffer is full.
+        return StreamingResponse(
+            self._live.watch(asked), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+        )
 
     async def activity(self, request: Request) -> Response:
         asked, before = asked_of(request.query_params), _CURSOR.fullmatch(request.query_params.get("before", ""))

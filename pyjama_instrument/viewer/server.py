@@ -14,7 +14,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from types import TracebackType
 
@@ -46,6 +46,9 @@ def start_dashboard(
     host: str = "127.0.0.1",
     token: str | None = None,
     clear: Callable[[], None] | None = None,
+    root_path: str = "",
+    allowed_hosts: Iterable[str] = (),
+    trust_proxy: bool = False,
 ) -> Dashboard:
     """Start the dashboard and return once it accepts connections.
 
@@ -58,6 +61,10 @@ def start_dashboard(
             page is then opened as ``http://…/?token=…``.
         clear: what the page's “clear” does, such as ``shared_metrics.clear_metrics``. Without it nothing can be
             changed from the page.
+        root_path: the path below which a reverse proxy shows the page, such as ``/proxy/8080``, if the proxy does not
+            strip it from what it passes on.
+        allowed_hosts: the names by which a reverse proxy is reached, such as ``agents.example``. They need a token.
+        trust_proxy: the proxy decides who gets in: no token is needed.
 
     Raises:
         ViewerError: the port is taken or forbidden, or the host is not this machine's own and there is no token.
@@ -70,6 +77,9 @@ def start_dashboard(
         clear=clear,
         export=lambda session_id, name: export(store, session_id, name),
         token=token,
+        allowed_hosts=allowed_hosts,
+        root_path=root_path,
+        trust_proxy=trust_proxy,
     )
     return serve(app, port, host=host)
 

@@ -117,7 +117,7 @@ def ask(dashboard: Dashboard, path: str, method: str = "GET", **headers: str) ->
 def test_the_page_and_everything_it_asks_for_is_served(dashboard: Dashboard) -> None:
     page = ask(dashboard, "/")
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
-    names = {part.split('"')[0] for part in page.body.decode().split("/static/")[1:]}
+    names = {part.split('"')[0] for part in page.body.decode().split('"static/')[1:]}
     scripts = [b"".join(ask(dashboard, f"/static/{name}").body for name in names)]
     imported = {line.split('"./')[1].split('"')[0] for line in scripts[0].decode().splitlines() if '"./' in line}
     for name in names | imported:

@@ -7,16 +7,19 @@ import itertools
 import json
 import logging
 import os
+import re
 import secrets
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pyjama_instrument import viewer
 from pyjama_instrument.errors import ConfigError, ViewerError
 from pyjama_instrument.viewer import Dashboard, connections, start_dashboard
 from pyjama_instrument.viewer.app import create_app
@@ -25,6 +28,7 @@ from tests.viewer.fakes import FakeReader, data_of, run_of, session_id
 
 DEADLINE = 20.0  # a hang guard
 SECRET = "the-secret-agent"
+STATIC = Path(viewer.__file__).parent / "static"
 TOKEN = secrets.token_urlsafe(16)
 
 ROUTES = [
@@ -232,8 +236,10 @@ def test_with_a_token_nothing_is_answered_without_it(open_shop: Shop, path: str)
 
 def test_the_token_in_the_address_becomes_a_cookie_that_opens_the_page(open_shop: Shop) -> None:
     status, _, headers = open_shop.ask(f"/?token={TOKEN}")
-    assert (status, headers["Location"]) == (303, "/")
+    assert (status, headers["Location"]) == (303, "./")  # behind a proxy the page may be below a path
     cookie = headers["Set-Cookie"]
+    assert "path=" not in cookie.lower()  # then it goes to the page's directory only
+    assert "secure" not in cookie.lower()
     assert "httponly" in cookie.lower()
     assert "samesite=strict" in cookie.lower()
     assert open_shop.ask("/api/data", headers={"Cookie": cookie.partition(";")[0]})[0] == 200
@@ -265,6 +271,120 @@ def test_the_tokens_are_never_logged(open_shop: Shop, caplog: pytest.LogCaptureF
     open_shop.ask(f"/nothing?token={TOKEN}")
     out, err = capfd.readouterr()
     assert TOKEN not in caplog.text + out + err + repr(open_shop.dashboard)
+
+
+# ── behind a reverse proxy ──────────────────────────────────────────────────────────────────────────────
+
+NAME = "agents.example"
+
+
+def behind_proxy(**options: Any) -> Shop:
+    shop = Shop.__new__(Shop)
+    shop.cleared = 0
+    shop.reader = FakeReader(data_of(run_of(SECRET, workflow=["a"])))
+    shop.dashboard = serve(create_app(lambda: shop.reader, clear=shop._clear, **options), 0)
+    return shop
+
+
+@pytest.fixture
+def proxied() -> Iterator[Shop]:
+    shop = behind_proxy(token=TOKEN, allowed_hosts=[NAME, "localhost:8888"], root_path="/proxy/8080")
+    yield shop
+    shop.dashboard.stop()
+
+
+@pytest.fixture
+def trusted() -> Iterator[Shop]:
+    shop = behind_proxy(allowed_hosts=[NAME], trust_proxy=True)
+    yield shop
+    shop.dashboard.stop()
+
+
+@pytest.mark.parametrize("host", [NAME, "AGENTS.example", f"{NAME}:443", "localhost:8888", "127.0.0.1:{port}"])
+def test_behind_a_proxy_it_answers_to_its_names_and_wants_the_token(proxied: Shop, host: str) -> None:
+    assert proxied.ask("/api/data", headers={"Host": host})[0] == 401
+    assert proxied.ask("/api/data", headers={"Host": host, "Authorization": f"Bearer {TOKEN}"})[0] == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", f"{NAME}.evil.example", f"x{NAME}", "laptop.lan", "", f"{NAME}:x"])
+def test_behind_a_proxy_no_other_name_is_answered_even_with_the_token(proxied: Shop, trusted: Shop, host: str) -> None:
+    for shop in (proxied, trusted):
+        assert shop.ask("/api/data", headers={"Host": host, "Authorization": f"Bearer {TOKEN}"})[0] in (400, 403)
+
+
+def test_a_trusted_proxy_needs_no_token(trusted: Shop) -> None:
+    assert trusted.ask("/api/data", headers={"Host": NAME})[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "allowed"),
+    [
+        (NAME, f"https://{NAME}", True),
+        (NAME, f"http://{NAME}", True),
+        ("127.0.0.1:{port}", f"https://{NAME}", True),  # a proxy that passes on a name of its own
+        ("127.0.0.1:{port}", "http://127.0.0.1:{port}", True),
+        (NAME, "https://evil.example", False),
+        (NAME, f"https://{NAME}.evil.example", False),
+        (NAME, f"ftp://{NAME}", False),
+        (NAME, "null", False),
+        (NAME, "http://127.0.0.1:{port}", False),
+        ("127.0.0.1:{port}", "https://127.0.0.1:{port}", False),
+        ("127.0.0.1:{port}", "http://localhost:1", False),
+    ],
+)
+def test_behind_a_proxy_only_its_own_pages_can_clear(trusted: Shop, host: str, origin: str, allowed: bool) -> None:
+    body = json.dumps({"token": trusted.token()}).encode()
+    headers = {"Host": host, "Origin": origin, "Content-Type": "application/json"}
+    assert trusted.ask("/api/clear", "POST", headers, body)[0] == (200 if allowed else 403)
+    assert trusted.cleared == int(allowed)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"allowed_hosts": [NAME]}, "needs a token"),
+        ({"trust_proxy": True}, "--allowed-host"),
+        ({"allowed_hosts": NAME, "token": TOKEN}, "allowed_hosts must be names"),
+        ({"allowed_hosts": 7, "token": TOKEN}, "allowed_hosts must be names"),
+        ({"allowed_hosts": [f"https://{NAME}"], "token": TOKEN}, "leave out https://"),
+        ({"allowed_hosts": [""], "token": TOKEN}, "an allowed host"),
+        ({"allowed_hosts": [7], "token": TOKEN}, "an allowed host"),
+        ({"root_path": "proxy"}, "root path"),
+        ({"root_path": "//evil.example"}, "root path"),
+        ({"root_path": "/a b"}, "root path"),
+        ({"root_path": "/a\r\nX: y"}, "root path"),
+        ({"root_path": 7}, "root path"),
+    ],
+)
+def test_what_makes_no_sense_behind_a_proxy_is_refused(options: dict[str, Any], what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        start_dashboard(0, **options)
+
+
+@pytest.mark.parametrize("root", ["/proxy/8080", "/proxy/8080/", "/a"])
+def test_a_proxy_may_strip_the_path_or_keep_it(root: str) -> None:
+    shop, path = behind_proxy(root_path=root), root.rstrip("/")
+    for prefix in ("", path):
+        assert b"<title>pyjama" in shop.ask(f"{prefix}/")[1]
+        assert shop.ask(f"{prefix}/static/app.js")[0] == shop.ask(f"{prefix}/api/data")[0] == 200
+    status, _, headers = shop.ask(f"{path}?q=a%20b")
+    assert (status, headers["Location"]) == (307, f"{path}/?q=a%20b")
+    assert shop.ask(f"{path}x/")[0] == shop.ask(f"/x{path}/")[0] == 404
+    shop.dashboard.stop()
+
+
+def test_below_a_path_the_token_opens_the_page_too(proxied: Shop) -> None:
+    over_tls = {"Host": NAME, "X-Forwarded-Proto": "https"}
+    assert proxied.ask(f"/proxy/8080?token={TOKEN}", headers=over_tls)[2]["Location"] == f"/proxy/8080/?token={TOKEN}"
+    status, _, headers = proxied.ask(f"/proxy/8080/?token={TOKEN}", headers=over_tls)
+    assert (status, headers["Location"]) == (303, "./")
+    assert "secure" in headers["Set-Cookie"].lower()
+
+
+def test_no_address_in_the_page_begins_at_the_root_of_the_server() -> None:
+    for file in STATIC.iterdir():
+        text = file.read_text(encoding="utf-8")
+        assert not re.findall(r"""["'`(]/(?:api|static)\b[^"'`]*""", text), file.name
 
 
 # ── the file system ─────────────────────────────────────────────────────────────────────────────────────

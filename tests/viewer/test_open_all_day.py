@@ -23,7 +23,7 @@ window.EventSource = class {
   constructor(url) {
     window.stream = this;
     this.readyState = 1;
-    const whole = fetch(url.replace("/api/stream", "/api/view")).then((answer) => answer.json());
+    const whole = fetch(url.replace("api/stream", "api/view")).then((answer) => answer.json());
     whole.then((view) => this.begin(view), () => {});
   }
   close() {}

@@ -97,7 +97,7 @@ export function mount(parent, params, query, api) {
     if (!paused) setPaused(true);
     attr(loader, "aria-busy", "true");
     try {
-      const answer = await fetch(`/api/activity?${new URLSearchParams([...query, ["before", older]])}`);
+      const answer = await fetch(`api/activity?${new URLSearchParams([...query, ["before", older]])}`);
       if (!answer.ok) throw new Error();
       const past = await answer.json();
       if (!rows.isConnected || !paused) return;

@@ -67,9 +67,9 @@ byId("empty-more").append(copyButton("Copy", () => byId("start").textContent));
 // ── clear ────────────────────────────────────────────────────────────────────────────────────────────
 
 async function clear() {
-  const answer = await fetch("/api/token");
+  const answer = await fetch("api/token");
   const { token } = answer.ok ? await answer.json() : {};
-  const done = await fetch("/api/clear", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ token }) });
+  const done = await fetch("api/clear", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ token }) });
   if (!done.ok) throw new Error((await done.json()).error);
 }
 

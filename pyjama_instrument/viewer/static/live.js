@@ -30,7 +30,7 @@ export function connect({ onView, onState }) {
 
   function open() {
     if (source || document.hidden || search === null) return;
-    const opened = new EventSource(`/api/stream${search}`);
+    const opened = new EventSource(`api/stream${search}`);
     source = opened;
     opened.onmessage = (event) => {
       const message = JSON.parse(event.data);
@@ -61,7 +61,7 @@ export function connect({ onView, onState }) {
     const asked = (asking = search);
     lastPoll = Date.now();
     try {
-      const answer = await fetch(`/api/view${asked}`);
+      const answer = await fetch(`api/view${asked}`);
       if (!answer.ok) throw new Error(String(answer.status));
       const polled = await answer.json();
       failures = 0;

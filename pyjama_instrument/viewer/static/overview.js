@@ -132,9 +132,9 @@ export function mount(parent, params, query, api) {
   const bar = el("div", { class: "tools-bar", role: "search" },
     searchBox(query, api, "Search agents, tags, tools, steps"),
     choice("#/", query, "status", [["", "All"], ["running", "Running"], ["wrong", "Went wrong"], ["finished", "Finished"]]),
-    copyButton("Copy JSON", async () => (await fetch("/api/data")).text()));
+    copyButton("Copy JSON", async () => (await fetch("api/data")).text()));
   parent.append(totals, headline, bar, el("div", { id: "columns", class: "columns" },
-    el("div", { class: "wide" }, nothing, running.node, wrong.node, over.node), el("div", { class: "narrow" }, top.node, activity.node)), el("p", { class: "faint" }, exports("Export everything:", "/api/export")));
+    el("div", { class: "wide" }, nothing, running.node, wrong.node, over.node), el("div", { class: "narrow" }, top.node, activity.node)), el("p", { class: "faint" }, exports("Export everything:", "api/export")));
   const moreText = (node, number) => (text(node, number ? `Show more: ${number} are left out` : ""), show(node, number > 0));
   return {
     update(view) {

@@ -132,7 +132,7 @@ function details(close) {
 }
 
 export function mount(parent, [id], query, api) {
-  const url = `/api/session/${encodeURIComponent(id)}`;
+  const url = `api/session/${encodeURIComponent(id)}`;
   let version = "";
   let running = true;
   let mounted = true;

@@ -85,7 +85,7 @@ function single(parent, name) {
       el("a", { class: "more", href: `#/activity?${new URLSearchParams({ tool: name })}` }, "All its calls")));
   parent.append(el("p", {}, el("a", { href: "#/tools" }, "← Tools")),
     el("div", { class: "line tool-head" }, el("h2", {}, title), copyButton("Copy name", () => name),
-      copyButton("Copy JSON", async () => JSON.stringify(await (await fetch("/api/data")).json().then((data) => data.metrics.tools[name] ?? null), null, 2))),
+      copyButton("Copy JSON", async () => JSON.stringify(await (await fetch("api/data")).json().then((data) => data.metrics.tools[name] ?? null), null, 2))),
     missing, body);
   let drawn = ["", ""];
 
