@@ -26,6 +26,7 @@ __all__ = ["MISSING", "OPEN_FILE", "OPEN_FOLDER", "after_fork_in_child", "fcntl"
 
 _FLAGS = ("O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK")
 _CALLS = ("fchmod", "fork", "geteuid", "getuid", "pread", "register_at_fork")
+_WEBASSEMBLY = ("emscripten", "wasi")
 _MOST_NAMED = 3
 
 
@@ -33,7 +34,8 @@ def _missing() -> tuple[str, ...]:
     names = [f"os.{name}" for name in (*_CALLS, *_FLAGS) if not hasattr(os, name)]
     # Only whether there are any: a program may have put functions of its own into ``os``.
     relative = () if os.supports_dir_fd else ("os.supports_dir_fd",)
-    return *_absent, *names, *relative
+    threads = ("threads",) if sys.platform in _WEBASSEMBLY else ()  # they can be imported, and not be started
+    return *_absent, *names, *relative, *threads
 
 
 def _flags(*names: str) -> int:
