@@ -1,7 +1,7 @@
 """Another operating system, as far as Python shows it: a child process without what CPython does not have there.
 
 What Windows lacks is read from the stubs of the standard library that mypy brings along: they say of each name where it
-is. What Pyodide lacks was looked up in one (Python 3.14): a few modules, processes, and threads that start.
+is. What Pyodide lacks was looked up in one (Python 3.14): a few modules, and processes. Its threads do not start.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ _ROOT = Path(__file__).resolve().parents[1]
 PYODIDE: Taken = {
     **dict.fromkeys(("_multiprocessing", "grp", "pwd", "resource", "syslog"), None),
     "os": ["forkpty", "geteuid", "posix_spawn", "posix_spawnp"],
-    "_thread": ["start_new_thread", "start_joinable_thread"],
 }
 
 

@@ -12,14 +12,13 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from pyjama_instrument._system import OPEN_FILE, OPEN_FOLDER
 from pyjama_instrument.storage._layout import HISTORY, JOURNAL, ORIGINAL_LOCK, PREVIOUS, SNAPSHOT, list_segments
 from pyjama_instrument.storage._liveness import is_held
 from pyjama_instrument.storage._snapshot import Identity, identity
 
 __all__ = ["Watch"]
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW  # a FIFO must not block us
 # Directories are stamped with a clock that ticks, on some file systems every two seconds only: one that was changed
 # just now may be changed once more without another stamp.
 _TICK_NS = 2_000_000_000
@@ -63,7 +62,7 @@ class Watch:
     def is_anybody_dead(self) -> bool:
         """Whether the writer of a segment that may grow has died."""
         try:
-            journal = os.open(os.path.join(self._home, JOURNAL), _DIRECTORY)
+            journal = os.open(os.path.join(self._home, JOURNAL), OPEN_FOLDER)
         except OSError:
             return False
         try:
@@ -73,7 +72,7 @@ class Watch:
 
     def _look(self) -> _Look:
         try:
-            home = os.open(self._home, _DIRECTORY)
+            home = os.open(self._home, OPEN_FOLDER)
         except OSError:
             return _Look((), {})
         try:
@@ -85,7 +84,7 @@ class Watch:
 
     def _segments(self, home: int, directory: Identity | None) -> dict[str, Identity | None]:
         try:
-            journal = os.open(JOURNAL, _DIRECTORY, dir_fd=home)
+            journal = os.open(JOURNAL, OPEN_FOLDER, dir_fd=home)
         except OSError:
             self._listed = None
             return {}
@@ -104,7 +103,7 @@ class Watch:
 def _is_let_go(journal: int, name: str) -> bool:
     """Whether nobody holds the segment; one that cannot be looked at is taken for held."""
     try:
-        fd = os.open(name, _FILE, dir_fd=journal)
+        fd = os.open(name, OPEN_FILE, dir_fd=journal)
     except OSError:
         return False
     try:

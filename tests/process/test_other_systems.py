@@ -99,9 +99,8 @@ with agent_session("researcher", workflow=["discover"]) as session:
     session.fail("a reason"), session.fail(ValueError()), session.cancel()
     seen.append(sorted(name for name in session.env({}) if name != "PYJAMA_HOME"))
     seen.append(session.bind(plain)(2))
-    if THREADS:
-        with ThreadPoolExecutor(2) as pool:
-            seen.append(list(pool.map(session.bind(plain), range(3))))
+    with ThreadPoolExecutor(2) as pool:
+        seen.append(list(pool.map(session.bind(plain), range(3))))
 seen.append(current_session())
 
 hooks.register_hook("plain", lambda call: None)
@@ -132,8 +131,8 @@ print(*seen, sep="\\n")
 """
 
 
-def program(source: str, home: Path, *, threads: bool = True) -> str:
-    return f"HOME, THREADS = {str(home)!r}, {threads}\n{source}"
+def program(source: str, home: Path) -> str:
+    return f"HOME = {str(home)!r}\n{source}"
 
 
 @pytest.fixture(params=SYSTEMS.values(), ids=SYSTEMS.keys())
@@ -142,8 +141,7 @@ def taken(request: pytest.FixtureRequest) -> Taken:
 
 
 def test_a_program_that_uses_everything_does_the_same_there_and_is_told_once(taken: Taken, own_store: Path) -> None:
-    threads = "_thread" not in taken
-    source = program(PROGRAM, own_store, threads=threads)
+    source = program(PROGRAM, own_store)
     there, here = run_without(taken, source), run_without({}, source)
     assert (here.returncode, here.stderr) == (0, "")
     assert there.returncode == 0, there.stderr
@@ -152,7 +150,7 @@ def test_a_program_that_uses_everything_does_the_same_there_and_is_told_once(tak
 
 
 def test_nothing_is_left_on_the_disk_there(taken: Taken, own_store: Path) -> None:
-    run_without(taken, program(PROGRAM, own_store, threads=False))
+    run_without(taken, program(PROGRAM, own_store))
     assert not own_store.exists()
     assert os.listdir(os.environ["HOME"]) == []
 
