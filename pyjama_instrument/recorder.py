@@ -664,15 +664,25 @@ class Recorder:
         """A session of this process that begins now; :meth:`start_session` records it."""
         return SessionState(id=self.ids.trace(), agent=agent, span=self.ids.span(), started_ns=self.mono_ns())
 
-    def start_session(self, state: SessionState, **details: Any) -> None:
-        """Record that a session of this process began."""
+    def describe_session(self, state: SessionState, **details: Any) -> None:
+        """Keep what is to be recorded when a session of this process begins."""
         base = {"kind": "session.started", "agent": state.agent, "session": state.id, "span": state.span}
         state.standing["start"] = base | {"ts": self.now_us()} | details
+
+    def start_session(self, state: SessionState, **details: Any) -> None:
+        """Record that a session of this process began."""
+        if "start" not in state.standing:
+            self.describe_session(state, **details)
+        self._begin_session(state)
+        if state.ending is not None:
+            self.end_session(state, *state.ending)
+        elif self._exiting and state.standing["start"].get("implicit"):
+            self.end_session(state, "completed")  # a daemon thread's: nobody is left to do it
+
+    def _begin_session(self, state: SessionState) -> None:
         state.told = self.enabled
         self.record(state.standing["start"])
         self.open_sessions[state.id] = state  # only now: a journal opened meanwhile tells again what is in here
-        if state.ending is not None:
-            self.end_session(state, *state.ending)
 
     def end_session(self, state: SessionState, status: str, error: dict[str, Any] | None = None) -> None:
         """Record that a session ended; nothing happens if this process did not start it, or has ended it before."""
@@ -689,6 +699,9 @@ class Recorder:
     def _end_implicit(self) -> None:
         """The sessions that end with the program; they failed if an exception ended it."""
         failure = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+        claimed = self._claimed.get("ambient")
+        if claimed is not None and claimed[0].standing and claimed[0].id not in self.open_sessions:
+            self._begin_session(claimed[0])  # a daemon thread, which may never run again, is in the midst of it
         for state in list(self.open_sessions.values()):
             if state.standing["start"].get("implicit"):
                 message = redaction.message(_message(failure)) if failure else ""

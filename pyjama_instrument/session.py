@@ -545,10 +545,11 @@ def _has_trace_of_another(environment: Mapping[str, str]) -> bool:
 def _implicit() -> Scope:
     state = recorder.new_session(_program())
     mine = state, state.span
+    recorder.describe_session(state, implicit=True, **({"worker": True} if is_worker() else {}))
     known = recorder.claim(mine)
     if known is mine:
         try:
-            recorder.start_session(state, implicit=True, **({"worker": True} if is_worker() else {}))
+            recorder.start_session(state)
         except BaseException:
             recorder.give_up(mine)
             raise

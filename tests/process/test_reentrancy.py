@@ -211,6 +211,57 @@ def test_the_end_of_the_interpreter_with_daemon_threads_that_record_is_neither_s
         assert {session.status for session in data.sessions.values()} == {"completed"}
 
 
+@pytest.mark.parametrize("end", ["", "raise ValueError('wrong')"], ids=["well", "by an exception"])
+def test_a_program_that_ends_while_a_daemon_thread_is_about_to_begin_its_session_ends_it(
+    own_store: Path, run_python: RunPython, end: str
+) -> None:
+    source = f"""{_PREAMBLE}
+record, claimed = recorder.record, threading.Event()
+
+def stuck(event):
+    if threading.current_thread() is not threading.main_thread():
+        claimed.set()
+        time.sleep(3600)
+    record(event)
+
+recorder.record = stuck
+threading.Thread(target=work, daemon=True).start()
+claimed.wait()
+work()
+{end}
+"""
+    run_python(source, returncode=int(bool(end)))
+    (session,) = get_dashboard_data(own_store).sessions.values()
+    assert (session.status, session.calls) == ("failed" if end else "completed", 1)
+
+
+def test_a_daemon_thread_that_begins_its_session_while_the_program_ends_ends_it(
+    own_store: Path, run_python: RunPython
+) -> None:
+    source = f"""{_PREAMBLE}
+recorder._hook_into_process()
+ending, done = threading.Event(), threading.Event()
+
+def late():
+    ending.wait()
+    work()
+    done.set()
+
+threading.Thread(target=late, daemon=True).start()
+end_implicit = recorder._end_implicit
+
+def slowly():
+    end_implicit()
+    ending.set()
+    done.wait()
+
+recorder._end_implicit = slowly
+"""
+    run_python(source)
+    (session,) = get_dashboard_data(own_store).sessions.values()
+    assert (session.status, session.calls) == ("completed", 1)
+
+
 def test_a_program_that_ends_in_a_recorded_call_of_a_daemon_thread_leaves_no_call_under_way(own_store: Path) -> None:
     source = (
         "import sys, threading, time\n"
