@@ -107,7 +107,9 @@ class Guard:
         if len(hosts) != 1 or not self._answers_to(hosts[0]):
             names = ["127.0.0.1", "localhost", "[::1]", *sorted(self._access.allowed_hosts)]
             return _refused(403, f"This dashboard answers only to {', '.join(names[:-1])} and {names[-1]}.")
-        if not all(self._is_own(origin.lower(), hosts[0].lower()) for origin in origins):
+        if not _is_read_by_its_page(headers, scope) and not all(
+            self._is_own(origin.lower(), hosts[0].lower()) for origin in origins
+        ):
             return _refused(403, "This dashboard does not answer to pages of other sites.")
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not _is_followed_link(
             headers, scope
@@ -203,6 +205,14 @@ def _is_followed_link(headers: Headers, scope: Scope) -> bool:
     """A person following a link to the page from elsewhere; nothing of it can be read or framed there."""
     navigated = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
     return navigated and scope["path"] == "/" and scope["method"] in ("GET", "HEAD")
+
+
+def _is_read_by_its_page(headers: Headers, scope: Scope) -> bool:
+    """The browser vouches that the page is of the server that it asks; which that is, a proxy may have hidden from us.
+
+    A page that is rebound to this machine is of that server, too: it is the name in Host that gives it away.
+    """
+    return headers.getlist("sec-fetch-site") == ["same-origin"] and scope["method"] in ("GET", "HEAD")
 
 
 def checked_token(token: object) -> str | None:

@@ -339,6 +339,16 @@ def test_behind_a_proxy_only_its_own_pages_can_clear(trusted: Shop, host: str, o
     assert trusted.cleared == int(allowed)
 
 
+def test_a_proxy_that_hides_its_name_shows_the_page_which_cannot_clear_then(shop: Shop) -> None:
+    """Browsers name the origin when they load modules, and vouch that it is the page's own."""
+    hidden = {"Origin": f"https://{NAME}", "Sec-Fetch-Site": "same-origin"}
+    assert shop.ask("/static/app.js", headers=hidden)[0] == 200
+    assert shop.ask("/static/app.js", headers={**hidden, "Host": NAME})[0] == 403  # rebound to this machine
+    body = json.dumps({"token": shop.token()}).encode()
+    assert shop.ask("/api/clear", "POST", {**hidden, "Content-Type": "application/json"}, body)[0] == 403
+    assert shop.cleared == 0
+
+
 @pytest.mark.parametrize(
     ("options", "what"),
     [
