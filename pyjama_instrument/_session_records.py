@@ -23,6 +23,8 @@ __all__ = ["Children", "SessionRecords", "sessions_beginning"]
 _OPENED = b'{"kind":"writer.opened",'
 _ANY_ID = re.compile(rb'session": ?"([^"\\]{1,256})"')
 _PARENT = b'"parent_session":'
+_COUNTED = ("calls", "errors", "total-duration")
+_NOTHING: dict[str, Any] = dict.fromkeys(_COUNTED, 0)
 _MOST_FOUND = 6
 _MOST_CHILDREN = 100_000
 
@@ -51,8 +53,11 @@ class SessionRecords:
         )
         self._begin()
 
-    def _begin(self) -> None:
+    def _begin(self, since_us: int | None = None) -> None:
         self.found = []
+        self._counted_since = since_us
+        self._not_counted: dict[str, Record] = {}  # of each session, what it had done before the totals were cleared
+        self._history.positions = {}
         self._fold = Fold(new_document(), sound=True)
         self._sources: set[SegmentName] = set()
         self._changed = False
@@ -64,13 +69,14 @@ class SessionRecords:
             document: the store's document, which says whether locks prove anything here.
             since_us: none of the sessions began before this time (µs since the epoch).
         """
-        trust = locks_are_trusted(document)
+        trust, cleared_us = locks_are_trusted(document), document.get("counted-since")
         self._changed = False
+        if cleared_us != self._counted_since:
+            self._begin(cleared_us)
         self._history.look(trust=trust, since_us=since_us)
         if not self._sources <= self._history.positions.keys():
             # A segment of a session is gone: the store was removed, or the history's limit was reached.
-            self._begin()
-            self._history.positions = {}
+            self._begin(cleared_us)
             self._history.look(trust=trust, since_us=since_us)
             self._changed = True
         seem_dead = self._fold.running_writers() - self._history.alive()
@@ -89,6 +95,9 @@ class SessionRecords:
         newest = max((each["last-seen"] for each in document["sessions"].values()), default=0)
         if is_quiet(found, newest):
             take_for_ended(found)
+        if found["end-time"] is None or found["end-time"] * 1000 >= (self._counted_since or 0):
+            off = self._not_counted.get(session, {})  # it was running when the totals were cleared
+            found = found | {key: found[key] - off[key] for key in off}
         agents = document["agents"]
         if found["agent-id"] not in agents and len(agents) >= LIMITS["agents"]:
             return found | {"agent-id": OTHER}
@@ -104,15 +113,47 @@ class SessionRecords:
         if any(type(item) is Calls or item.get("kind") != "writer.opened" for item in mine):
             self._sources.add(name)
             self._changed = True
-        self._fold.add(name.writer, mine)
+        self._fold_in(name.writer, mine)
         if self._keep:
             self.found += [(name.writer, item) for item in mine if item.get("kind") != "writer.opened"]
+
+    def _fold_in(self, writer: str, items: list[Any]) -> None:
+        if self._counted_since is not None:
+            earlier = [part for item in items if (part := _part_of(item, self._counted_since, before=True))]
+            items = [part for item in items if (part := _part_of(item, self._counted_since, before=False))]
+            if earlier:
+                self._add_uncounted(writer, earlier)
+        self._fold.add(writer, items)
+
+    def _add_uncounted(self, writer: str, items: list[Any]) -> None:
+        sessions = self._fold.document["sessions"]
+        known = {sid: {key: sessions[sid][key] for key in _COUNTED} for sid in self.sessions & sessions.keys()}
+        self._fold.add(writer, items)
+        for sid in self.sessions & sessions.keys():
+            before, off = known.get(sid, _NOTHING), self._not_counted.get(sid, _NOTHING)
+            self._not_counted[sid] = {key: off[key] + sessions[sid][key] - before[key] for key in _COUNTED}
 
     def _is_mine(self, item: Any) -> bool:
         if type(item) is Calls:
             return item.session in self.sessions
         session = item.get("session")
         return item.get("kind") == "writer.opened" or (type(session) is str and session in self.sessions)
+
+
+def _part_of(item: Any, us: int, *, before: bool) -> Any:
+    """The part of an item that is from before that time, or from that time on; None if there is none."""
+    if type(item) is not Calls:
+        ts = item.get("ts")
+        return item if before == (type(ts) is not int or ts < us) else None
+    mine = [at for at, ts in enumerate(item.times_us) if before == (ts < us)]
+    spans, times_us, durations_ns = item.spans, item.times_us, item.durations_ns
+    if not mine:
+        return None
+    return item._replace(
+        spans=[spans[at] for at in mine],
+        times_us=[times_us[at] for at in mine],
+        durations_ns=[durations_ns[at] for at in mine],
+    )
 
 
 def _holds_one_of(sessions: Set[str]) -> Callable[[bytes], bool]:

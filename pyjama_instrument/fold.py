@@ -132,14 +132,17 @@ def _repaired_counts(counts: Any, keys: Iterable[str]) -> Record:
     return repaired_counts
 
 
-def carry_running(document: Document, onto: Document | None = None) -> Document:
+def carry_running(document: Document, onto: Document | None = None, since_us: int | None = None) -> Document:
     """What a cleared document begins with: the sessions that still run, all counters at zero.
 
     Args:
         document: the document from before.
         onto: what somebody else has put in its place; its totals stay.
+        since_us: the time of the clear (µs since the epoch).
     """
     fresh = repaired({} if onto is None else onto)
+    if since_us is not None:
+        fresh["counted-since"] = since_us
     for key in ("journals", "writers"):
         fresh[key] = document[key]
     fresh["generation"] = document.get("generation", 0)

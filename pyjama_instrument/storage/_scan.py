@@ -150,7 +150,7 @@ class _CatchUp:
     def _start_again(self) -> None:
         self.fold.writers_died(self.fold.running_writers() - self.alive)
         self.fold.finish()
-        self.fold = Fold(carry_running(self.fold.document, self.snapshot.found))
+        self.fold = Fold(carry_running(self.fold.document, self.snapshot.found, self.snapshot.cleared_us))
         for writer, records in self.later:
             self.fold.add(writer, records)
 

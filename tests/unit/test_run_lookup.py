@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from pyjama_instrument import _raw_history
+from pyjama_instrument import _raw_history, agent_session, tool
 from pyjama_instrument.document import SessionSummary, SessionTree
 from pyjama_instrument.errors import SessionNotFound
 from pyjama_instrument.export import export
 from pyjama_instrument.fold import LIMITS
 from pyjama_instrument.reader import Reader, get_dashboard_data, load_session
+from pyjama_instrument.recorder import recorder
+from pyjama_instrument.shared_metrics import clear_metrics
 from pyjama_instrument.viewer.detail import head_of
 from tests.stores import (
     AGENT,
@@ -220,6 +225,40 @@ def test_an_earlier_run_that_ended_later_does_not_become_the_latest_when_the_lat
     assert agent.last_ended is not None
     assert (agent.session, agent.status, agent.last_ended.session) == (CHILD, "completed", PARENT)
     writer.die()
+
+
+def test_a_run_that_was_under_way_at_a_clear_counts_from_then_on_listed_or_not(own_store: Path) -> None:
+    work, fail = tool("work")(len), tool("fail")(_fails)
+    with contextlib.suppress(ValueError), agent_session("long") as run:
+        for _ in range(3):
+            work("")
+        with contextlib.suppress(ValueError):
+            fail("x")
+        clear_metrics()
+        work("")
+        fail("y")
+    recorder.flush()
+    reader = Reader()
+    before = reader.session(run.id)
+    assert (before.session.calls, before.session.errors, len(before.root.children)) == (2, 1, 6)
+    dead_journal(own_store, *_ended_in_the_future(3))
+    fold(own_store)
+    assert run.id not in get_dashboard_data().sessions
+    for again in (reader, Reader()):
+        after = again.session(run.id).session
+        assert after.total_duration == pytest.approx(before.session.total_duration)
+        assert after == before.session.model_copy(update={"total_duration": after.total_duration})
+    assert reader.dashboard().agents["long"].runs.failed == 1
+
+
+def _fails(text: str) -> NoReturn:
+    raise ValueError(text)
+
+
+def _ended_in_the_future(number: int) -> list[Record]:
+    ts = time.time_ns() // 1000 + 60_000_000
+    ids = [f"{n:032x}" for n in range(number)]
+    return [record for sid in ids for record in (session_begins(sid, "crowd", ts), session_ends(sid, "crowd", ts))]
 
 
 # -- what it costs
