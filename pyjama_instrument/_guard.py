@@ -55,9 +55,14 @@ def say() -> None:
         except IndexError:  # another thread says it
             return
         try:
-            sys.stderr.write(f"pyjama: {sentence}\n")
+            sys.stderr.write(f"pyjama: {_printable(sentence)}\n")
         except Exception:  # stderr may be closed, None or full: then nobody is told
             counts["stderr"] = counts.get("stderr", 0) + 1
+
+
+def _printable(sentence: str) -> str:
+    """On one line, and without a sequence that a terminal would obey: names and messages are the host's."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in sentence)
 
 
 def _message(error: Exception) -> str:

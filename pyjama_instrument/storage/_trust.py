@@ -66,13 +66,20 @@ def refusal(path: str, fd: int) -> str | None:
     """Why the directory at ``path``, open at ``fd``, is not used as a store; None if it is. Changes nothing."""
     found, named = os.fstat(fd), os.lstat(path)
     if found.st_uid != os.geteuid():
-        return f"{path} belongs to another user; set PYJAMA_HOME to a directory you own"
+        return _of_another(path, found)
     if stat.S_ISLNK(named.st_mode) and named.st_uid not in (os.geteuid(), 0):
         return f"{path} is a link that belongs to another user; set PYJAMA_HOME to a directory you own"
     sticky = found.st_mode & stat.S_ISVTX  # like /tmp: open to others on purpose
     if found.st_mode & _WRITABLE_BY_OTHERS and (sticky or not _holds_only_a_store(fd)):
         return f"others can write into {path}: run  chmod go-w {path}  or set PYJAMA_HOME to a directory of its own"
     return None
+
+
+def _of_another(path: str, found: os.stat_result) -> str:
+    # Like this, container platforms hand volumes to programs that run as an arbitrary user.
+    if found.st_uid == 0 and found.st_mode & _WRITABLE_BY_OTHERS and os.access(path, os.W_OK):
+        return f"{path} belongs to root and is shared; set PYJAMA_HOME={path}/store, a directory of your own"
+    return f"{path} belongs to another user; set PYJAMA_HOME to a directory you own"
 
 
 def owner_only(fd: int) -> None:

@@ -6,6 +6,7 @@ Each user is a process of its own that has become that user. Only root can arran
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -139,6 +140,22 @@ def test_a_store_that_another_user_has_prepared_is_not_used(public: Path) -> Non
     done = _run(RECORD, ANN, store)
     assert f"{store} belongs to another user; set PYJAMA_HOME" in done.stderr
     assert list(store.iterdir()) == []
+
+
+@needs_root
+def test_a_shared_volume_of_root_s_is_not_used_but_its_directory_that_the_message_names_is(public: Path) -> None:
+    volume = public / "volume"
+    volume.mkdir()
+    os.chown(volume, 0, ANN)
+    volume.chmod(0o2775)  # as a container platform makes it for a user of an arbitrary number
+    said = _run(RECORD, ANN, volume).stderr
+    assert f"{volume} belongs to root and is shared" in said
+    assert list(volume.iterdir()) == []
+    named = re.search(r"set PYJAMA_HOME=(\S+), a directory of your own", said)
+    assert named is not None
+    assert _run(RECORD, ANN, Path(named[1])).stderr == ""
+    assert get_dashboard_data(Path(named[1])).metrics.global_.count == 5
+    assert stat.S_IMODE((volume / "store").stat().st_mode) & 0o777 == 0o700
 
 
 @needs_root

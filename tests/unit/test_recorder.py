@@ -570,6 +570,11 @@ def test_what_two_threads_have_to_say_is_said_once_by_one_of_them(capsys: pytest
     )
 
 
+def test_what_is_said_is_one_line_that_a_terminal_shows_and_does_not_obey(capsys: pytest.CaptureFixture[str]) -> None:
+    _guard.say_once("key", "tool \x1b[2Jgone\r\nnext \x9b \u202e größe \ud800")
+    assert capsys.readouterr().err == "pyjama: tool \\x1b[2Jgone\\r\\nnext \\x9b \\u202e größe \\ud800\n"
+
+
 def test_what_there_is_to_say_waits_until_no_lock_is_held(capsys: pytest.CaptureFixture[str]) -> None:
     said = []
     recorder.turn.take(lambda: (_guard.say_once("key", "a sentence"), said.append(capsys.readouterr().err)))
