@@ -25,6 +25,7 @@ from pyjama_instrument.fold import new_document, run_totals
 __all__ = ["Shown", "session_shown"]
 
 _RATE_SECONDS = 10
+_PROCESSES_NAMED = 4
 _MAKES_NO_SENSE = (ValidationError, AttributeError, KeyError, OverflowError, TypeError, ValueError)
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -184,12 +185,26 @@ def _global(document: dict[str, Any], now_ms: int) -> dict[str, Any]:
     return shown
 
 
+def _unseen_processes(marker: Any) -> str:
+    """Those whose locks are known not to be seen by all."""
+    if not isinstance(marker, dict) or not isinstance(marker.get("writers"), dict):
+        return ""
+    known = [writer for writer in marker["writers"].values() if isinstance(writer, dict)][-_PROCESSES_NAMED:]
+    return ", ".join(f"process {writer.get('pid', '?')} on {writer.get('host', '?')}" for writer in known)
+
+
 def _health_notes(health: dict[str, Any]) -> list[str]:
     notes = []
     if health.get("locks") == "untrusted":
         notes.append(
             "file locks do not keep others out where the store is: nothing is retired or deleted, and nobody is seen "
             "to have crashed; set PYJAMA_HOME to a directory on a local disk"
+        )
+    elif processes := _unseen_processes(health.get("lock-domains")):
+        notes.append(
+            f"processes that write here do not see each other's locks: {processes} and others. Nobody is called "
+            "crashed for a missing lock, and nothing is retired. Use one volume of one kernel, or a PYJAMA_HOME for "
+            "each side (docs/howto/containers.md), then run  pyjama clear"
         )
     if torn := health.get("torn"):
         notes.append(f"{torn} damaged records were skipped")

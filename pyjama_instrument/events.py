@@ -72,6 +72,7 @@ class WriterOpened(Event):
     started: int
     boot_id: str | None = None
     pid_namespace: int | None = None
+    unseen: bool | None = None
 
 
 class WriterDropped(Event):

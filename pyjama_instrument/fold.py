@@ -59,6 +59,7 @@ _SECTIONS: dict[str, type] = {
     "rate": dict,
     "writers": dict,
     "journals": dict,
+    "retired": dict,
     "unlisted": dict,
     "health": dict,
 }
@@ -88,7 +89,7 @@ def repaired(document: Document) -> Document:
     for name, kind in _SECTIONS.items():
         if type(document.get(name)) is not kind:
             document[name] = kind()
-    for name in ("agents", "sessions", "tools", "journals", "writers"):
+    for name in ("agents", "sessions", "tools", "journals", "retired", "writers"):
         section = document[name]
         for key in [key for key, entry in section.items() if type(entry) is not dict]:
             del section[key]
@@ -143,8 +144,11 @@ def carry_running(document: Document, onto: Document | None = None, since_us: in
     fresh = repaired({} if onto is None else onto)
     if since_us is not None:
         fresh["counted-since"] = since_us
-    for key in ("journals", "writers"):
+    for key in ("journals", "retired", "writers"):
         fresh[key] = document[key]
+    for key in ("locks", "lock-domains"):
+        if key in document["health"]:
+            fresh["health"][key] = document["health"][key]
     fresh["generation"] = document.get("generation", 0)
     if "clock" in document:
         fresh["clock"] = document["clock"]
@@ -186,11 +190,13 @@ class Fold:
     Attributes:
         document: the outcome.
         touched: the entries that may have changed, by section.
+        unseen_writers: those that have had a segment retired while they held it.
     """
 
     def __init__(self, document: Document, *, sound: bool = False) -> None:
         self.document = document if sound else repaired(document)
         self.touched: dict[str, set[str]] = {"sessions": set(), "tools": set(), "agents": set()}
+        self.unseen_writers: set[str] = set()
         self._touched: set[str] = set()  # agents to be summarised
         self._logs: dict[str, deque[_LogLine]] = {}
         self._writer = ""
@@ -242,6 +248,11 @@ class Fold:
             if session["status"] == "crashed" and session["writer"] in writers:
                 self._revive(session)
                 self.touched["sessions"].add(sid)
+
+    def crashed_writers(self) -> set[str]:
+        """Writers of sessions that have crashed."""
+        sessions = self.document["sessions"].values()
+        return {session["writer"] for session in sessions if session["status"] == "crashed"}
 
     def running_writers(self) -> set[str]:
         """Writers that some running session or call depends on."""
@@ -544,6 +555,8 @@ class Fold:
             if type(event.get(source)) is kind:
                 writer[target] = event[source]
         self.document["writers"][self._writer] = writer
+        if event.get("unseen") is True:
+            self.unseen_writers.add(self._writer)
 
     def _process_of(self, writer: str) -> Record:
         """What a session shows of its writer."""

@@ -31,6 +31,7 @@ from pyjama_instrument.document import DashboardData, SessionSummary, SessionTre
 from pyjama_instrument.errors import ConfigError, SchemaTooNew, SessionNotFound
 from pyjama_instrument.events import AnyEvent, parse_event
 from pyjama_instrument.fold import new_document, repaired
+from pyjama_instrument.storage._domains import carry_over
 from pyjama_instrument.storage._layout import HISTORY, JOURNAL, ORIGINAL_LOCK, PREVIOUS, SegmentName, list_segments
 from pyjama_instrument.storage._past import Past, look_back
 from pyjama_instrument.storage._scan import Position, Sink, catch_up, read_segment
@@ -221,20 +222,28 @@ class Reader:
         """One attempt, and whether folds went on so fast meanwhile that a segment may have been missed."""
         held = self._snapshot
         if held is None or held.state != "whole" or held.identity != identity(directory):
-            held = load(directory)
+            last, held = held, load(directory)
+            if last is not None:
+                carry_over(last.document, held.document)
         self._snapshot = None  # while it is half done
         try:
             journal = os.open(JOURNAL, OPEN_FOLDER, dir_fd=directory)
         except OSError:
             return repaired(held.document), False
+        try:
+            history = os.open(HISTORY, OPEN_FOLDER, dir_fd=directory)
+        except OSError:
+            history = None
         probe = time.monotonic() - self._probed_at >= _PROBE_SECONDS
         try:
-            document, _, touched = catch_up(held, journal, probe=probe)
+            document, _, touched = catch_up(held, journal, history, probe=probe)
         except BaseException:
             self._shown = Shown()  # what was half done has changed entries, and nobody says which
             raise
         finally:
             os.close(journal)
+            if history is not None:
+                os.close(history)
         if probe:
             self._probed_at = time.monotonic()
         self._shown.forget(touched)
@@ -407,7 +416,7 @@ class _Follower:
         try:
             for name in list_segments(directory):
                 position = self._positions.setdefault(name, known.get(name) or Position())
-                if not position.sealed:
+                if not position.sealed or place == JOURNAL:  # not everybody may see the lock of a segment there
                     read_segment(directory, name, position, keep)
         finally:
             os.close(directory)

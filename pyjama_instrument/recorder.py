@@ -19,8 +19,9 @@ import platform
 import secrets
 import socket
 import sys
+import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
@@ -29,9 +30,7 @@ from pyjama_instrument._context import Call, Scope, SessionState
 from pyjama_instrument._drive import kind_of
 from pyjama_instrument._flusher import Flusher
 from pyjama_instrument._ids import Ids
-from pyjama_instrument._native import sleep
 from pyjama_instrument._pace import Pace
-from pyjama_instrument._tally import Tally
 from pyjama_instrument._turn import Turn
 from pyjama_instrument._unforked import unforked_mark
 from pyjama_instrument.config import disabled_by_environment, home_to_write, resolve_home, set_home
@@ -105,16 +104,18 @@ class Recorder:
         self.open_sessions: dict[str, SessionState] = {}
         self.ambient: Scope | None = None
         self._claimed: dict[str, Scope] = {}
-        self.turn = Turn(self._end_turn)
+        self.turn = Turn()
+        self._tally = threading.RLock()
         self._journal: Journal | None = None
         self._flusher: Flusher | None = None
-        self._tick_due = 0.0
         self._opening = False
         self._pending: deque[bytes] = deque()
         self._late: dict[object, bytes] = {}  # lines that are taking the slow way just now
         self._looked: _Look | None = None
         self._ragged = self._full = False
-        self._dropped = Tally()
+        self._dropped: defaultdict[str, int] = defaultdict(int)
+        self._drops = 0
+        self._unseen = False  # whether somebody has taken this living process for dead
         self._reopen_at = 0
         self._fold_at = 0
         self._finalized = self._exiting = self._asking = self._moving = False
@@ -187,15 +188,16 @@ class Recorder:
             self._drop("stuck")
             return
         self._pending.append(line)
-        if not self.turn.is_taken():  # it has just finished, and may not have seen this one
+        if not self.turn.depth:  # it has just finished, and may not have seen this one
             self._alone(lambda: None)
 
     def _alone(self, do: Callable[..., None], *args: Any) -> None:
         """Do something while no other thread opens or mends the journal, or announces a call."""
-        self.turn.take(do, *args)
+        self.turn.take(self._do_and_write_pending, self.turn, do, *args)
 
-    def _end_turn(self, turn: Turn) -> None:
-        if turn is self.turn:  # a child that was forked in between has another
+    def _do_and_write_pending(self, turn: Turn, do: Callable[..., None], *args: Any) -> None:
+        do(*args)
+        if turn.depth == 1 and turn is self.turn:  # a child that was forked in between has another
             self._write_pending()
 
     def _emit_alone(self, line: bytes, reason: str, written: int) -> None:
@@ -260,22 +262,27 @@ class Recorder:
 
     def _drop(self, reason: str, count: int = 1) -> None:
         try:
-            self._dropped.add(reason, count)
+            with self._tally:
+                self._drops += count
+                self._dropped[reason] += (
+                    count  # no call: no signal handler runs in between and waits for another thread
+                )
             _guard.say_once(f"drop {reason}", f"events are being dropped ({reason}); the program goes on (said once)")
         except Exception as error:
             _guard.swallow(error, "recorder.drop")
 
     def _report_drops(self) -> None:
         """Tell the journal what was dropped. What cannot be told now is told later."""
-        for reason, count in self._dropped.untold().items():
-            self._dropped.told(reason, count)  # first: a signal handler that comes in between must not tell it again
+        while self._dropped:
+            reason, count = self._dropped.popitem()
             told = False
             try:
                 event = {"kind": "writer.dropped", "ts": self.now_us(), "count": count, "reason": reason}
                 told = self._append(encode(event)) is None
             finally:
                 if not told:
-                    self._dropped.told(reason, -count)
+                    with self._tally:
+                        self._dropped[reason] += count
             if not told:
                 return
 
@@ -320,7 +327,7 @@ class Recorder:
     def _lines_due(self) -> int:
         """How many lines that there is one of for each span should have been written until now."""
         coming = [*self._late.values(), *self._pending]
-        return self.ids.used - len(self.in_flight) - self._dropped.total() - _one_a_span(coming)
+        return self.ids.used - len(self.in_flight) - self._drops - _one_a_span(coming)
 
     def _count_astray(self) -> None:
         """Where the program has closed our descriptor and been given its number: count what went into its file.
@@ -360,6 +367,7 @@ class Recorder:
                 "started": self.now_us(),
             }
             | whereabouts()
+            | ({"unseen": True} if self._unseen else {})
         )
         if name.writer != self._writer:  # a signal handler has forked, and this is the child
             raise OSError(errno.ECHILD, "forked while the journal was being opened")
@@ -397,7 +405,7 @@ class Recorder:
 
     def _start_flusher(self) -> None:
         if self._flusher is None or not self._flusher.runs():
-            self._flusher = Flusher(self._tick, due=self._tick_due)
+            self._flusher = Flusher(self._tick)
             with contextlib.suppress(RuntimeError):  # the interpreter is shutting down: no more threads
                 self._flusher.start()
 
@@ -440,7 +448,7 @@ class Recorder:
             self._move_alone()
         journal = self._journal
         if journal is None:
-            if self.open_sessions or self._dropped.untold() or self._pending:
+            if self.open_sessions or self._dropped or self._pending:
                 self._open()
         elif not journal.is_ours():
             self._close_journal()
@@ -453,9 +461,12 @@ class Recorder:
         self._end_the_line()
         if self._ragged:
             return
-        if journal.size() > SEGMENT_BYTES:
+        if journal.has_left():
+            self._unseen = self._unseen or journal.is_retired()
             self._rotate(journal)
-        elif self._dropped.untold():
+        elif journal.size() > SEGMENT_BYTES:
+            self._rotate(journal)
+        elif self._dropped:
             self._report_drops()
         elif not _has_snapshot(journal.store):  # removed to clear it: what runs has to re-appear
             self.dirty = True
@@ -574,11 +585,11 @@ class Recorder:
                 if outcome == "busy":
                     self.dirty = True
             if outcome != "busy":
-                return not self._dropped.untold()
+                return not self._dropped
             if time.monotonic() >= deadline:
                 return False
-            sleep(0.01)
-        return not self._dropped.untold()
+            time.sleep(0.01)
+        return not self._dropped
 
     # -- fork and exit
 
@@ -613,7 +624,6 @@ class Recorder:
     def _before_fork(self) -> None:
         if (flusher := self._flusher) is not None and not flusher.is_this_thread():
             flusher.stop()
-            self._tick_due = flusher.due  # forks that come often must not put it off again and again
 
     def _after_fork(self) -> None:
         self._revive_flusher()
@@ -641,9 +651,9 @@ class Recorder:
 
                 compact(self._journal.store, wait_seconds=_EXIT_WAIT_SECONDS, original_wait_seconds=0.0)
             if self._pending:  # another thread is stuck at the journal
-                self._dropped.add("stuck", len(self._pending))
-            if lost := self._dropped.untold():
-                _guard.say_once("lost", f"{sum(lost.values())} events could not be recorded: {lost}")
+                self._dropped["stuck"] += len(self._pending)
+            if lost := sum(self._dropped.values()):
+                _guard.say_once("lost", f"{lost} events could not be recorded: {dict(self._dropped)}")
         except SchemaTooNew as error:
             _say_too_new(error)
         except Exception as error:

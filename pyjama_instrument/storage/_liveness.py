@@ -10,15 +10,15 @@ probed by a shared try-lock.
 from __future__ import annotations
 
 import struct
-import sys
 
 from pyjama_instrument._system import fcntl
 
 __all__ = ["hold", "is_held"]
 
 _FLOCK = struct.Struct("hhqqixxxx")  # l_type, l_whence, l_start, l_len, l_pid of struct flock, 64-bit Linux
+_WHOLE_FILE = _FLOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0)
 
-if sys.platform == "linux":
+if hasattr(fcntl, "F_OFD_SETLK"):
 
     def hold(fd: int) -> None:
         """Mark the file open at ``fd`` as written by a live process.
@@ -26,11 +26,11 @@ if sys.platform == "linux":
         Raises:
             OSError: somebody else holds it, or the file system has no such locks.
         """
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _whole_file())
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _WHOLE_FILE)
 
     def is_held(fd: int) -> bool:
         """Whether a live process writes the file open at ``fd`` (a descriptor other than the writer's own)."""
-        answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _whole_file())
+        answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _WHOLE_FILE)
         return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
 else:
@@ -47,7 +47,3 @@ else:
             return True
         fcntl.flock(fd, fcntl.LOCK_UN)
         return False
-
-
-def _whole_file() -> bytes:
-    return _FLOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0)

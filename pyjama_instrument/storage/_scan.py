@@ -11,14 +11,16 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pyjama_instrument.fold import Fold, carry_running
 from pyjama_instrument.storage._codec import MAX_RECORD_BYTES, CallDecoder, decode_lines
+from pyjama_instrument.storage._domains import Unlocked, are_divided, divide, proves_death
 from pyjama_instrument.storage._layout import SegmentName, list_segments, segments_of
 from pyjama_instrument.storage._liveness import is_held
 from pyjama_instrument.storage._pieces import Touched
+from pyjama_instrument.storage._processes import is_gone
 from pyjama_instrument.storage._snapshot import Snapshot, locks_are_trusted
 
 __all__ = ["CaughtUp", "Position", "Sink", "catch_up", "read_segment"]
@@ -26,6 +28,7 @@ __all__ = ["CaughtUp", "Position", "Sink", "catch_up", "read_segment"]
 _CHUNK = 16 * 1024  # small, so that the parser never keeps the interpreter lock for long
 _PORTION = 50  # items folded in one go
 _LONGEST_LINE = 4 * MAX_RECORD_BYTES
+_MOST_RETIRED = 256
 
 Sink = Callable[[list[Any]], None]
 """Takes what was read, batch by batch."""
@@ -39,13 +42,16 @@ class Position:
     """How far a segment has been read.
 
     ``sealed``: its writer is dead or has moved on, and all was read. ``skipping``: the offset is inside a damaged
-    stretch, and everything up to the next newline belongs to it.
+    stretch, and everything up to the next newline belongs to it. ``unlocked``: it was found so; that is kept, since a
+    writer that goes on nevertheless is a proof, see ``_domains``. ``refuted``: the last look has proven just that.
     """
 
     offset: int = 0
     torn: int = 0
     sealed: bool = False
     skipping: bool = False
+    unlocked: Unlocked | None = None
+    refuted: bool = field(default=False, compare=False)
 
     @classmethod
     def load(cls, stored: Any) -> Position:
@@ -55,7 +61,8 @@ class Position:
         if type(offset) is not int or offset < 0:
             return cls()
         sealed, skipping = stored.get("sealed") is True, stored.get("skipping") is True
-        return cls(offset, torn if type(torn) is int and torn >= 0 else 0, sealed, skipping)
+        unlocked = Unlocked.load(stored.get("unlocked"))
+        return cls(offset, torn if type(torn) is int and torn >= 0 else 0, sealed, skipping, unlocked)
 
     def dump(self) -> dict[str, Any]:
         """The snapshot's form: defaults are left out."""
@@ -66,7 +73,21 @@ class Position:
             stored["sealed"] = True
         if self.skipping:
             stored["skipping"] = True
+        if self.unlocked:
+            stored["unlocked"] = [*self.unlocked]
         return stored
+
+    def look(self, fd: int, found: os.stat_result, locked: bool) -> None:
+        """Note whether the segment is locked, and what that says of having found it unlocked before."""
+        known, inode, size = self.unlocked, found.st_ino, found.st_size
+        self.refuted = False
+        if known is None or (known.inode != inode and not locked):  # nothing is known of another file
+            self.unlocked = None if locked else Unlocked.now(inode, size)
+        elif known.inode == inode and locked:
+            self.refuted, self.unlocked = True, None
+        elif known.inode == inode and size > known.size:
+            self.refuted = known.is_refuted(_newest_us(fd, size))
+            self.unlocked = known._replace(size=size, grew=True)
 
 
 class CaughtUp(NamedTuple):
@@ -81,13 +102,19 @@ class CaughtUp(NamedTuple):
 
 
 def catch_up(
-    snapshot: Snapshot, journal: int, *, should_stop: Callable[[], bool] = lambda: False, probe: bool = True
+    snapshot: Snapshot,
+    journal: int,
+    history: int | None = None,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    probe: bool = True,
 ) -> CaughtUp:
     """Fold what the journals in the directory ``journal`` hold beyond the offsets that the snapshot carries.
 
     Offsets move on accordingly, those of segments that are no longer there are dropped, and sessions whose process
-    is proven dead are marked as crashed. If the snapshot was cleared, the totals are those of the events since, and
-    what ran at that moment is carried over.
+    is proven dead are marked as crashed. Of segments in the directory ``history`` the offsets are kept for as long as
+    their writer may go on without our knowing. If the snapshot was cleared, the totals are those of the events since,
+    and what ran at that moment is carried over.
 
     Without ``probe``, the writer of a segment that has not grown is taken to be alive still: a quarter of the work for
     somebody who has just looked.
@@ -96,19 +123,25 @@ def catch_up(
         InterruptedError: ``should_stop`` became true; the snapshot's document is half done then.
         OSError: the journals cannot be read now, for want of descriptors for instance.
     """
-    return _CatchUp(snapshot, journal, should_stop, probe).run()
+    return _CatchUp(snapshot, journal, history, should_stop, probe).run()
 
 
 class _CatchUp:
-    def __init__(self, snapshot: Snapshot, journal: int, should_stop: Callable[[], bool], probe: bool) -> None:
+    def __init__(
+        self, snapshot: Snapshot, journal: int, history: int | None, should_stop: Callable[[], bool], probe: bool
+    ) -> None:
         self.snapshot = snapshot
         self.fold = Fold(snapshot.document, sound=snapshot.sound)
-        self.journal = journal
+        self.journal, self.history = journal, history
         self.should_stop = should_stop
         self.probe = probe
         self.before: dict[str, Any] = snapshot.document["journals"]
-        self.trust = locks_are_trusted(snapshot.document)
+        self.retired_before: dict[str, Any] = snapshot.document["retired"]
+        self.locks_work = locks_are_trusted(snapshot.document)
+        self.trust = proves_death(snapshot.document)
+        self.unseen: set[str] = set()  # writers whose locks are not seen by all, as was found out just now
         self.after: dict[str, Any] = {}
+        self.retired: dict[str, Any] = {}
         self.alive: set[str] = set()
         self.later: list[tuple[str, list[dict[str, Any]]]] = []
         self.calls = CallDecoder()
@@ -117,6 +150,7 @@ class _CatchUp:
 
     def run(self) -> CaughtUp:
         segments = self._segments()
+        self._visit_retired(segments)
         for name in segments:
             self._visit(name)
         last = {name.writer: name for name in segments}
@@ -129,14 +163,20 @@ class _CatchUp:
                 self.alive.add(writer)
         if self.snapshot.cleared_us is not None:
             self._start_again()
+        self.unseen |= self.fold.unseen_writers
+        if self.unseen:
+            divide(self.fold.document, self.unseen)
+        if self.locks_work and are_divided(self.fold.document):
+            self._judge_by_process()
         dead = self.fold.running_writers() - self.alive
         self.fold.writers_died(dead)
         self.fold.finish()
         document = self.fold.document
-        document["journals"] = self.after
+        document["journals"], document["retired"] = self.after, self._newest_retired()
         known = {key.partition("-")[0] for key in self.after} | self.fold.running_writers()
         document["writers"] = {key: value for key, value in document["writers"].items() if key in known}
-        return CaughtUp(document, bool(dead) or self.before != self.after, self.fold.touched)
+        moved = self.before != self.after or self.retired_before != document["retired"]
+        return CaughtUp(document, bool(dead) or moved, self.fold.touched)
 
     def _add(self, writer: str, items: Sequence[Any]) -> None:
         if (cleared_us := self.snapshot.cleared_us) is not None:
@@ -184,40 +224,95 @@ class _CatchUp:
             return None
         return True
 
-    def _visit(self, name: SegmentName) -> bool:
+    def _visit(self, name: SegmentName, directory: int | None = None) -> bool:
         """Fold one segment's new records; whether there is such a segment."""
         if self.should_stop():
             raise InterruptedError("asked to stop")
-        key = name.key
-        stored = self.before.get(key)
-        if stored is not None and not self.probe and _has_size(self.journal, name, stored):
-            self.alive.add(name.writer)
-            self.after[key] = stored
+        key, writer = name.key, name.writer
+        place, after = (self.journal, self.after) if directory is None else (directory, self.retired)
+        stored = self.before.get(key, self.retired_before.get(key))
+        # Where locks prove nothing, a look at one would say nothing either.
+        if stored is not None and not (self.probe and self.trust) and _has_size(place, name, stored):
+            self.alive.add(writer)
+            after[key] = stored
             return True
         position = Position.load(stored)
-        if not position.sealed:
-            torn = position.torn
-            held = read_segment(
-                self.journal, name, position, lambda items: self._add(name.writer, items), self.decode, trust=self.trust
-            )
-            if calls := self.calls.rest():
-                self._add(name.writer, calls)
-            if held is None:
-                return False
-            self.fold.damaged(position.torn - torn)
-            if held:
-                self.alive.add(name.writer)
-        self.after[key] = position.dump()
+        torn, was_sealed, unlocked = position.torn, position.sealed, position.unlocked
+        held = read_segment(
+            place, name, position, lambda items: self._add(writer, items), self.decode, trust=self.trust
+        )
+        if calls := self.calls.rest():
+            self._add(writer, calls)
+        if held is None:
+            return False
+        self.fold.damaged(position.torn - torn)
+        if held:
+            self.alive.add(writer)
+            if was_sealed:
+                self.fold.writers_live({writer})
+        if not self.locks_work:
+            position.unlocked = unlocked
+        elif position.refuted:
+            self.unseen.add(writer)
+            self.trust = False
+        after[key] = position.dump()
         return True
+
+    # -- what locks do not tell
+
+    def _judge_by_process(self) -> None:
+        """Where a missing lock proves nothing, a writer is dead only if its process is known to be gone."""
+        for entry in self.after.values():
+            entry.pop("sealed", None)
+        there = {key.partition("-")[0] for key in self.after}
+        perhaps = {key.partition("-")[0] for key in self.retired}
+        concerned = (there & self.fold.crashed_writers()) | ((there | perhaps) & self.fold.running_writers())
+        writers = self.fold.document["writers"]
+        self.alive = {writer for writer in concerned if not is_gone(writers.get(writer, {}))}
+        self.fold.writers_live(self.alive)
+
+    def _visit_retired(self, segments: Sequence[SegmentName]) -> None:
+        """Look after segments in the history whose writer may go on for all we know, and fold what it added."""
+        if self.history is None:
+            self.retired = dict(self.retired_before)
+            return
+        there = set(segments)
+        for name in sorted(set(segments_of([*self.retired_before, *self.before])) - there):
+            stored: dict[str, Any] = self.before.get(name.key) or self.retired_before[name.key]
+            try:
+                size = os.stat(name.filename, dir_fd=self.history, follow_symlinks=False).st_size
+            except FileNotFoundError:
+                continue
+            except OSError:
+                size = -1
+            process = stored.get("process") or self.fold.document["writers"].get(name.writer, {})
+            if size > Position.load(stored).offset:
+                self.fold.document["writers"].setdefault(name.writer, process)
+                self._visit(name, self.history)
+                self.retired[name.key] |= {"process": process}
+            elif not (self._has_moved_on(name, there) or is_gone(process)):
+                self.retired[name.key] = stored | {"process": process}
+
+    def _has_moved_on(self, name: SegmentName, there: set[SegmentName]) -> bool:
+        return name.next in there or name.next.key in self.retired_before or name.next.key in self.before
+
+    def _newest_retired(self) -> dict[str, Any]:
+        if len(self.retired) <= _MOST_RETIRED:
+            return self.retired
+        found = {key: Position.load(stored).unlocked for key, stored in self.retired.items()}
+        newest = sorted(found, key=lambda key: at.since_us if (at := found[key]) else 0)[-_MOST_RETIRED:]
+        return {key: self.retired[key] for key in sorted(newest)}
 
 
 def _has_size(directory: int, name: SegmentName, stored: Any) -> bool:
-    """Whether the segment ends where it was read to; never so once its writer was seen dead."""
+    """Whether the segment ends where it was read to, without damage; never so once its writer was seen dead."""
     try:
         found = os.stat(name.filename, dir_fd=directory, follow_symlinks=False)
     except OSError:
         return False
-    return stat.S_ISREG(found.st_mode) and type(stored) is dict and stored == {"offset": found.st_size}
+    if not stat.S_ISREG(found.st_mode) or type(stored) is not dict:
+        return False
+    return {key: stored[key] for key in stored if key != "unlocked"} == {"offset": found.st_size}
 
 
 def read_segment(
@@ -250,9 +345,15 @@ def read_segment(
             raise
         return error.errno != errno.ELOOP
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
             return False
-        held = not trust or is_held(fd)  # before reading: if it is not held now, what we read is all there will ever be
+        # Before reading: if it is not held now, what we read is all there will ever be.
+        locked = is_held(fd)
+        position.look(fd, found, locked)
+        held = locked or not trust
+        if position.sealed and not held and found.st_size <= position.offset:
+            return False
         _read(fd, position, held, sink, decode)
         position.sealed = not held
         return held
@@ -286,6 +387,14 @@ def _read(fd: int, position: Position, held: bool, sink: Sink, decode: Decode) -
             want *= 2
         else:
             _skip(position, len(data))
+
+
+def _newest_us(fd: int, size: int) -> int:
+    """The time of the last record in the first ``size`` bytes; 0 if it has none."""
+    start = max(0, size - 2 * MAX_RECORD_BYTES)
+    lines = os.pread(fd, size - start, start).rpartition(b"\n")[0].split(b"\n")
+    times = [record.get("ts") for record in decode_lines(lines[-1:])[0]]
+    return times[0] if times and type(times[0]) is int else 0
 
 
 def _take(data: bytes, position: Position, sink: Sink, decode: Decode) -> int:

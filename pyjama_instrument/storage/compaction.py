@@ -9,16 +9,17 @@ continues: the offsets travel in the same file as the totals.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from pyjama_instrument._native import sleep
 from pyjama_instrument.fold import repaired
 from pyjama_instrument.storage._atomic import replace_keeping_previous, write_file
 from pyjama_instrument.storage._clock import advance, elapsed_now, restamp, went_back
+from pyjama_instrument.storage._domains import heal, proves_death, renew
 from pyjama_instrument.storage._layout import CORRUPT_PREFIX, PREVIOUS, SCHEMA, SNAPSHOT, SegmentName, segments_of
 from pyjama_instrument.storage._liveness import is_held
 from pyjama_instrument.storage._lock import Mark, locks_work, rewriting, try_lock
@@ -69,6 +70,10 @@ def compact(
             return _compact(store, turn, should_stop)
         except (InterruptedError, FileNotFoundError):  # the latter: somebody has just removed the snapshot or the store
             return "busy"
+        except OSError as error:
+            if error.errno == errno.ESTALE:  # on an overlay, somebody has replaced the snapshot behind its back
+                return "busy"
+            raise
 
 
 def clear(store: Store, *, wait_seconds: float = 10.0) -> bool:
@@ -83,7 +88,9 @@ def clear(store: Store, *, wait_seconds: float = 10.0) -> bool:
             store.kept = None
             snapshot = load(store.fd, turn.changed_ns)
             now_us = time.time_ns() // 1000
-            _write_both(store, catch_up(replace(snapshot, cleared_us=now_us, found=None), store.journal), _Kept())
+            heal(snapshot.document)
+            cleared = replace(snapshot, cleared_us=now_us, found=None)
+            _write_both(store, catch_up(cleared, store.journal, store.history), _Kept())
         return turn is not None
 
 
@@ -121,19 +128,21 @@ class _Kept:
 
 def _compact(store: Store, turn: _Turn, should_stop: Callable[[], bool]) -> Outcome:
     kept, snapshot = _begin(store, turn)
-    covered = _sealed(snapshot.document) if snapshot.state == "whole" and turn.alone else []
-    news = catch_up(snapshot, store.journal, should_stop=should_stop)
+    sealed = _sealed(snapshot.document) if snapshot.state == "whole" else {}
+    news = catch_up(snapshot, store.journal, store.history, should_stop=should_stop)
+    trusted = proves_death(news.document)
+    covered = _still_sealed(sealed, news.document) if trusted else []
     if not turn.mark.stands():  # removed while we were at it, and others may have gone on from what we began with
         return "busy"
     if snapshot.state != "whole":
         if snapshot.state == "corrupt":
-            _keep_corrupt(store, all_of_them=not turn.alone)
+            _keep_corrupt(store, all_of_them=not trusted)
         _write_both(store, news, kept)
     elif news.changed or covered:
         data = _encoded(news, kept, should_stop)
         kept.identity = replace_keeping_previous(store.fd, SNAPSHOT, PREVIOUS, data)
         _retire(store, covered)
-        if news.document["generation"] % _TIDY_EVERY == 0 and turn.alone:
+        if news.document["generation"] % _TIDY_EVERY == 0 and trusted:
             _tidy(store, elapsed_now(news.document["clock"]))
         store.kept = kept
     else:
@@ -160,6 +169,7 @@ def _begin(store: Store, turn: _Turn) -> tuple[_Kept, Snapshot]:
     else:
         kept, snapshot = _Kept(), _load(store, turn.changed_ns)
     trust_locks(snapshot.document, turn.alone)
+    renew(snapshot.document)
     if went_back(snapshot.document.get("clock")):
         restamp(repaired(snapshot.document), time.time_ns() // 1_000_000)
         kept.pieces = Pieces()
@@ -169,7 +179,7 @@ def _begin(store: Store, turn: _Turn) -> tuple[_Kept, Snapshot]:
 def _load(store: Store, changed_ns: int) -> Snapshot:
     snapshot = load(store.fd, changed_ns)
     if snapshot.state == "corrupt":  # or somebody who knows none of the locks is writing it just now
-        sleep(_HALF_WRITTEN_SECONDS)
+        time.sleep(_HALF_WRITTEN_SECONDS)
         snapshot = load(store.fd, changed_ns)
     return snapshot
 
@@ -204,10 +214,16 @@ def _encoded(news: CaughtUp, kept: _Kept, should_stop: Callable[[], bool]) -> by
     return kept.pieces.join(document, news.touched, pause)
 
 
-def _sealed(document: dict[str, Any]) -> list[SegmentName]:
-    """Segments that the stored generation covers wholly: nothing can be appended to them any more."""
+def _sealed(document: dict[str, Any]) -> dict[str, int]:
+    """Segments that the stored generation covers wholly, with their ends: nothing can be appended to them any more."""
     journals = document["journals"].items()
-    return segments_of(key for key, stored in journals if type(stored) is dict and stored.get("sealed"))
+    return {key: stored.get("offset", 0) for key, stored in journals if type(stored) is dict and stored.get("sealed")}
+
+
+def _still_sealed(sealed: dict[str, int], document: dict[str, Any]) -> list[SegmentName]:
+    """Those that the next generation covers, too; not one that was found longer, or held, since."""
+    now = _sealed(document)
+    return segments_of(key for key, end in sealed.items() if now.get(key) == end)
 
 
 def _retire(store: Store, segments: Iterable[SegmentName]) -> None:

@@ -82,6 +82,24 @@ class Journal:
                 return False
         return self.store.is_current()
 
+    def has_left(self) -> bool:
+        """Whether the segment is not under its name in the journals any more, though it was not removed."""
+        try:
+            os.stat(self.name.filename, dir_fd=self.store.journal, follow_symlinks=False)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            pass
+        return False
+
+    def is_retired(self) -> bool:
+        """Whether somebody has taken us for dead and moved the segment to the history."""
+        try:
+            found = os.stat(self.name.filename, dir_fd=self.store.history, follow_symlinks=False)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._identity
+
     def is_replaced(self) -> bool:
         """Whether the descriptor leads to another file: the program has closed it, and been given its number again."""
         try:
