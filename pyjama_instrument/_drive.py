@@ -3,28 +3,27 @@
 One driver for each kind of function. Values, exceptions (the same objects), cancellation, ``send``, ``throw``,
 ``close`` and return values pass through unchanged. The activity is entered whenever the host's code runs and left
 whenever it hands control back, so a suspended generator does not colour its consumer's context. Nothing that passes
-through is held on to. :class:`Decorated` is what stands in for the function itself.
+through is held on to.
 """
 
 from __future__ import annotations
 
-import copy
 import functools
-import inspect
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from types import CoroutineType, FunctionType, MethodType, coroutine
+from types import CoroutineType, FunctionType, coroutine
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
-import wrapt
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 
 __all__ = [
+    "KIND_FLAGS",
     "Activity",
-    "Decorated",
     "Kind",
     "Suspended",
     "drive",
     "drive_later",
+    "finish",
     "kind_of",
     "renamed",
     "resume",
@@ -33,6 +32,13 @@ __all__ = [
 ]
 
 _OURS_ALONE = 2  # the attribute and the argument
+
+# What inspect calls CO_GENERATOR and so on: importing it takes longer than all of ours.
+_GENERATOR, _COROUTINE, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x200
+KIND_FLAGS = _GENERATOR | _COROUTINE | _ITERABLE_COROUTINE | _ASYNC_GENERATOR
+"""The flags of a code object that say what a call of its function gives."""
+
+_COROUTINE_MARK = "_is_coroutine_mark"  # what inspect.markcoroutinefunction leaves
 
 T = TypeVar("T")
 Kind: TypeAlias = Literal["sync", "async", "generator", "iterable coroutine", "async generator"]
@@ -54,7 +60,7 @@ class Activity(Protocol):
         """The call is over."""
 
 
-Begin: TypeAlias = Callable[[], Activity]
+Begin: TypeAlias = "Callable[[], Activity]"
 
 
 def kind_of(function: Any) -> Kind:
@@ -66,12 +72,27 @@ def kind_of(function: Any) -> Kind:
             function = function.__func__
         else:
             break
+    if type(function) is FunctionType and _COROUTINE_MARK not in function.__dict__:
+        return _kind_of_code(function.__code__.co_flags)
+    return _kind_of_object(function)
+
+
+def _kind_of_code(flags: int) -> Kind:
+    if flags & _ASYNC_GENERATOR:
+        return "async generator"
+    if flags & _GENERATOR:
+        return "iterable coroutine" if flags & _ITERABLE_COROUTINE else "generator"
+    return "async" if flags & _COROUTINE else "sync"
+
+
+def _kind_of_object(function: Any) -> Kind:
+    import inspect  # dear, and most programs decorate nothing but functions
+
     for candidate in (function, getattr(type(function), "__call__", None)):  # noqa: B004  # its code is wanted
         if inspect.isasyncgenfunction(candidate):
             return "async generator"
         if inspect.isgeneratorfunction(candidate):
-            awaitable = candidate.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE
-            return "iterable coroutine" if awaitable else "generator"
+            return _kind_of_code(candidate.__code__.co_flags)
         if inspect.iscoroutinefunction(candidate):
             return "async"
     return "sync"
@@ -110,6 +131,11 @@ def run(begin: Begin, function: Callable[..., T], args: Any, kwargs: Any) -> T:
         activity.leave(token)
         activity.end(error, None)
         raise
+    return finish(activity, token, result)
+
+
+def finish(activity: Activity, token: Any, result: T) -> T:
+    """A plain function has returned ``result``. If that is a coroutine, the call is its life."""
     activity.leave(token)
     if type(result) is CoroutineType:
         return cast("T", resume(activity, cast("Coroutine[Any, Any, Any]", result)))
@@ -273,71 +299,3 @@ def renamed(stand_in: Any, original: Any) -> Any:
     except Exception:  # a callable object's name may be anything, or be found by code that fails
         pass
     return stand_in
-
-
-if TYPE_CHECKING:
-    _FunctionWrapper = wrapt.FunctionWrapper[..., Any]
-else:
-    _FunctionWrapper = wrapt.FunctionWrapper  # generic at run time only since wrapt 2.2
-
-
-class Decorated(_FunctionWrapper):
-    """wrapt's proxy, with what functions can do besides.
-
-    It is bound as a true method, pickled by reference and copied as itself. What stands in for anything else (a
-    partial, a callable object, a function that its module does not have under its name) is pickled and copied as that
-    thing, decorated anew. The class has no annotated attributes: they would hide the function's own annotations.
-    """
-
-    def __init__(self, function: Any, wrapper: Any, again: tuple[Callable[..., Any], Any]) -> None:
-        # ``again`` is a function and its further arguments, to decorate another thing in the same way.
-        if type(function) is FunctionType:
-            # FunctionWrapper leaves the instance open, and wrapt then looks at each call for the function's __self__.
-            # A function has none, and failing to find it takes longer than all else the wrapper does.
-            super(wrapt.FunctionWrapper, self).__init__(  # type: ignore[call-arg]  # its stub is the proxy's
-                function, function, wrapper, None, "function"
-            )
-        else:
-            super().__init__(function, wrapper)
-        self._self_again = again  # wrapt keeps attributes of this prefix on the proxy
-
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        inner = self.__wrapped__
-        if not hasattr(type(inner), "__get__"):
-            return self
-        bound = inner.__get__(instance, owner)
-        if bound is inner:
-            return self
-        if type(bound) is MethodType and bound.__func__ is inner:
-            return MethodType(self, bound.__self__)
-        return super().__get__(instance, owner)
-
-    def __reduce_ex__(self, protocol: Any) -> str | tuple[Any, ...]:
-        name = getattr(self, "__qualname__", "")
-        return name if _found_by_name(self, name) else _again(self, self.__wrapped__)
-
-    def __copy__(self) -> Any:
-        inner = copy.copy(self.__wrapped__)
-        return self if inner is self.__wrapped__ else _decorated_again(self, inner)
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        inner = copy.deepcopy(self.__wrapped__, memo)
-        return self if inner is self.__wrapped__ else _decorated_again(self, inner)
-
-
-def _found_by_name(thing: Any, qualified_name: str) -> bool:
-    found: Any = sys.modules.get(getattr(thing, "__module__", None) or "")
-    for part in qualified_name.split("."):
-        found = getattr(found, part, None)
-    return found is thing
-
-
-def _again(decorated: Any, inner: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """How to decorate ``inner`` as ``decorated`` is, in the form that pickle wants."""
-    function, arguments = decorated._self_again
-    return function, (inner, *arguments)
-
-
-def _decorated_again(decorated: Any, inner: Any) -> Any:
-    function, arguments = _again(decorated, inner)
-    return function(*arguments)

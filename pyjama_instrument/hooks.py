@@ -20,6 +20,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pyjama_instrument import _guard, _system
+from pyjama_instrument._hooked import hooked
 from pyjama_instrument.config import check_name
 from pyjama_instrument.errors import ConfigError
 
@@ -131,9 +132,6 @@ _lock = threading.RLock()
 _running: ContextVar[tuple[Callable[..., Any], ...]] = ContextVar("pyjama_hooks_running", default=())
 pre_registry = _Registry()
 post_registry = _Registry()
-hooked: set[str] = set()
-"""The names that have hooks: all that a call of a tool without hooks has to look at."""
-
 # A forked child has not the thread that may have held it.
 _system.after_fork_in_child(_lock._at_fork_reinit)  # type: ignore[attr-defined]  # as the standard library does
 

@@ -25,7 +25,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
-from pyjama_instrument import _guard, _system, redaction
+from pyjama_instrument import _guard, _system, redaction, unpickle
 from pyjama_instrument._context import Call, Scope, SessionState
 from pyjama_instrument._drive import kind_of
 from pyjama_instrument._flusher import Flusher
@@ -79,6 +79,7 @@ class Recorder:
         turn: whose turn it is to open or mend the journal, or to announce a call late.
         ambient: what calls outside any session belong to, once there was one.
         open_sessions: sessions that this process has started and not ended.
+        unwritten: calls that ended where the stack had no room to record it: tool, scope, span, duration, error's type.
         unforked: its only item is 1 in the process that all this is about, and 0 in a child that was forked in C.
     """
 
@@ -94,6 +95,9 @@ class Recorder:
         self._writer = ""
         self._segment = 0
         self._begin()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return unpickle.process_recorder, ()
 
     def _begin(self) -> None:
         """The state of a process that has recorded nothing yet."""
@@ -112,6 +116,7 @@ class Recorder:
         self._pending: deque[bytes] = deque()
         self._late: dict[object, bytes] = {}  # lines that are taking the slow way just now
         self._looked: _Look | None = None
+        self.unwritten: deque[tuple[Any, ...]] = deque()
         self._ragged = self._full = False
         self._dropped: defaultdict[str, int] = defaultdict(int)
         self._drops = 0
@@ -141,6 +146,9 @@ class Recorder:
         try:
             self._late[this] = line
             self._emit_slowly(line, reason, written)
+        except RecursionError:  # the host's stack is full: from here on, nothing that takes a frame
+            self._dropped["recursion"] += 1
+            return
         except Exception as error:
             _guard.swallow(error, "recorder.emit")
             self._drop("internal")
@@ -251,6 +259,12 @@ class Recorder:
         self.fd = -1 if self._ragged else self._journal.fd
         self.dirty = True
         return failure
+
+    def _write_unwritten(self) -> None:
+        """Record the ends of calls that could not be recorded where they ended."""
+        while self.unwritten:
+            tool, *ended = self.unwritten.popleft()
+            tool.write_late(*ended)
 
     def _end_the_line(self) -> None:
         """Write the newline after an incomplete line: the next record will not do it, or will be long in coming."""
@@ -425,6 +439,7 @@ class Recorder:
         """What the flusher does; returns the seconds until it should be done again."""
         try:
             self._look_at_argv()
+            self._write_unwritten()
             self._mind_the_journal()
             self._announce_slow_calls()
             _guard.say()
@@ -563,6 +578,7 @@ class Recorder:
             from pyjama_instrument.storage.compaction import compact
 
             self.notice_fork()
+            self._write_unwritten()
         except Exception as error:
             _guard.swallow(error, "recorder.flush")
             return False
@@ -643,6 +659,7 @@ class Recorder:
             self._exiting = True
             if self._flusher is not None:
                 self._flusher.stop()
+            self._write_unwritten()
             self._end_implicit()
             if self.turn.wait():
                 self._alone(self._end_the_line)
@@ -785,6 +802,7 @@ class _PassThrough(Recorder):
 
 
 recorder = _PassThrough() if _system.MISSING else Recorder()
+unpickle.makers["recorder"] = lambda: recorder
 _guard.not_now = lambda: recorder.turn.is_mine()  # a forked child has another turn
 
 

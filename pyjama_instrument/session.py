@@ -14,14 +14,14 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, Token
-from types import TracebackType
+from types import FunctionType, TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
-from urllib.parse import quote, unquote
 
-from pyjama_instrument import _guard, redaction
+from pyjama_instrument import _guard, redaction, unpickle
 from pyjama_instrument._capture import jsonable
 from pyjama_instrument._context import Scope, SessionState, current
-from pyjama_instrument._drive import Decorated, drive, kind_of
+from pyjama_instrument._drive import Kind, drive, finish, kind_of
+from pyjama_instrument._stand_in import driven_body, found_by_name, stand_in, suspending_body
 from pyjama_instrument.config import MAX_NAME, check_name, clean_text, home_to_write
 from pyjama_instrument.errors import ConfigError, PyjamaError
 from pyjama_instrument.recorder import is_worker, recorder
@@ -66,6 +66,9 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session {self.agent!r} {self.id}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return unpickle.session, (self.agent, self.id, self._state.span)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Session) and other.id == self.id
@@ -141,10 +144,13 @@ class Session:
             raise ConfigError(f"base must be a mapping, not {type(base).__name__}")
         base = os.environ if base is None else base
         parent = f"{self.id}-{self.span}"
-        added = {"PYJAMA_PARENT": parent, "PYJAMA_AGENT": quote(self.agent)}
+        added = {"PYJAMA_PARENT": parent}
         try:
             if not _has_trace_of_another(base):
                 added["TRACEPARENT"] = f"00-{parent}-01"
+            from urllib.parse import quote
+
+            added["PYJAMA_AGENT"] = quote(self.agent)
             added["PYJAMA_HOME"] = home_to_write()
         except PyjamaError:  # then nothing is recorded here or there, but the child starts
             pass
@@ -346,12 +352,25 @@ class agent_session:  # noqa: N801  # reads as a verb at the place of use, like 
             raise ConfigError("agent_session decorates functions; decorate the class's methods instead")
         if type(function) in (classmethod, staticmethod):
             return type(function)(self._decorate(function.__func__))
-        kind = kind_of(function)
+        source = SessionSource(self, kind_of(function))
+        body: Any = (driven_body if source.kind == "sync" else suspending_body)(function, source)
+        if type(function) is FunctionType:
+            made = stand_in(function, body)
+            if not found_by_name(function):
+                return made
+            from pyjama_instrument._proxy import NamedFunction
+
+            return NamedFunction(made, source, (self, ()))
+        from pyjama_instrument._proxy import Decorated
 
         def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-            return drive(kind, self._start, wrapped, args, kwargs)
+            return source.drive_call(wrapped, args, kwargs)
 
-        return Decorated(function, wrapper, (self, ()))
+        return Decorated(function, wrapper, source, (self, ()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        settings = {"workflow": self._workflow} | {str(place): value for place, value in self._details.items()}
+        return unpickle.agent_session, (self._name, settings)
 
     def _begin(self) -> _Run:
         run_ = self._start()
@@ -388,6 +407,29 @@ class agent_session:  # noqa: N801  # reads as a verb at the place of use, like 
         if self._workflow is not None:
             session.workflow(self._workflow)
         return _Run(self, session)
+
+
+class SessionSource:
+    """Makes each call of a decorated function a run; what its stand-in refers to."""
+
+    __slots__ = ("kind", "owner")
+
+    def __init__(self, owner: agent_session, kind: Kind) -> None:
+        self.owner = owner
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return unpickle.session_source, (self.owner, self.kind)
+
+    def begin_call(self, function: Any, args: Any, kwargs: Any) -> tuple[_Run, Any, Any]:
+        """A plain function is called."""
+        return self.owner._start(), args, kwargs
+
+    finish_call = staticmethod(finish)
+
+    def drive_call(self, function: Any, args: Any, kwargs: Any) -> Any:
+        """A function of any kind is called."""
+        return drive(self.kind, self.owner._start, function, args, kwargs)
 
 
 class _Visit:
@@ -464,12 +506,20 @@ class _Bound(Generic[P, R]):
         return drive(self._kind, self._begin, self._function, args, kwargs)  # type: ignore[no-any-return]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Bound, (self._function, *self._to)
+        return unpickle.bound, (self._function, *self._to)
 
     def _begin(self) -> _Visit:
         agent, session, span = self._to
-        state = recorder.open_sessions.get(session) or SessionState(id=session, agent=agent, span=span)
-        return _Visit((state, span))
+        return _Visit((_state_of(agent, session, span), span))
+
+
+def session_of(agent: str, id: str, span: str) -> Session:
+    """A run that is under way, begun by this process or another."""
+    return Session(_state_of(agent, id, span))
+
+
+def _state_of(agent: str, id: str, span: str) -> SessionState:
+    return recorder.open_sessions.get(id) or SessionState(id=id, agent=agent, span=span)
 
 
 def current_session() -> Session | None:
@@ -523,7 +573,13 @@ def _leave(token: Token[Scope | None] | None) -> None:
 
 
 def _inherited() -> Scope | None:
-    match = _PARENT.fullmatch(os.environ.get("PYJAMA_PARENT", ""))
+    if "PYJAMA_PARENT" not in os.environ:
+        return None
+    try:
+        from urllib.parse import unquote  # dear, and few programs are children
+    except ImportError:  # the process has lost the right to read its own files
+        return None
+    match = _PARENT.fullmatch(os.environ["PYJAMA_PARENT"])
     agent = clean_text(unquote(os.environ.get("PYJAMA_AGENT", "")))[:MAX_NAME]
     if match is None or not agent.strip():
         return None
@@ -568,3 +624,11 @@ def _checked_steps(steps: object) -> list[str]:
     if isinstance(steps, str) or not isinstance(steps, Sequence):
         raise ConfigError(f"workflow must be a sequence of step names, not {type(steps).__name__}")
     return [check_name(step, "step name") for step in steps]
+
+
+unpickle.makers |= {
+    "agent session": agent_session,
+    "bound": _Bound,
+    "session": session_of,
+    "session source": SessionSource,
+}

@@ -99,22 +99,30 @@ def test_type_hints_are_kept() -> None:
     assert typing.get_type_hints(sample_tools.Toolbox().times) == {"x": int, "return": int}
 
 
-def test_defaults_and_code_are_kept() -> None:
+def test_defaults_and_globals_are_kept() -> None:
     def work(x: int = 1, *, y: int = 2) -> int:
         return x + y
 
     decorated = tool(work)
     assert decorated.__defaults__ == (1,)
     assert decorated.__kwdefaults__ == {"y": 2}
-    assert decorated.__code__ is work.__code__
+    assert decorated.__globals__ is work.__globals__
 
 
-def test_attributes_set_on_the_decorated_function_are_attributes_of_the_function() -> None:
+@pytest.mark.parametrize("form", [form for form in FORMS if "function" in form or "method" in form])
+def test_the_code_tells_the_kind_of_function(form: str) -> None:
+    decorated, plain = FORMS[form](tool), FORMS[form](same)
+    if hasattr(plain, "__code__"):
+        kinds = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+        assert decorated.__code__.co_flags & kinds == plain.__code__.co_flags & kinds
+
+
+def test_attributes_of_the_function_are_attributes_of_the_decorated_function() -> None:
     def work() -> None: ...
 
+    work.marked = True  # type: ignore[attr-defined]  # functions take any attribute
     decorated = tool(work)
-    decorated.marked = True  # type: ignore[attr-defined]  # functions take any attribute
-    assert work.marked  # type: ignore[attr-defined]
+    assert decorated.marked  # type: ignore[attr-defined]
 
 
 def test_the_source_and_the_wrapped_function_can_be_found() -> None:
