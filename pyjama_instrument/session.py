@@ -146,11 +146,11 @@ class Session:
         parent = f"{self.id}-{self.span}"
         added = {"PYJAMA_PARENT": parent}
         try:
-            if not _has_trace_of_another(base):
-                added["TRACEPARENT"] = f"00-{parent}-01"
             from urllib.parse import quote
 
             added["PYJAMA_AGENT"] = quote(self.agent)
+            if not _has_trace_of_another(base):
+                added["TRACEPARENT"] = f"00-{parent}-01"
             added["PYJAMA_HOME"] = home_to_write()
         except PyjamaError:  # then nothing is recorded here or there, but the child starts
             pass

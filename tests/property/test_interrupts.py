@@ -18,7 +18,7 @@ from pyjama_instrument._context import current
 from tests.scale import full
 from tests.unit.recorded import session_end
 
-_FILES = ("instrument.py", "_drive.py", "session.py")
+_FILES = ("instrument.py", "_drive.py", "_stand_in.py", "_tool.py", "_tool_bodies.py", "_tool_call.py", "session.py")
 
 
 class _Interrupting:
