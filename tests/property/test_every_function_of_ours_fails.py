@@ -59,21 +59,21 @@ _EXEMPT = {
     "runs the host's function, so that there is nobody beneath to catch": """
         _drive.Suspended.take _drive._first_step _drive.drive _drive.drive_later _drive.finish _drive.run _drive.suspend
         _tool.Tool.begin_call _tool.Tool.call _tool.Tool.drive_call _tool.Tool.finish_call _tool.Tool.make_run_later
-        _tool._run_later session.SessionSource.finish_call
-        _tool_call.ToolCall._as_hooks_see_it _tool_call.ToolCall.begin_with_pre_hooks hooks._called hooks._not_running
-        hooks.run_pre_hooks session.SessionSource.begin_call session.SessionSource.drive_call
+        _tool._run_later session.SessionSource.finish_call _tool_call.ToolCall._as_hooks_see_it
+        _tool_call.ToolCall.begin_with_pre_hooks hooks._called hooks._not_running hooks.run_pre_hooks
+        session.SessionSource.begin_call session.SessionSource.drive_call
     """,
     "catches everything itself": """
         _guard.swallow _drive.renamed _tool.Tool.end _tool.Tool.has_pre_hooks _tool_call.ToolCall.begin
         _tool_call.ToolCall.end _tool_call.ToolCall.enter _tool_call.ToolCall.item _tool_call.ToolCall.leave
         _tool_call.ToolCall._run_post_hooks instrument._decorate session.Session._tell session._Run.end
-        session._Visit.enter session._Visit.leave session._leave session.agent_session._begin session.agent_session._decorate
-        session.agent_session._start session.agent_session._end
+        session._Visit.enter session._Visit.leave session._leave session.agent_session._begin
+        session.agent_session._decorate session.agent_session._start session.agent_session._end
     """,
     "only keeps what it is given": """
         _context.SessionState.__init__ _tool_call.ToolCall.__init__ session.Session.__init__ session.Step.__init__
-        session._Bound.__init__ session._Bound._begin session._state_of session._Run.__init__ session._Visit.__init__ session._Visit.end
-        session._Visit.item
+        session._Bound.__init__ session._Bound._begin session._state_of session._Run.__init__ session._Visit.__init__
+        session._Visit.end session._Visit.item
     """,
 }
 _NOT_REPLACED = {name for names in _EXEMPT.values() for name in names.split()}
