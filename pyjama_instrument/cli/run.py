@@ -124,6 +124,7 @@ def _signals_held() -> Iterator[_Signals]:
 
 
 def _supervise(command: list[str], env: Mapping[str, str], signals: _Signals) -> _Outcome:
+    early = _pending(signals.held)
     try:
         # posix_spawn and not subprocess: it can set the program's signal mask without running Python code between
         # fork and exec, which is not safe beside threads.
@@ -132,7 +133,17 @@ def _supervise(command: list[str], env: Mapping[str, str], signals: _Signals) ->
         return _cannot_start(_NOT_FOUND, f"{command[0]}: command not found")
     except (OSError, ValueError) as error:
         return _cannot_start(_NOT_EXECUTABLE, f"{command[0]}: {getattr(error, 'strerror', None) or error}")
+    for number in early:  # the terminal did not send it to a program that was not there
+        os.kill(pid, number)
     return _outcome(*_wait(pid, signals.held))
+
+
+def _pending(held: frozenset[signal.Signals]) -> list[int]:
+    """The signals to pass on that came before the program was started. How it takes them is its own affair."""
+    found = []
+    while pending := signal.sigpending() & (held - {signal.SIGCHLD}):
+        found.append(signal.sigwait(pending))
+    return found
 
 
 def _cannot_start(code: int, problem: str) -> _Outcome:
@@ -141,7 +152,7 @@ def _cannot_start(code: int, problem: str) -> _Outcome:
 
 
 def _wait(pid: int, held: frozenset[signal.Signals]) -> tuple[int, bool]:
-    """Pass signals on until the program ends; its wait status, and whether it was sent SIGINT."""
+    """Pass signals on until the program ends; its wait status, and whether it was sent SIGINT meanwhile."""
     interrupted = False
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)

@@ -52,7 +52,7 @@ def is_a_client_s_doing(error: BaseException) -> bool:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:
+    except Exception:  # __str__ is somebody else's code
         return "(its message cannot be shown)"
 
 

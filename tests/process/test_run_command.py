@@ -246,6 +246,33 @@ def test_a_program_that_answers_sigint_with_a_code_of_its_own_is_a_cancelled_run
     assert only_session().status == "cancelled"
 
 
+INTERRUPTED_EARLY = """
+import os, signal
+from pyjama_instrument.session import Session
+env = Session.env
+
+def interrupted(session):
+    os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C, before there is a program
+    return env(session)
+
+Session.env = interrupted
+"""
+
+
+@pytest.mark.parametrize(("survives", "code", "status"), [(True, 3, "failed"), (False, 130, "cancelled")])
+def test_an_early_ctrl_c_reaches_the_program_and_its_own_outcome_counts(
+    tmp_path: Path, survives: bool, code: int, status: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTED_EARLY)
+    command = wrapped("sh", "-c", "exit 3" if survives else "sleep 1000")
+    if survives:  # nothing that a program does for itself could be in time for certain
+        block = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]); "
+        command = [sys.executable, "-c", block + "os.execv(sys.argv[1], sys.argv[1:])", *command]
+    done = run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == code
+    assert only_session().status == status
+
+
 def test_a_wrapper_that_is_killed_is_a_crashed_run(listener: subprocess.Popen[str]) -> None:
     listener.kill()
     listener.wait()
