@@ -108,7 +108,7 @@ def session_html(tree: Any, limits: Limits) -> str:
         f"<p class=faint>{_text(_about(tree))}</p>",
     ]
     if run.error:
-        shown.append(_wrong(run.error.type, run.error.message, None, limits))
+        shown.append(_exception(run.error.type, run.error.message, None, run.status, limits))
     if interrupted := [_text(call.tool) for call in run.interrupted[: limits.rows]]:
         shown.append(f"<p class=wrong>cut off in {', '.join(interrupted)}</p>")
     values = [("tag", run.tags), ("attribute", run.attributes)]
@@ -143,7 +143,7 @@ def _agents(data: Any, limits: Limits) -> list[str]:
 def _doing(agent: Any, session: Any) -> str:
     if session is None:
         return _text(agent.current_step or "")
-    if agent.status == "failed" and session.error:
+    if agent.status in ("failed", "cancelled") and session.error:
         return _text(problem(session.error.type, session.error.message))
     if agent.status not in ("running", "crashed"):
         return ""
@@ -260,7 +260,8 @@ class _Waterfall:
 
     def _facts(self, span: Any) -> list[str]:
         error = span.error or {}
-        facts = [_wrong(error.get("type"), error.get("message"), error.get("traceback"), self._limits)] if error else []
+        told = (error.get("type"), error.get("message"), error.get("traceback"))
+        facts = [_exception(*told, span.status, self._limits)] if error else []
         if span.items is not None:
             first = f", the first after {duration(span.first_item_ms)}" if span.first_item_ms is not None else ""
             facts.append(f"<p>{_text(count(span.items, 'item'))}{first}</p>")
@@ -299,11 +300,11 @@ def _about(tree: Any) -> str:
     return " · ".join(parts)
 
 
-def _wrong(kind: Any, message: Any, frames: Any, limits: Limits) -> str:
+def _exception(kind: Any, message: Any, frames: Any, status: str, limits: Limits) -> str:
     said = f"<p>{_text(problem(str(kind or ''), str(message or ''), limits.text), limits.text)}</p>"
     lines = [_text(line, limits.text) for line in frames[:50]] if isinstance(frames, list | tuple) else []
     traceback = f"<pre>{chr(10).join(lines)}</pre>" if lines else ""
-    return f"<div class=wrong>{said}{traceback}</div>"
+    return f"<div class={'reason' if status == 'cancelled' else 'wrong'}>{said}{traceback}</div>"
 
 
 # -- words

@@ -11,10 +11,11 @@ from pyjama_instrument import _guard, redaction, unpickle
 from pyjama_instrument._context import Scope, current
 from pyjama_instrument._drive import Activity, Kind, Suspended, drive, drive_later, finish, renamed, resume, run
 from pyjama_instrument._hooked import hooked
+from pyjama_instrument._outcome import NOTHING, Declared, names_of, outcome
 from pyjama_instrument._tool_call import ToolCall
 from pyjama_instrument.errors import ConfigError
 from pyjama_instrument.recorder import reason_of, recorder
-from pyjama_instrument.session import ambient, outcome
+from pyjama_instrument.session import ambient
 from pyjama_instrument.storage._codec import encode, tool_prefix
 
 if TYPE_CHECKING:
@@ -89,15 +90,16 @@ class Tool:
         run_later: makes the coroutine that stands in for one of the function's, under the function's name.
     """
 
-    __slots__ = ("capture", "head", "hooked", "kind", "name", "rest", "run_later", "signature", "slow")
+    __slots__ = ("capture", "control_flow", "head", "hooked", "kind", "name", "rest", "run_later", "signature", "slow")
 
     ambient = staticmethod(ambient)
     reason_of = staticmethod(reason_of)
     swallow = staticmethod(_guard.swallow)
     suspended = Suspended
 
-    def __init__(self, name: str, kind: Kind, capture: frozenset[str] | None) -> None:
+    def __init__(self, name: str, kind: Kind, capture: frozenset[str] | None, control_flow: Declared = NOTHING) -> None:
         self.name = name
+        self.control_flow = control_flow
         self.kind = kind
         self.capture = capture
         self.signature: inspect.Signature | None = None
@@ -110,6 +112,8 @@ class Tool:
 
     def __reduce__(self) -> tuple[Any, ...]:
         settings = {} if self.capture is None else {"capture": tuple(sorted(self.capture))}
+        if self.control_flow:
+            settings["control_flow"] = names_of(self.control_flow)
         return unpickle.tool_source, (self.name, self.kind, settings)
 
     def make_run_later(self, function: Any) -> Any:
@@ -263,7 +267,7 @@ class Tool:
 
     def fields(self, scope: Scope, span: str, ts: int, duration_ns: int, error: BaseException | None, more: Any) -> Any:
         """The event as a dictionary."""
-        status, failure = ("ok", None) if error is None else outcome(error, self.name)
+        status, failure = ("ok", None) if error is None else outcome(error, self.name, self.control_flow)
         status = "cancelled" if error is not None and status == "ok" else status
         session, parent = scope[:2]
         event = {
@@ -289,8 +293,8 @@ class Tool:
 
 
 @functools.lru_cache(1024)
-def _sent(name: str, kind: Kind, capture: tuple[str, ...] | None = None) -> Tool:
-    return Tool(name, kind, None if capture is None else frozenset(capture))
+def _sent(name: str, kind: Kind, capture: tuple[str, ...] | None = None, control_flow: tuple[str, ...] = ()) -> Tool:
+    return Tool(name, kind, None if capture is None else frozenset(capture), frozenset(control_flow))
 
 
 unpickle.makers["tool source"] = _sent

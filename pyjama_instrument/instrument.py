@@ -7,12 +7,13 @@ The decorated function behaves as undecorated: same values, same exception objec
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pyjama_instrument import _guard, unpickle
 from pyjama_instrument._drive import kind_of
+from pyjama_instrument._outcome import ControlFlow, Declared, checked, names_of
 from pyjama_instrument._stand_in import driven_body, found_by_name, source_of, stand_in, suspending_body
 from pyjama_instrument._tool import Tool, signature_of
 from pyjama_instrument._tool_bodies import async_body, plain_body
@@ -32,10 +33,28 @@ F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any] | static
 @overload
 def tool(function: F, /) -> F: ...
 @overload
-def tool(name: str | None = None, /, *, capture: Sequence[str] | bool = ()) -> Callable[[F], F]: ...
+def tool(
+    name: str | None = None,
+    /,
+    *,
+    capture: Sequence[str] | bool = (),
+    control_flow: Iterable[ControlFlow] | ControlFlow = (),
+) -> Callable[[F], F]: ...
 @overload
-def tool(*, name: str | None = None, capture: Sequence[str] | bool = ()) -> Callable[[F], F]: ...
-def tool(function: Any = None, /, *, name: str | None = None, capture: Sequence[str] | bool = ()) -> Any:
+def tool(
+    *,
+    name: str | None = None,
+    capture: Sequence[str] | bool = (),
+    control_flow: Iterable[ControlFlow] | ControlFlow = (),
+) -> Callable[[F], F]: ...
+def tool(
+    function: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    capture: Sequence[str] | bool = (),
+    control_flow: Iterable[ControlFlow] | ControlFlow = (),
+) -> Any:
     """Record every call of the decorated function: when, how long, in which session, how it ended.
 
     Use it bare (``@tool``), with ``()``, with a name (``@tool("search")``) or with options, on any function: plain,
@@ -47,12 +66,15 @@ def tool(function: Any = None, /, *, name: str | None = None, capture: Sequence[
         name: the tool's name; by default the function's qualified name.
         capture: which arguments to record, by parameter name, and ``"return"`` for the result; True for all.
             Nothing is recorded of them otherwise. Values are made JSON-safe and cut to a bounded size.
+        control_flow: exception classes, or their dotted names, that steer the program and are no failures of the tool:
+            a call that they leave ends as ``cancelled``.
 
     Returns:
         An object that stands in for the function; types, signature and docstring are the function's own.
 
     Raises:
-        ConfigError: not a function, a bad name, or ``capture`` names no parameter of the function.
+        ConfigError: not a function, a bad name, ``capture`` names no parameter of the function, or ``control_flow``
+            is not made of exceptions.
     """
     if isinstance(function, str):
         if name is not None:
@@ -61,14 +83,17 @@ def tool(function: Any = None, /, *, name: str | None = None, capture: Sequence[
     if name is not None:
         name = check_name(name, "tool name")
     _check_capture(capture)
+    steering = checked(control_flow)
     if function is None:
-        return lambda decorated: _decorate(decorated, name, capture)
-    return _decorate(function, name, capture)
+        return lambda decorated: _decorate(decorated, name, capture, steering)
+    return _decorate(function, name, capture, steering)
 
 
-def _decorate(function: Any, name: str | None, capture: Sequence[str] | bool) -> Any:
+def _decorate(
+    function: Any, name: str | None, capture: Sequence[str] | bool, control_flow: Iterable[ControlFlow] = ()
+) -> Any:
     try:
-        return _checked_and_decorated(function, name, capture)
+        return _checked_and_decorated(function, name, capture, frozenset(control_flow))
     except ConfigError:
         raise
     except Exception as fault:  # better a function that is not recorded than a module that cannot be imported
@@ -76,24 +101,26 @@ def _decorate(function: Any, name: str | None, capture: Sequence[str] | bool) ->
         return function
 
 
-def _checked_and_decorated(function: Any, name: str | None, capture: Sequence[str] | bool) -> Any:
+def _checked_and_decorated(
+    function: Any, name: str | None, capture: Sequence[str] | bool, control_flow: Declared
+) -> Any:
     if isinstance(function, type):
         raise ConfigError(f"@tool decorates functions: decorate the methods of {function.__name__} instead")
     if type(function) in (classmethod, staticmethod):
-        return type(function)(_decorate(function.__func__, name, capture))
+        return type(function)(_decorate(function.__func__, name, capture, control_flow))
     if not callable(function) and not isinstance(function, classmethod | staticmethod):
         raise ConfigError(
             f"@tool decorates functions, not {type(function).__name__}: "
             "put @tool below the decorator that made it, right above the function"
         )
     name = name or _default_name(function)
-    if not capture and getattr(_source_of(function), "name", None) == name:
+    if not capture and not control_flow and getattr(_source_of(function), "name", None) == name:
         return function  # decorated already: its calls count once
-    source = Tool(name, kind_of(function), None)
+    source = Tool(name, kind_of(function), None, control_flow)
     if capture:
         source.signature = signature_of(function)
         source.capture = _resolved(capture, source.signature)
-    again = unpickle.tool, ({"name": name, "capture": capture},)
+    again = unpickle.tool, ({"name": name, "capture": capture, "control_flow": names_of(control_flow)},)
     if type(function) is not FunctionType:
         return _proxy(function, source, again)
     made = stand_in(function, _body(function, source))

@@ -25,11 +25,12 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
-from pyjama_instrument import _guard, _system, redaction, unpickle
+from pyjama_instrument import _guard, _outcome, _system, redaction, unpickle
 from pyjama_instrument._context import Call, Scope, SessionState
 from pyjama_instrument._drive import kind_of
 from pyjama_instrument._flusher import Flusher
 from pyjama_instrument._ids import Ids
+from pyjama_instrument._outcome import ControlFlow, outcome, what_ended_the_program
 from pyjama_instrument._pace import Pace
 from pyjama_instrument._turn import Turn
 from pyjama_instrument._unforked import unforked_mark
@@ -724,16 +725,17 @@ class Recorder:
         self.wake()
 
     def _end_implicit(self) -> None:
-        """The sessions that end with the program; they failed if an exception ended it."""
-        failure = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+        """The sessions that end with the program; they end the way it does."""
         claimed = self._claimed.get("ambient")
         if claimed is not None and claimed[0].standing and claimed[0].id not in self.open_sessions:
             self._begin_session(claimed[0])  # a daemon thread, which may never run again, is in the midst of it
+        status, error = "completed", None
+        if (failure := what_ended_the_program()) is not None:
+            how, error = outcome(failure)
+            status = "cancelled" if how == "cancelled" else "failed"
         for state in list(self.open_sessions.values()):
             if state.standing["start"].get("implicit"):
-                message = redaction.message(_message(failure)) if failure else ""
-                error = {"type": type(failure).__qualname__, "message": message} if failure else None
-                self.end_session(state, "failed" if failure else "completed", error)
+                self.end_session(state, status, error)
 
 
 def is_worker() -> bool:
@@ -753,13 +755,6 @@ def _one_a_span(lines: Iterable[bytes]) -> int:
 
 def _say_too_new(error: SchemaTooNew) -> None:
     _guard.say_once("schema", f"{error}; until then events are kept in the journal and not folded")
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)[:1000]
-    except Exception:  # __str__ is the host's code
-        return ""
 
 
 def _has_snapshot(store: Store) -> bool:
@@ -812,6 +807,7 @@ def configure(
     enabled: bool | None = None,
     redact: Redactor | Literal[False] | None = None,
     error_messages: bool | None = None,
+    control_flow: Iterable[ControlFlow] | ControlFlow | None = None,
 ) -> None:
     """Change settings of this process; an argument left out leaves its setting as it is.
 
@@ -822,6 +818,8 @@ def configure(
         redact: a function that gets each value that is about to be recorded, as a :class:`redaction.Field`, and
             returns what is to be recorded in its place; False takes it back.
         error_messages: False records of an exception its type and place, and not its message.
+        control_flow: exception classes, or their dotted names, that steer the program and are no failures: what they
+            leave ends as ``cancelled``. They replace those set before; ``()`` takes them back.
 
     Raises:
         ConfigError: an argument has the wrong type.
@@ -831,6 +829,8 @@ def configure(
             raise ConfigError(f"{name} must be True or False, not {type(switch).__name__}")
     if redact is not None and redact is not False and (not callable(redact) or kind_of(redact) != "sync"):
         raise ConfigError("redact must be a plain function that takes a redaction.Field, or False")
+    if control_flow is not None:
+        _outcome.configure(_outcome.checked(control_flow))
     redaction.configure(redact, error_messages)
     if redact is not None:
         recorder.forget_argv()
@@ -873,3 +873,4 @@ def reset_for_testing(home: str | os.PathLike[str] | None = None) -> None:
     recorder._begin()
     recorder.enabled = not disabled_by_environment()
     redaction.reset()
+    _outcome.reset()

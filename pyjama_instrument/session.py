@@ -1,13 +1,12 @@
 """Agent sessions: one run of one agent, as a context manager, a decorator, or both.
 
-A session ends as ``completed``, ``failed`` (an exception left the block), ``cancelled`` (``CancelledError``,
-``KeyboardInterrupt``, ``GeneratorExit``) or, if its process dies first, as ``crashed``. Sessions nest: one started
-inside another is its child, in the same process or in one that got ``env()``.
+A session ends as ``completed``, ``failed`` (an exception left the block), ``cancelled`` (the exception cancels, such as
+``CancelledError`` or ``KeyboardInterrupt``, or steers) or, if its process dies first, as ``crashed``.
+Sessions nest: one started inside another is its child, in the same process or in one that got ``env()``.
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
 import re
@@ -21,18 +20,18 @@ from pyjama_instrument import _guard, redaction, unpickle
 from pyjama_instrument._capture import jsonable
 from pyjama_instrument._context import Scope, SessionState, current
 from pyjama_instrument._drive import Kind, drive, finish, kind_of
+from pyjama_instrument._outcome import outcome
 from pyjama_instrument._stand_in import driven_body, found_by_name, stand_in, suspending_body
 from pyjama_instrument.config import MAX_NAME, check_name, clean_text, home_to_write
 from pyjama_instrument.errors import ConfigError, PyjamaError
 from pyjama_instrument.recorder import is_worker, recorder
 
-__all__ = ["Session", "agent_session", "ambient", "current_session", "outcome"]
+__all__ = ["Session", "agent_session", "ambient", "current_session"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
-_CANCELLED = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
 _NO_SESSION, _NO_SPAN = "0" * 32, "0" * 16  # what W3C Trace Context calls invalid
 _MOST_ATTRIBUTES = 100
 _PARENT = re.compile(r"([0-9a-f]{32})-([0-9a-f]{16})")
@@ -548,13 +547,6 @@ def ambient() -> Scope:
     if inherited is not None:
         return recorder.claim(inherited)
     return _implicit()
-
-
-def outcome(error: BaseException, tool: str | None = None) -> tuple[str, dict[str, Any] | None]:
-    """How something ends that is left by ``error``: ``ok``, ``error`` or ``cancelled``, and what to record of it."""
-    if isinstance(error, SystemExit) and error.code in (None, 0):
-        return "ok", None
-    return ("cancelled" if isinstance(error, _CANCELLED) else "error"), redaction.failure(error, tool)
 
 
 def _within_bounds(known: dict[str, Any], news: dict[str, Any]) -> dict[str, Any]:

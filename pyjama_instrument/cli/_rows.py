@@ -48,9 +48,9 @@ def totals(data: DashboardData) -> str:
 
 
 def doing(agent: AgentSummary, data: DashboardData, limit: int = 60) -> str:
-    """What a running agent is at and for how long, what a crashed one was at, or why a failed one failed."""
+    """What a running agent is at and for how long, what a crashed one was at, or what ended another."""
     session = data.sessions.get(agent.session or "")
-    if agent.status == "failed" and agent.error is not None:
+    if agent.status in ("failed", "cancelled") and agent.error is not None:
         return problem(agent.error.type, agent.error.message, limit)
     parts = [agent.current_step] if agent.status in ("running", "crashed") and agent.current_step else []
     if session is not None and agent.status == "running":

@@ -52,13 +52,14 @@ def _header(tree: SessionTree) -> list[str]:
     inside = [_relative(key, tree.relatives) for key in tree.child_sessions[:_MOST_INSIDE]]
     if len(tree.child_sessions) > _MOST_INSIDE:
         inside.append(f"and {len(tree.child_sessions) - _MOST_INSIDE:,} more")
+    reason = "Reason" if run.status == "cancelled" else "Error"
     facts = [
         ("Agent", f"{printable(run.agent_id)}  {paint(printable(run.status), run.status)}"),
         ("Session", printable(tree.id)),
         ("Began", moment(tree.root.start_us)),
         ("Process", f"{run.pid} on {printable(run.host)}" if run.pid is not None else ""),
         ("Calls", f"{count(run.calls, 'call')}, {count(run.errors, 'error')}"),
-        ("Error", problem(run.error.type, run.error.message) if run.error else ""),
+        (reason, problem(run.error.type, run.error.message) if run.error else ""),
         ("Cut off", ", ".join(f"in {printable(call.tool)}" for call in run.interrupted[:5])),
         ("Part of", _relative(run.parent_session, tree.relatives) if run.parent_session else ""),
         ("Runs inside", ", ".join(inside)),
@@ -146,7 +147,7 @@ def _under(span: Span, *, values: bool) -> list[str]:
     lines = []
     error = span.error or {}
     if error:
-        lines.append(paint(problem(str(error.get("type") or ""), str(error.get("message") or "")), "error"))
+        lines.append(paint(problem(str(error.get("type") or ""), str(error.get("message") or "")), span.status))
         frames = error.get("traceback")
         lines += [f"  {printable(line)}" for line in frames] if values and isinstance(frames, list | tuple) else []
     if span.items is not None:

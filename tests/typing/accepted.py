@@ -31,6 +31,11 @@ def with_options(x: int, y: str = "") -> tuple[int, str]:
     return x, y
 
 
+@tool(control_flow=(KeyError, "package.module.Pause"))
+def steered(x: int) -> int:
+    return x
+
+
 @tool(capture=True)
 async def coroutine(x: int) -> bytes:
     return bytes(x)
