@@ -1,34 +1,45 @@
-"""A daemon thread that calls a function now and then, and can be stopped for a fork.
+"""A thread of the operating system that calls a function now and then, and can be stopped for a fork.
 
 After :meth:`Flusher.stop` the operating system's thread is gone, not merely about to go: CPython warns about a fork
-of a process that has other threads.
+of a process that has other threads. It is not one of ``threading``'s: those are greenlets after gevent or eventlet
+have replaced them, and to start one waits until it runs.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable
 from typing import Self
+
+from pyjama_instrument._native import allocate_lock, block_signals, get_ident, get_native_id, sleep, start_new_thread
 
 __all__ = ["Flusher"]
 
 _JOIN_SECONDS = 2.0
 _GONE_SECONDS = 0.05
+_QUICK_LOOKS = 50  # it is on its way out: to give up the processor would cost more
 
 
 class Flusher:
     """Calls ``tick`` every ``tick()`` seconds, as the function itself asks for, and at once after :meth:`wake`.
 
-    A signal's exception may end :meth:`start` and leave the thread running or not; :meth:`runs` knows.
+    The thread is a daemon: it does not keep the program.
+
+    Attributes:
+        due: the monotonic time of the next call.
     """
 
-    def __init__(self, tick: Callable[[], float]) -> None:
+    def __init__(self, tick: Callable[[], float], *, due: float = 0.0) -> None:
+        """The first call is made when it is due, by default at once."""
         self._tick = tick
-        self._wake = threading.Event()
-        self._stop = False
-        self._thread = threading.Thread(target=self._run, name="pyjama-flusher", daemon=True)
+        self.due = due
+        self._asleep = allocate_lock()  # taken, except from a wake until the thread has seen it
+        self._asleep.acquire()
+        self._running = allocate_lock()  # free once the thread is through
+        self._running.acquire()
+        self._began = self._ended = self._stop = False
+        self._ident = self._native_id = 0
 
     def start(self) -> Self:
         """Begin to call the function.
@@ -36,16 +47,24 @@ class Flusher:
         Raises:
             RuntimeError: the interpreter is shutting down, or there can be no more threads.
         """
-        self._thread.start()
+        self._began = True  # and no signal's exception comes in between
+        try:
+            start_new_thread(self._run, ())
+        except RuntimeError:
+            self._began = False
+            raise
         return self
 
     def runs(self) -> bool:
         """Whether the thread was started and not asked to end."""
-        return not self._stop and self._thread.is_alive()
+        return self._began and not self._stop and not self._ended
 
     def wake(self) -> None:
         """Let the next call happen now."""
-        self._wake.set()
+        try:
+            self._asleep.release()
+        except RuntimeError:  # it was woken before
+            pass
 
     def stopping(self) -> bool:
         """Whether the thread was asked to end."""
@@ -53,7 +72,7 @@ class Flusher:
 
     def is_this_thread(self) -> bool:
         """Whether the caller runs in the flusher's own thread."""
-        return threading.current_thread() is self._thread
+        return get_ident() == self._ident and not self._ended
 
     def stop(self) -> None:
         """End the thread and wait until it is gone. Never called from the thread itself.
@@ -61,24 +80,30 @@ class Flusher:
         The wait is bounded: what it does last may be waiting for a disk, or for a lock of the caller's.
         """
         self._stop = True
-        self._wake.set()
-        if self._thread.ident is None:
+        self.wake()
+        if not self._began:
             return
-        self._thread.join(_JOIN_SECONDS)
-        deadline = time.monotonic() + _GONE_SECONDS
-        while _exists(self._thread.native_id) and time.monotonic() < deadline:
-            time.sleep(0)
+        if not self._ended and self._running.acquire(timeout=_JOIN_SECONDS):
+            self._running.release()  # somebody else may be waiting too
+        deadline, looks = time.monotonic() + _GONE_SECONDS, 0
+        while _exists(self._native_id) and time.monotonic() < deadline:
+            looks += 1
+            if looks > _QUICK_LOOKS:
+                sleep(0)
 
     def _run(self) -> None:
-        pause = self._tick_unless_stopping(0.0)
-        while not self._stop:
-            self._wake.wait(pause)
-            self._wake.clear()
-            pause = self._tick_unless_stopping(pause)
+        self._native_id = get_native_id()
+        self._ident = get_ident()
+        try:
+            block_signals()
+            while not self._stop:
+                self._asleep.acquire(timeout=max(0.0, self.due - time.monotonic()))
+                if not self._stop:
+                    self.due = time.monotonic() + self._tick()
+        finally:
+            self._ended = True
+            self._running.release()
 
-    def _tick_unless_stopping(self, pause: float) -> float:
-        return pause if self._stop else self._tick()
 
-
-def _exists(native_id: int | None) -> bool:
+def _exists(native_id: int) -> bool:
     return os.path.exists(f"/proc/self/task/{native_id}")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from pyjama_instrument._native import sleep
+
 __all__ = ["Pace"]
 
 _BUSY = (0.0008, 0.002)  # seconds of work, and of the rest after it, beside a host that computes
@@ -37,7 +39,7 @@ class Pace:
     def __call__(self) -> bool:
         worked = time.thread_time() - self._worked  # what it waited for the lock is not work
         if worked >= max(self._work, (time.perf_counter() - self._began) * _SHARE):
-            time.sleep(self._rest)
+            sleep(self._rest)
             others = self._others
             self._begin_portion()
             self._work, self._rest = _BUSY if self._others - others > _NOTICED_SECONDS else _QUIET

@@ -35,7 +35,7 @@ class RawHistory:
     Args:
         home: the store's directory.
         holds: whether bytes hold what is looked for; a segment of the history in which none do is passed over.
-        wanted: whether a line of any other segment is wanted.
+        beside: lines that begin so are wanted too, in every other segment.
         keep: takes what the wanted lines say.
         together: give ordinary calls together, as :class:`Calls`, and not as a record each.
 
@@ -43,11 +43,13 @@ class RawHistory:
         positions: how far each segment has been read.
     """
 
-    def __init__(self, home: str, *, holds: Holds, wanted: Holds, keep: Keep, together: bool = False) -> None:
+    def __init__(
+        self, home: str, *, holds: Holds, keep: Keep, beside: bytes | None = None, together: bool = False
+    ) -> None:
         self.positions: dict[SegmentName, Position] = {}
         self._home = home
         self._holds = holds
-        self._wanted = wanted
+        self._beside = beside
         self._keep = keep
         self._calls = CallDecoder() if together else None
 
@@ -128,7 +130,11 @@ class RawHistory:
 
     def _decode(self, lines: Sequence[bytes]) -> tuple[list[Any], int]:
         """What the wanted lines say; damage in the others is not looked for."""
-        wanted = [line for line in lines if self._wanted(line)]
-        if not wanted:
-            return [], 0
+        block, beside = b"\n".join(lines), self._beside
+        if not self._holds(block):  # as most do not, they are not looked through one by one
+            if beside is None or beside not in block:
+                return [], 0
+            wanted = [line for line in lines if line.startswith(beside)]
+        else:
+            wanted = [line for line in lines if self._holds(line) or (beside and line.startswith(beside))]
         return decode_lines(wanted) if self._calls is None else self._calls(wanted)

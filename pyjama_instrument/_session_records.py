@@ -48,13 +48,8 @@ class SessionRecords:
         self.sessions = frozenset(sessions)
         self.found: list[tuple[str, Record]] = []
         self._keep = keep
-        holds = _holds_one_of(self.sessions)
         self._history = RawHistory(
-            home,
-            holds=holds,
-            wanted=lambda line: holds(line) or line.startswith(_OPENED),
-            keep=self._add,
-            together=not keep,
+            home, holds=_holds_one_of(self.sessions), keep=self._add, beside=_OPENED, together=not keep
         )
         self._begin()
 
@@ -177,9 +172,7 @@ class Children:
         self._in_segment: dict[SegmentName, dict[str, str]] = {}
         self._by_parent: dict[str, list[str]] | None = None
         self._count = 0
-        self._history = RawHistory(
-            home, holds=lambda data: _PARENT in data, wanted=lambda line: _PARENT in line, keep=self._add
-        )
+        self._history = RawHistory(home, holds=lambda data: _PARENT in data, keep=self._add)
 
     def refresh(self) -> None:
         """Read what is new."""
@@ -226,5 +219,5 @@ def sessions_beginning(home: str, beginning: str) -> list[str]:
     def holds(data: bytes) -> bool:
         return len(found) < _MOST_FOUND and needle in data
 
-    RawHistory(home, holds=holds, wanted=holds, keep=keep).look()
+    RawHistory(home, holds=holds, keep=keep).look()
     return list(found)

@@ -47,7 +47,7 @@ def plain_body(function: Any, source: Tool) -> FunctionType:
             own.in_flight[span] = inner = (scope[0], span, scope[1], name, start_ns)
             token = set_scope(inner)
         except too_deep:  # from here on, nothing that takes a frame
-            own._dropped["recursion"] += 1
+            own._dropped._counted["recursion", 0] += 1
         except fault_type as fault:
             source.swallow(fault, "tool.begin")
         else:

@@ -73,6 +73,12 @@ def clock(us: int | None) -> str:
     return _local(us, "%H:%M:%S.%f")[:12]
 
 
+def clock_or_date(us: int | None, now_us: int) -> str:
+    """The time of day; with the date before it, ``2026-01-31T14:03:22.123``, if that is not the day of ``now_us``."""
+    day = _local(us, "%Y-%m-%d")
+    return clock(us) if day in (NONE, _local(now_us, "%Y-%m-%d")) else f"{day}T{clock(us)}"
+
+
 def _local(us: int | None, form: str) -> str:
     if not us:
         return NONE

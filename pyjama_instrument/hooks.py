@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pyjama_instrument import _guard, _system
 from pyjama_instrument._hooked import hooked
+from pyjama_instrument._turn import Turn
 from pyjama_instrument.config import check_name
 from pyjama_instrument.errors import ConfigError
 
@@ -108,13 +108,18 @@ class _Registry:
         while True:
             before = self.by_tool
             after = change(before)
-            with _lock:
-                if self.by_tool is before:
-                    self.by_tool = after
-                    names = {*pre_registry.by_tool, *post_registry.by_tool}
-                    hooked.update(names)
-                    hooked.intersection_update(names)
-                    return before, after
+            replaced: list[bool] = []
+            _turn.take(self._replace, before, after, replaced)
+            if replaced:
+                return before, after
+
+    def _replace(self, before: _ByTool, after: _ByTool, replaced: list[bool]) -> None:
+        if self.by_tool is before:
+            self.by_tool = after
+            replaced.append(True)
+            names = {*pre_registry.by_tool, *post_registry.by_tool}
+            hooked.update(names)
+            hooked.intersection_update(names)
 
     def matching(self, tool: str) -> tuple[Callable[..., Any], ...]:
         _check_text(tool)
@@ -128,12 +133,19 @@ def _check_text(tool: object) -> None:
         raise ConfigError(f"tool name must be a string, not {type(tool).__name__}")
 
 
-_lock = threading.RLock()
+_turn = Turn()
 _running: ContextVar[tuple[Callable[..., Any], ...]] = ContextVar("pyjama_hooks_running", default=())
 pre_registry = _Registry()
 post_registry = _Registry()
-# A forked child has not the thread that may have held it.
-_system.after_fork_in_child(_lock._at_fork_reinit)  # type: ignore[attr-defined]  # as the standard library does
+
+
+def _begin_anew() -> None:
+    """A forked child has not the thread whose turn it may have been."""
+    global _turn
+    _turn = Turn()
+
+
+_system.after_fork_in_child(_begin_anew)
 
 
 def register_hook(tool: str, hook: PostHook) -> None:

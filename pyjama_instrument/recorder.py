@@ -19,9 +19,8 @@ import platform
 import secrets
 import socket
 import sys
-import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
@@ -30,8 +29,10 @@ from pyjama_instrument._context import Call, Scope, SessionState
 from pyjama_instrument._drive import kind_of
 from pyjama_instrument._flusher import Flusher
 from pyjama_instrument._ids import Ids
+from pyjama_instrument._native import sleep
 from pyjama_instrument._outcome import ControlFlow, outcome, what_ended_the_program
 from pyjama_instrument._pace import Pace
+from pyjama_instrument._tally import Tally
 from pyjama_instrument._turn import Turn
 from pyjama_instrument._unforked import unforked_mark
 from pyjama_instrument.config import disabled_by_environment, home_to_write, resolve_home, set_home
@@ -109,18 +110,17 @@ class Recorder:
         self.open_sessions: dict[str, SessionState] = {}
         self.ambient: Scope | None = None
         self._claimed: dict[str, Scope] = {}
-        self.turn = Turn()
-        self._tally = threading.RLock()
+        self.turn = Turn(self._end_turn)
         self._journal: Journal | None = None
         self._flusher: Flusher | None = None
+        self._tick_due = 0.0
         self._opening = False
         self._pending: deque[bytes] = deque()
         self._late: dict[object, bytes] = {}  # lines that are taking the slow way just now
         self._looked: _Look | None = None
         self.unwritten: deque[tuple[Any, ...]] = deque()
         self._ragged = self._full = False
-        self._dropped: defaultdict[str, int] = defaultdict(int)
-        self._drops = 0
+        self._dropped = Tally()
         self._unseen = False  # whether somebody has taken this living process for dead
         self._reopen_at = 0
         self._fold_at = 0
@@ -148,7 +148,7 @@ class Recorder:
             self._late[this] = line
             self._emit_slowly(line, reason, written)
         except RecursionError:  # the host's stack is full: from here on, nothing that takes a frame
-            self._dropped["recursion"] += 1
+            self._dropped._counted["recursion", 0] += 1
             return
         except Exception as error:
             _guard.swallow(error, "recorder.emit")
@@ -197,16 +197,15 @@ class Recorder:
             self._drop("stuck")
             return
         self._pending.append(line)
-        if not self.turn.depth:  # it has just finished, and may not have seen this one
+        if not self.turn.is_taken():  # it has just finished, and may not have seen this one
             self._alone(lambda: None)
 
     def _alone(self, do: Callable[..., None], *args: Any) -> None:
         """Do something while no other thread opens or mends the journal, or announces a call."""
-        self.turn.take(self._do_and_write_pending, self.turn, do, *args)
+        self.turn.take(do, *args)
 
-    def _do_and_write_pending(self, turn: Turn, do: Callable[..., None], *args: Any) -> None:
-        do(*args)
-        if turn.depth == 1 and turn is self.turn:  # a child that was forked in between has another
+    def _end_turn(self, turn: Turn) -> None:
+        if turn is self.turn:  # a child that was forked in between has another
             self._write_pending()
 
     def _emit_alone(self, line: bytes, reason: str, written: int) -> None:
@@ -277,27 +276,22 @@ class Recorder:
 
     def _drop(self, reason: str, count: int = 1) -> None:
         try:
-            with self._tally:
-                self._drops += count
-                self._dropped[reason] += (
-                    count  # no call: no signal handler runs in between and waits for another thread
-                )
+            self._dropped.add(reason, count)
             _guard.say_once(f"drop {reason}", f"events are being dropped ({reason}); the program goes on (said once)")
         except Exception as error:
             _guard.swallow(error, "recorder.drop")
 
     def _report_drops(self) -> None:
         """Tell the journal what was dropped. What cannot be told now is told later."""
-        while self._dropped:
-            reason, count = self._dropped.popitem()
+        for reason, count in self._dropped.untold().items():
+            self._dropped.told(reason, count)  # first: a signal handler that comes in between must not tell it again
             told = False
             try:
                 event = {"kind": "writer.dropped", "ts": self.now_us(), "count": count, "reason": reason}
                 told = self._append(encode(event)) is None
             finally:
                 if not told:
-                    with self._tally:
-                        self._dropped[reason] += count
+                    self._dropped.told(reason, -count)
             if not told:
                 return
 
@@ -342,7 +336,7 @@ class Recorder:
     def _lines_due(self) -> int:
         """How many lines that there is one of for each span should have been written until now."""
         coming = [*self._late.values(), *self._pending]
-        return self.ids.used - len(self.in_flight) - self._drops - _one_a_span(coming)
+        return self.ids.used - len(self.in_flight) - self._dropped.total() - _one_a_span(coming)
 
     def _count_astray(self) -> None:
         """Where the program has closed our descriptor and been given its number: count what went into its file.
@@ -420,7 +414,7 @@ class Recorder:
 
     def _start_flusher(self) -> None:
         if self._flusher is None or not self._flusher.runs():
-            self._flusher = Flusher(self._tick)
+            self._flusher = Flusher(self._tick, due=self._tick_due)
             with contextlib.suppress(RuntimeError):  # the interpreter is shutting down: no more threads
                 self._flusher.start()
 
@@ -464,7 +458,7 @@ class Recorder:
             self._move_alone()
         journal = self._journal
         if journal is None:
-            if self.open_sessions or self._dropped or self._pending:
+            if self.open_sessions or self._dropped.untold() or self._pending:
                 self._open()
         elif not journal.is_ours():
             self._close_journal()
@@ -482,7 +476,7 @@ class Recorder:
             self._rotate(journal)
         elif journal.size() > SEGMENT_BYTES:
             self._rotate(journal)
-        elif self._dropped:
+        elif self._dropped.untold():
             self._report_drops()
         elif not _has_snapshot(journal.store):  # removed to clear it: what runs has to re-appear
             self.dirty = True
@@ -602,11 +596,11 @@ class Recorder:
                 if outcome == "busy":
                     self.dirty = True
             if outcome != "busy":
-                return not self._dropped
+                return not self._dropped.untold()
             if time.monotonic() >= deadline:
                 return False
-            time.sleep(0.01)
-        return not self._dropped
+            sleep(0.01)
+        return not self._dropped.untold()
 
     # -- fork and exit
 
@@ -641,6 +635,7 @@ class Recorder:
     def _before_fork(self) -> None:
         if (flusher := self._flusher) is not None and not flusher.is_this_thread():
             flusher.stop()
+            self._tick_due = flusher.due  # forks that come often must not put it off again and again
 
     def _after_fork(self) -> None:
         self._revive_flusher()
@@ -669,9 +664,9 @@ class Recorder:
 
                 compact(self._journal.store, wait_seconds=_EXIT_WAIT_SECONDS, original_wait_seconds=0.0)
             if self._pending:  # another thread is stuck at the journal
-                self._dropped["stuck"] += len(self._pending)
-            if lost := sum(self._dropped.values()):
-                _guard.say_once("lost", f"{lost} events could not be recorded: {dict(self._dropped)}")
+                self._dropped.add("stuck", len(self._pending))
+            if lost := self._dropped.untold():
+                _guard.say_once("lost", f"{sum(lost.values())} events could not be recorded: {lost}")
         except SchemaTooNew as error:
             _say_too_new(error)
         except Exception as error:

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import importlib
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
@@ -39,6 +40,7 @@ _COMMANDS = {
     "completion": ("completion", "completion"),
 }
 _WITHOUT_STORE = ("completion",)
+_READING = frozenset({"status", "top", "show", "tail", "export", "clear"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command = _command(options.command)
         with _store_in_force(options.home):
+            _check_home(options.command, options.home)
             code = command(options)
             sys.stdout.flush()
             return code
@@ -91,6 +94,31 @@ def _store_in_force(home: str | None) -> Iterator[None]:
             del os.environ["PYJAMA_HOME"]
         else:
             os.environ["PYJAMA_HOME"] = before
+
+
+def _check_home(command: str, given: str | None) -> None:
+    """Refuse a place where no store can be; and if it was named with ``--home``, one where none is.
+
+    Raises:
+        PyjamaError: there is none, or nothing says where it is.
+    """
+    if command in (*_WITHOUT_STORE, "doctor") or (given is None and command not in _READING):
+        return  # doctor finds out by itself what is wrong with the place
+    from pyjama_instrument.config import resolve_home
+    from pyjama_instrument.errors import StoreUnavailable
+
+    home = resolve_home()
+    try:
+        found = os.stat(home)
+    except OSError as error:
+        if given is None or command not in _READING:  # nothing is recorded yet
+            return
+        why = error.strerror or str(error)
+        raise StoreUnavailable(f"there is no store at {home} ({why}): check the directory given with --home") from None
+    if not stat.S_ISDIR(found.st_mode):
+        raise StoreUnavailable(
+            f"{home} is not a directory, so no store is there: give another to --home or PYJAMA_HOME"
+        )
 
 
 def _tolerate_any_character() -> None:

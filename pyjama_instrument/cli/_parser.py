@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 __all__ = ["FORMATS", "SHELLS", "SORTS", "make_parser", "parse"]
 
@@ -46,6 +46,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         options.command_line = [*given, *separator, *rest] if given else rest
         if not options.command_line:
             parser.error("run: which command? For example:  pyjama run --agent NAME -- python agent.py")
+    elif options.command == "export" and options.all and options.session is not None:
+        parser.error(f"export: --all exports everything; leave out {options.session}, or leave out --all")
     elif rest:
         parser.error(f"unexpected arguments after --: {' '.join(rest)}")
     return options
@@ -171,7 +173,7 @@ def _add_tail(commands: Any) -> None:
             "-n 50",
             "-f --agent 'crawl*' --status error",
             "-f --grep 'Timeout|refused'",
-            "-f --json --tool fetch | jq .duration_ns",
+            "-f --json --tool fetch | jq '.duration_ns // empty'",
         ],
         "Filters may be given several times, and hold if one of the values does; names may have * and ? in them. "
         "Different filters must all hold.",
@@ -180,7 +182,7 @@ def _add_tail(commands: Any) -> None:
     tail.add_argument("-n", "--lines", type=_count, default=20, metavar="N", help="how many to begin with (20)")
     tail.add_argument("--agent", action="append", metavar="NAME", help="events of this agent")
     tail.add_argument("--tool", action="append", metavar="NAME", help="calls of this tool")
-    tail.add_argument("--status", action="append", metavar="STATUS", help="ok, error, completed, failed, cancelled")
+    tail.add_argument("--status", action="append", metavar="STATUS", help="ok, error, cancelled, completed or failed")
     tail.add_argument("--grep", metavar="REGEX", help="lines in which this is found")
     tail.add_argument("--json", action="store_true", help="one JSON object a line, as recorded")
 
@@ -199,8 +201,8 @@ def _add_export(commands: Any) -> None:
         "A run comes with the runs inside it. chrome-trace opens in ui.perfetto.dev, html is one page to mail.",
     )
     _add_session(export)
-    export.add_argument("--all", action="store_true", help="everything that is recorded, not one run")
-    export.add_argument("--format", choices=FORMATS, help="by default what FILE ends in says, or jsonl")
+    export.add_argument("--all", action="store_true", help="everything that is recorded; takes no SESSION")
+    export.add_argument("--format", choices=FORMATS, help="by default the one FILE ends in; jsonl if it has no ending")
     export.add_argument("-o", "--output", metavar="FILE", help="where to (default: standard output)")
 
 
@@ -208,7 +210,6 @@ def _add_session(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "session",
         nargs="?",
-        default="latest",
         metavar="SESSION",
         help="an agent's name for its latest run, a session's id or the beginning of one, or latest (the default)",
     )
@@ -284,24 +285,35 @@ def _add_port(parser: argparse.ArgumentParser) -> None:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError("a port is a number from 0 (any free one) to 65535")
+    port = _number(text, int)
+    if port is None or not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: give a number from 0 (any free one) to 65535")
     return port
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0.1 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError("must be from 0.1 to 3600 seconds")
+    seconds = _number(text, float)
+    if seconds is None or not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
     return seconds
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 0:
-        raise argparse.ArgumentTypeError("must not be negative")
+    count = _number(text, int)
+    if count is None or count < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
     return count
+
+
+_Number = TypeVar("_Number", int, float)
+
+
+def _number(text: str, kind: Callable[[str], _Number]) -> _Number | None:
+    # argparse would name the function that raised a ValueError, which means nothing to a user.
+    try:
+        return kind(text)
+    except ValueError:
+        return None
 
 
 class _Version(argparse.Action):

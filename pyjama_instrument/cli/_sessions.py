@@ -25,8 +25,8 @@ class _Reader(Protocol):
     def sessions_beginning(self, beginning: str, /) -> list[str]: ...
 
 
-def find_session(reader: _Reader, said: str) -> str:
-    """The id of the session that is meant; for an agent's name, the one that the dashboard shows for it.
+def find_session(reader: _Reader, said: str | None) -> str:
+    """The id of the session that is meant, ``latest`` if none is; for an agent's name, the one shown for the agent.
 
     A session inside another is never the latest of all: it is shown with the one it is in. A whole id is taken as it
     is, known or not. The beginning of one is looked for in the history too, if it has four digits or more.
@@ -36,7 +36,7 @@ def find_session(reader: _Reader, said: str) -> str:
         SessionNotFound: there is none.
         SchemaTooNew: the store was written by a newer version of this package.
     """
-    data = reader.dashboard()
+    data, said = reader.dashboard(), LATEST if said is None else said
     if said in data.sessions or _ID.fullmatch(said):
         return said
     if said in data.agents and (session := data.agents[said].session) is not None:

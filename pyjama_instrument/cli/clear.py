@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from pyjama_instrument.cli._terminal import complain, safe, say
@@ -20,9 +21,12 @@ def clear(options: argparse.Namespace) -> int:
     from pyjama_instrument.shared_metrics import clear_metrics
 
     home = safe(resolve_home())
+    if not os.path.lexists(resolve_home()):
+        say(f"Nothing to clear: there is no store at {home}")
+        return 0
     if not options.yes:
         if not sys.stdin.isatty():
-            complain("clear asks before it acts, and nobody is at the terminal: say  pyjama clear --yes")
+            complain("clear needs confirmation, and this is not a terminal: use  pyjama clear --yes")
             return 2
         if not _agreed(f"Set all totals in {home} to zero? [y/N] "):
             say("Nothing was changed.")

@@ -32,7 +32,7 @@ def export(options: argparse.Namespace) -> int:
     reader = Reader()
     session = None if options.all else find_session(reader, options.session)
     path = None if options.output in (None, "-") else options.output
-    name = options.format or _format_of(path or "")
+    name = options.format or _format_of(path)
     with Progress(wanted=path is not None or not sys.stdout.isatty()) as progress:
         pieces = exported(reader, session, name, progress=progress.tell)
         size = _write(sys.stdout.buffer, pieces) if path is None else _write_file(path, pieces)
@@ -41,11 +41,23 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _format_of(path: str) -> str:
-    """The format that a file's name asks for; JSON Lines if it asks for none."""
+def _format_of(path: str | None) -> str:
+    """The format that a file's name asks for; JSON Lines if it has no ending.
+
+    Raises:
+        ConfigError: no format has this ending.
+    """
     from pyjama_instrument.export import FORMATS
 
-    return next((name for name, each in FORMATS.items() if path.lower().endswith(each.ending)), "jsonl")
+    name = os.path.basename(path or "").lower()
+    for format_name, each in FORMATS.items():
+        if name.endswith(each.ending):
+            return format_name
+    ending = os.path.splitext(name)[1]
+    if not ending or (path and os.path.exists(path) and not os.path.isfile(path)):  # a named pipe asks for nothing
+        return "jsonl"
+    endings = ", ".join(each.ending for each in FORMATS.values())
+    raise ConfigError(f"{path}: no format has the ending {ending}; use one of {endings}, or add --format")
 
 
 def _write(stream: BinaryIO, pieces: Iterator[bytes]) -> int:

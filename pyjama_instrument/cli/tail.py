@@ -7,11 +7,12 @@ import json
 import re
 import select
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from pyjama_instrument._wording import clock, duration, printable, problem
+from pyjama_instrument._wording import clock_or_date, duration, printable, problem
 from pyjama_instrument.cli._terminal import paint, say
 from pyjama_instrument.errors import ConfigError
 
@@ -20,24 +21,46 @@ if TYPE_CHECKING:
 
 __all__ = ["tail"]
 
+_MOST_NAMED = 10
+
 
 def tail(options: argparse.Namespace) -> int:
     """Show the latest events and, when asked to follow, each new one until Ctrl-C.
 
     Raises:
-        ConfigError: what to look for is no regular expression.
+        ConfigError: what to look for is no regular expression, or no event has such a status.
     """
     from pyjama_instrument.reader import tail_events
 
     show = _as_json if options.json else _as_line
-    wanted = _filter(options, show)
-    for event in tail_events(limit=options.lines, follow=options.follow, stop=_output_closed(), matching=wanted):
+    statuses = set(_STATUSES)
+    wanted = _filter(options, show, statuses)
+    events = tail_events(limit=options.lines, follow=options.follow, stop=_output_closed(), matching=wanted)
+    _check_statuses(options.status or (), statuses)  # what is recorded has been looked through by now
+    for event in events:
         say(show(event))
     return 0
 
 
-def _filter(options: argparse.Namespace, show: Callable[[Event], str]) -> Callable[[Event], bool] | None:
-    """Whether an event is wanted: one of the values given for each field that is asked for, and the text, if any."""
+_STATUSES = ("ok", "error", "cancelled", "completed", "failed")
+
+
+def _check_statuses(asked: Iterable[str], known: set[str]) -> None:
+    for pattern in asked:
+        if not any(fnmatchcase(status, pattern) for status in known):
+            others = sorted(known.difference(_STATUSES))[:_MOST_NAMED]
+            there_are = ", ".join([*_STATUSES, *(printable(each, 40) for each in others)])
+            hint = "; a crash writes no event, see  pyjama status" if pattern == "crashed" else ""
+            raise ConfigError(f"--status {pattern}: no event has this status; there are {there_are}{hint}")
+
+
+def _filter(
+    options: argparse.Namespace, show: Callable[[Event], str], statuses: set[str]
+) -> Callable[[Event], bool] | None:
+    """Whether an event is wanted: one of the values given for each field that is asked for, and the text, if any.
+
+    Activities have a status of their program's choice: ``statuses`` gets those that are seen.
+    """
     patterns = {"agent": options.agent, "tool": options.tool, "status": options.status}
     patterns = {field: given for field, given in patterns.items() if given}
     text = _regex(options.grep)
@@ -45,6 +68,8 @@ def _filter(options: argparse.Namespace, show: Callable[[Event], str]) -> Callab
         return None
 
     def wanted(event: Event) -> bool:
+        if event.kind == "activity":
+            statuses.add(str(getattr(event, "status", "")))
         for field, given in patterns.items():
             value = getattr(event, field, None)
             if value not in given and not any(fnmatchcase(str(value), pattern) for pattern in given if value):
@@ -84,7 +109,7 @@ def _as_json(event: Event) -> str:
 
 def _as_line(event: Event) -> str:
     fields: dict[str, Any] = event.model_dump(exclude_none=True)
-    parts = [paint(clock(event.ts), "dim"), printable(fields.get("agent", "-"), 40)]
+    parts = [paint(clock_or_date(event.ts, time.time_ns() // 1000), "dim"), printable(fields.get("agent", "-"), 40)]
     parts.append(paint(printable(event.kind, 40), "bold"))
     parts += [printable(fields[key], 80) for key in ("step", "tool") if key in fields]
     if "steps" in fields:

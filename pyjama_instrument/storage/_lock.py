@@ -20,6 +20,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
+from pyjama_instrument._native import sleep
 from pyjama_instrument._system import fcntl
 from pyjama_instrument.storage import _handles
 from pyjama_instrument.storage._layout import LOCK, ORIGINAL_LOCK
@@ -36,7 +37,7 @@ def try_lock(directory: int, *, wait_seconds: float = 0.0) -> Iterator[bool]:
     """Hold the kernel lock of the store for the block; yields whether it was got within ``wait_seconds``."""
     deadline = time.monotonic() + wait_seconds
     while (fd := _acquire(directory)) is None and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
+        sleep(_POLL_SECONDS)
     try:
         yield fd is not None
     finally:
@@ -104,7 +105,7 @@ def rewriting(
     """
     deadline = time.monotonic() + wait_seconds
     while (mark := _mark(directory, alone)) is None and time.monotonic() < deadline and not should_stop():
-        time.sleep(_POLL_SECONDS)
+        sleep(_POLL_SECONDS)
     try:
         yield mark
     finally:

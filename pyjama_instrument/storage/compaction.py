@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from pyjama_instrument._native import sleep
 from pyjama_instrument.fold import repaired
 from pyjama_instrument.storage._atomic import replace_keeping_previous, write_file
 from pyjama_instrument.storage._clock import advance, elapsed_now, restamp, went_back
@@ -179,7 +180,7 @@ def _begin(store: Store, turn: _Turn) -> tuple[_Kept, Snapshot]:
 def _load(store: Store, changed_ns: int) -> Snapshot:
     snapshot = load(store.fd, changed_ns)
     if snapshot.state == "corrupt":  # or somebody who knows none of the locks is writing it just now
-        time.sleep(_HALF_WRITTEN_SECONDS)
+        sleep(_HALF_WRITTEN_SECONDS)
         snapshot = load(store.fd, changed_ns)
     return snapshot
 

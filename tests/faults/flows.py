@@ -211,7 +211,7 @@ def in_a_child(where: Place, flow: Flow, run: Callable[[Work], None], gate: Call
         flow.before(work)
         gate()
         run(work)
-        report = {"others": work.others, "dropped": sum(recorder._dropped.values())}
+        report = {"others": work.others, "dropped": sum(recorder._dropped.untold().values())}
         (where.ledgers.parent / "report.json").write_text(json.dumps(report))
         status = 0
     except BaseException as failure:

@@ -290,6 +290,22 @@ started.wait()
     assert (session.status, session.in_flight) == ("completed", [])
 
 
+def test_a_signal_that_the_program_blocks_to_wait_for_it_is_not_delivered_to_our_thread(run_python: RunPython) -> None:
+    source = f"""{_PREAMBLE}
+work()
+while not recorder._flusher._ident:
+    time.sleep(0.001)
+waited_for = {{signal.SIGTERM, signal.SIGUSR1}}
+signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
+for _ in range(20):
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert signal.sigwait(waited_for) == signal.SIGUSR1
+os.kill(os.getpid(), signal.SIGTERM)
+print(signal.sigwait(waited_for).name)
+"""
+    assert run_python(source).stdout == "SIGTERM\n"
+
+
 def _unavailable(tmp_path: Path) -> str:
     (tmp_path / "file").write_text("in the way")
     return str(tmp_path / "file" / "store")

@@ -117,6 +117,24 @@ def test_a_wrong_command_line_is_refused_with_2(pyjama: Pyjama, args: list[str])
     assert "pyjama" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["tail", "-n", "abc"],
+        ["tail", "-n", "1.5"],
+        ["top", "--interval", "x"],
+        ["top", "--interval", "nan"],
+        ["dashboard", "--port", "abc"],
+        ["demo", "--port", "-1"],
+    ],
+    ids=" ".join,
+)
+def test_a_number_that_is_none_is_named_with_what_is_wanted(pyjama: Pyjama, args: list[str]) -> None:
+    last = pyjama(*args, returncode=2).stderr.splitlines()[-1]
+    assert re.search(rf"argument .*: '{re.escape(args[-1])}' is not a .*(number|port)", last)
+    assert not re.search(r"\b_\w|invalid", last)
+
+
 def test_run_without_a_command_is_refused_with_2(pyjama: Pyjama) -> None:
     assert "which command?" in pyjama("run", "--agent", "a", "--", returncode=2).stderr
 
@@ -144,6 +162,28 @@ def test_home_decides_before_the_environment(pyjama: Pyjama, tmp_path: Path, own
     pyjama("--home", str(tmp_path / "other"), "run", "--agent", "a", "--", "true")
     assert set(get_dashboard_data(tmp_path / "other").agents) == {"a"}
     assert not own_store.exists()
+
+
+@pytest.mark.parametrize("command", ["status", "top", "show", "tail", "export", "clear"])
+def test_a_home_that_holds_no_store_is_named_and_not_made(pyjama: Pyjama, tmp_path: Path, command: str) -> None:
+    missing, file = tmp_path / "missing", tmp_path / "file"
+    file.write_text("")
+    yes = ["--yes"] * (command == "clear")
+    done = pyjama("--home", str(missing), command, *yes, returncode=2)
+    assert (done.stdout, str(missing) in done.stderr, "--home" in done.stderr) == ("", True, True)
+    assert not missing.exists()
+    for given, environment in ((["--home", str(file)], {}), ([], {"PYJAMA_HOME": str(file)})):
+        done = pyjama(*given, command, *yes, returncode=2, env=os.environ | environment)
+        assert re.fullmatch(rf"pyjama: {re.escape(str(file))} is not a directory.*\n", done.stderr)
+
+
+@pytest.mark.parametrize("command", [["run", "--agent", "a", "--", "true"], ["dashboard"], ["demo", "--once"]], ids=str)
+def test_a_home_that_is_a_file_is_refused_by_commands_that_record(
+    pyjama: Pyjama, tmp_path: Path, command: list[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    done = pyjama("--home", str(tmp_path / "file"), *command, returncode=2)
+    assert "is not a directory" in done.stderr
 
 
 def test_an_error_of_ours_is_one_line_and_2(pyjama: Pyjama) -> None:
@@ -335,6 +375,12 @@ def test_clear_with_yes_sets_the_totals_to_zero(pyjama: Pyjama) -> None:
     pyjama("clear", "--yes")
     data = get_dashboard_data()
     assert (data.agents, data.metrics.global_.count) == ({}, 0)
+
+
+def test_clear_of_a_store_that_does_not_exist_makes_none(pyjama: Pyjama, own_store: Path) -> None:
+    for options in (["--yes"], []):
+        assert f"no store at {own_store}" in pyjama("clear", *options).stdout
+    assert not own_store.exists()
 
 
 def test_clear_does_nothing_unasked_when_nobody_is_at_the_terminal(pyjama: Pyjama) -> None:

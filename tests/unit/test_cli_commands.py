@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -261,6 +262,42 @@ def test_tail_as_json_is_filtered_too(pyjama: Pyjama, own_store: Path) -> None:
     assert json.loads(line)["tool"] == "a"
 
 
+def test_tail_gives_the_date_of_what_is_not_of_today(pyjama: Pyjama, own_store: Path) -> None:
+    dead_journal(own_store, a_call("old"), a_call("new", ts=time.time_ns() // 1000))
+    old, new = (line.split()[0] for line in pyjama("tail").stdout.splitlines()[-2:])
+    assert re.fullmatch(r"2023-11-1\dT\d\d:\d\d:\d\d\.\d{3}", old)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3}", new)
+
+
+@pytest.mark.parametrize("status", ["bogus", "crashed", "Error", ""])
+@pytest.mark.parametrize("follow", [[], ["-f"]], ids=str)
+def test_a_status_that_no_event_has_is_refused_with_those_there_are(
+    pyjama: Pyjama, own_store: Path, status: str, follow: list[str]
+) -> None:
+    dead_journal(own_store, a_call())
+    said = pyjama("tail", *follow, "--status", "ok", "--status", status, returncode=2).stderr
+    assert f"--status {status}: no event has this status; there are ok, error, cancelled, completed, failed" in said
+    assert ("pyjama status" in said) == (status == "crashed")
+
+
+def test_a_status_of_a_program_s_own_and_a_pattern_can_be_asked_for(pyjama: Pyjama, own_store: Path) -> None:
+    activity = {"kind": "activity", "agent": "a", "session": SESSION, "ts": START_US, "status": "thinking"}
+    dead_journal(own_store, activity, a_call(status="cancelled"))
+    assert "thinking" in pyjama("tail", "--status", "thinking").stdout
+    assert "cancelled" in pyjama("tail", "--status", "canc*").stdout
+    assert "failed, thinking" in pyjama("tail", "--status", "thinkin", returncode=2).stderr
+
+
+def test_the_example_that_asks_for_durations_gives_numbers_only(pyjama: Pyjama, own_store: Path) -> None:
+    dead_journal(own_store, call_begins("fetch"), a_call("fetch", duration_ns=7), a_call("other"))
+    (example,) = re.findall(r"pyjama tail -f( --json --tool fetch) \| (jq .+)", pyjama("tail", "--help").stdout)
+    if shutil.which("jq") is None:
+        pytest.skip("needs jq")
+    events = pyjama("tail", *example[0].split()).stdout
+    shown = subprocess.run(example[1], shell=True, input=events, capture_output=True, text=True, check=True).stdout
+    assert shown == "7\n"
+
+
 def test_a_grep_that_is_no_regular_expression_is_one_line_and_2(pyjama: Pyjama) -> None:
     assert re.fullmatch(r"pyjama: --grep \(: .*backslash.*\n", pyjama("tail", "--grep", "(", returncode=2).stderr)
 
@@ -351,6 +388,30 @@ def test_export_of_a_session_leaves_the_others_out(pyjama: Pyjama) -> None:
     run_agent("other")
     rows = csv.DictReader(io.StringIO(pyjama("export", "other", "--format", "csv").stdout))
     assert {row["agent"] for row in rows} == {"other"}
+
+
+@pytest.mark.parametrize("name", ["x.xyz", "x.json", "x.csv.gz", "dir.d/x.txt"])
+def test_an_ending_that_no_format_has_is_refused_with_those_there_are(
+    pyjama: Pyjama, tmp_path: Path, name: str
+) -> None:
+    a_run()
+    said = pyjama("export", "-o", str(tmp_path / name), returncode=2).stderr
+    assert "use one of .jsonl, .csv, .trace.json, .html, or add --format" in said
+    assert list(tmp_path.glob("x*")) == []
+
+
+def test_a_format_that_is_named_may_go_into_a_file_of_any_name(pyjama: Pyjama, tmp_path: Path) -> None:
+    a_run()
+    pyjama("export", "--format", "csv", "-o", str(tmp_path / "x.xyz"))
+    pyjama("export", "-o", str(tmp_path / "events"))
+    assert (tmp_path / "x.xyz").read_text().startswith("time,")
+    assert (tmp_path / "events").read_text().startswith("{")
+
+
+@pytest.mark.parametrize("name", ["crawler", "latest", SESSION])
+def test_everything_and_one_run_cannot_both_be_exported(pyjama: Pyjama, name: str) -> None:
+    a_run()
+    assert f"leave out {name}" in pyjama("export", "--all", name, returncode=2).stderr
 
 
 def test_an_export_that_fails_leaves_the_file_as_it_was(pyjama: Pyjama, tmp_path: Path) -> None:

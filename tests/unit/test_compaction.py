@@ -478,7 +478,7 @@ def test_a_snapshot_that_somebody_is_just_writing_is_read_again(
     fold(own_store)
     whole = (own_store / "metrics.json").read_bytes()
     (own_store / "metrics.json").write_bytes(whole[:50])
-    monkeypatch.setattr(time, "sleep", lambda _: (own_store / "metrics.json").write_bytes(whole))
+    monkeypatch.setattr(compaction, "sleep", lambda _: (own_store / "metrics.json").write_bytes(whole))
     writer.write(a_call())
     fold(own_store)
     assert snapshot(own_store)["global"]["count"] == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -54,8 +55,7 @@ def test_it_is_called_at_once_after_being_woken(stopping: list[Flusher]) -> None
 
 def test_the_thread_does_not_keep_the_program(stopping: list[Flusher]) -> None:
     stopping.append(Flusher(lambda: 3600.0).start())
-    (thread,) = (thread for thread in threading.enumerate() if thread.name == "pyjama-flusher")
-    assert thread.daemon
+    assert [thread for thread in threading.enumerate() if not thread.daemon] == [threading.main_thread()]
 
 
 def test_after_stopping_the_operating_system_s_thread_is_gone() -> None:
@@ -73,10 +73,11 @@ def test_it_can_be_stopped_twice() -> None:
 
 
 def test_the_function_can_ask_whether_it_should_hurry() -> None:
-    made, hurried = threading.Event(), threading.Event()
+    made, ticking, hurried = threading.Event(), threading.Event(), threading.Event()
 
     def tick() -> float:
         made.wait(HANG_SECONDS)
+        ticking.set()
         while not flusher.stopping():
             pass
         hurried.set()
@@ -84,6 +85,7 @@ def test_the_function_can_ask_whether_it_should_hurry() -> None:
 
     flusher = Flusher(tick).start()
     made.set()
+    assert ticking.wait(HANG_SECONDS)
     flusher.stop()
     assert hurried.is_set()
 
@@ -132,3 +134,34 @@ def test_one_that_was_not_started_does_not_run_and_can_be_stopped() -> None:
     assert started.runs()
     started.stop()
     assert not started.runs()
+
+
+def test_the_first_call_can_be_put_off_and_made_at_once_by_waking(stopping: list[Flusher]) -> None:
+    ticks = Ticks(3600.0)
+    stopping.append(flusher := Flusher(ticks, due=time.monotonic() + 3600).start())
+    assert not ticks.happened.acquire(timeout=0.01)
+    flusher.wake()
+    flusher.wake()
+    assert ticks.wait()
+    assert flusher.due > time.monotonic() + 1800
+
+
+def test_when_the_next_call_is_due_outlives_the_thread(stopping: list[Flusher]) -> None:
+    ticks = Ticks(0.001)
+    first = Flusher(ticks).start()
+    assert ticks.wait()
+    first.stop()
+    stopping.append(Flusher(ticks, due=first.due).start())
+    assert ticks.wait()
+
+
+def test_one_that_cannot_be_started_does_not_run_and_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_flusher, "start_new_thread", no_more)
+    flusher = Flusher(lambda: 3600.0)
+    with pytest.raises(RuntimeError):
+        flusher.start()
+    assert not flusher.runs()
+    flusher.stop()

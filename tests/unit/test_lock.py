@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock, Timeout
 
+from pyjama_instrument.storage import _lock
 from pyjama_instrument.storage._lock import rewriting, try_lock
 
 OURS = "metrics.json.lock"
@@ -105,7 +105,7 @@ def test_an_original_s_lock_is_never_broken_however_old_it_is(directory: int, pl
 
 def test_an_original_s_lock_is_waited_for(directory: int, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / THEIRS).touch()
-    monkeypatch.setattr(time, "sleep", lambda seconds: (place / THEIRS).unlink())  # its holder is done meanwhile
+    monkeypatch.setattr(_lock, "sleep", lambda seconds: (place / THEIRS).unlink())  # its holder is done meanwhile
     with try_lock(directory), rewriting(directory, wait_seconds=60) as got:
         assert got
 

@@ -533,9 +533,7 @@ def test_a_store_of_a_newer_version_is_left_alone_and_journaling_goes_on(own_sto
 @pytest.mark.parametrize("first", ["a call", "an event"])
 def test_a_child_that_inherits_a_lock_from_a_thread_it_does_not_have_is_not_stuck(first: str) -> None:
     # Forked while another thread was making the very first call: the hook for forks was not in place yet.
-    thread = threading.Thread(target=lambda: recorder.turn._lock.acquire())
-    thread.start()
-    thread.join()
+    recorder.turn._taken["turn"] = [-1]
     recorder.unforked[0] = 0
     if first == "a call":
         work()
@@ -561,9 +559,7 @@ def test_going_from_store_to_store_leaks_no_descriptor(tmp_path: Path) -> None:
 
 
 def test_what_two_threads_have_to_say_is_said_once_by_one_of_them(capsys: pytest.CaptureFixture[str]) -> None:
-    with recorder.turn._lock:
-        for number in range(2000):
-            _guard.say_once(f"key {number}", f"sentence {number}")
+    recorder.turn.take(lambda: [_guard.say_once(f"key {number}", f"sentence {number}") for number in range(2000)])
     threads = [threading.Thread(target=_guard.say) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -580,9 +576,9 @@ def test_what_is_said_is_one_line_that_a_terminal_shows_and_does_not_obey(capsys
 
 
 def test_what_there_is_to_say_waits_until_no_lock_is_held(capsys: pytest.CaptureFixture[str]) -> None:
-    with recorder.turn._lock:
-        _guard.say_once("key", "a sentence")
-        assert capsys.readouterr().err == ""
+    said = []
+    recorder.turn.take(lambda: (_guard.say_once("key", "a sentence"), said.append(capsys.readouterr().err)))
+    assert said == [""]
     _guard.say()
     _guard.say()
     assert capsys.readouterr().err == "pyjama: a sentence\n"
@@ -606,10 +602,10 @@ def test_drops_that_cannot_be_told_are_told_later(failing_writes: Replace) -> No
     failing_writes(no_space)
     work()
     recorder._mind_the_journal()
-    assert dict(recorder._dropped) == {"ENOSPC": 1}
+    assert recorder._dropped.untold() == {"ENOSPC": 1}
     failing_writes(None)
     recorder._mind_the_journal()
-    assert not recorder._dropped
+    assert not recorder._dropped.untold()
     assert get_dashboard_data().health.dropped == {"ENOSPC": 1}
 
 
@@ -644,7 +640,7 @@ def test_what_waits_for_a_thread_that_is_stuck_is_bounded_and_what_is_beyond_is_
         for _ in range(5):
             work()
     assert counted() == 4
-    until(lambda: not recorder._dropped)
+    until(lambda: not recorder._dropped.untold())
     assert get_dashboard_data().health.dropped == {"stuck": 2}
 
 
@@ -683,5 +679,5 @@ def test_events_that_wait_for_a_journal_that_cannot_be_opened_are_told_as_droppe
 
     monkeypatch.setattr(recorder, "_hook_into_process", interrupted)
     recorder.emit(b"{}\n")
-    assert recorder._dropped == {"unavailable": 2}
+    assert recorder._dropped.untold() == {"unavailable": 2}
     assert not recorder._pending
