@@ -34,7 +34,14 @@ def build_tree(
             continue  # a damaged record says nothing about the others
     builder.interrupt(session)
     root = builder.tree(session)
-    return SessionTree(id=session_id, session=session, root=root, child_sessions=children, truncated=builder.truncated)
+    return SessionTree(
+        id=session_id,
+        session=session,
+        root=root,
+        child_sessions=children,
+        spec=builder.spec,
+        truncated=builder.truncated,
+    )
 
 
 class _Builder:
@@ -43,6 +50,7 @@ class _Builder:
         self.spans: dict[str, Span] = {}
         self.root: Span | None = None
         self.agent = ""
+        self.spec: dict[str, Any] | None = None
         self.truncated = 0
 
     def add(self, writer: str, record: Record) -> None:
@@ -50,6 +58,7 @@ class _Builder:
         self.agent = self.agent or str(record.get("agent", ""))
         if kind == "session.started":
             self.root = self._span(writer, record, "session", str(record["agent"]))
+            self.spec = spec if type(spec := record.get("spec")) is dict else None
         elif kind == "session.ended" and self.root is not None:
             self._end(self.root, record)
         elif kind in ("step.started", "tool.started"):

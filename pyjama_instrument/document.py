@@ -292,8 +292,8 @@ class SessionTree(_Kebab):
     """A session's summary, the tree of its spans, and the ids of the sessions that were begun in it.
 
     ``relatives`` are the summaries, by id, of the session that it is part of and of those inside it at any depth,
-    whether ``DashboardData.sessions`` still lists them or not. ``truncated`` counts spans left out because the session
-    has more than the reader's limit.
+    whether ``DashboardData.sessions`` still lists them or not. ``spec`` is what this run was given as its
+    configuration. ``truncated`` counts spans left out because the session has more than the reader's limit.
     """
 
     id: str
@@ -301,6 +301,7 @@ class SessionTree(_Kebab):
     root: Span
     child_sessions: list[str] = Field(default_factory=list)
     relatives: dict[str, SessionSummary] = Field(default_factory=dict)
+    spec: dict[str, Any] | None = None
     truncated: int = 0
 
     def _repr_html_(self) -> str:

@@ -10,7 +10,7 @@ from pyjama_instrument.cli._terminal import paint
 if TYPE_CHECKING:
     from pyjama_instrument.document import AgentSummary, DashboardData
 
-__all__ = ["ago", "by_urgency", "counts_by_status", "doing", "runs", "totals", "troubles", "urgency"]
+__all__ = ["ago", "by_urgency", "counts_by_status", "doing", "runs", "steps_done", "totals", "troubles", "urgency"]
 
 _URGENCY = {"running": 0, "crashed": 1, "failed": 2, "cancelled": 3, "completed": 4}
 
@@ -58,6 +58,13 @@ def doing(agent: AgentSummary, data: DashboardData, limit: int = 60) -> str:
     elif agent.status == "crashed":
         parts += [f"in {call.tool}" for call in agent.interrupted[:2]]
     return printable(", ".join(parts), limit)
+
+
+def steps_done(agent: AgentSummary) -> str:
+    """``1/3``: how many of the declared steps are done; empty if none were declared."""
+    from pyjama_instrument.viewer.steps import progress_of, step_states  # the page counts them in the same way
+
+    return progress_of(agent, step_states(agent)).done
 
 
 def ago(moment: int | None, data: DashboardData) -> str:

@@ -65,6 +65,7 @@ def _header(tree: SessionTree) -> list[str]:
         ("Runs inside", ", ".join(inside)),
     ]
     facts += [(f"tag {printable(name, 30)}", _value(value)) for name, value in run.tags.items()]
+    facts += [(f"spec {printable(name, 30)}", _value(value)) for name, value in (tree.spec or {}).items()]
     facts += [(printable(name, 30), _value(value)) for name, value in run.attributes.items()]
     shown = [(name, value) for name, value in facts if value]
     width = max(width_of(name) for name, _ in shown)

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pyjama_instrument._wording import duration
-from pyjama_instrument.cli._rows import ago, by_urgency, counts_by_status, doing, runs, totals, troubles
+from pyjama_instrument.cli._rows import ago, by_urgency, counts_by_status, doing, runs, steps_done, totals, troubles
 from pyjama_instrument.cli._terminal import paint, safe, say, table
 
 if TYPE_CHECKING:
@@ -61,10 +61,17 @@ def _screen(data: DashboardData) -> list[str]:
 def _agents(data: DashboardData) -> list[str]:
     agents = by_urgency(data)
     rows = [
-        [safe(name, 40), safe(agent.status), doing(agent, data), str(agent.runs.count), ago(agent.last_seen, data)]
+        [
+            safe(name, 40),
+            safe(agent.status),
+            steps_done(agent),
+            doing(agent, data),
+            str(agent.runs.count),
+            ago(agent.last_seen, data),
+        ]
         for name, agent in agents[:_MOST_ROWS]
     ]
-    return table(["AGENT", "STATUS", "NOW", "RUNS", "SEEN"], rows, right=frozenset({3, 4})) + _rest(agents)
+    return table(["AGENT", "STATUS", "STEPS", "NOW", "RUNS", "SEEN"], rows, right=frozenset({4, 5})) + _rest(agents)
 
 
 def _tools(data: DashboardData) -> list[str]:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pyjama_instrument._wording import clock, duration, printable
 from pyjama_instrument.cli._parser import SORTS
-from pyjama_instrument.cli._rows import ago, counts_by_status, doing, totals, troubles, urgency
+from pyjama_instrument.cli._rows import ago, counts_by_status, doing, steps_done, totals, troubles, urgency
 from pyjama_instrument.cli._terminal import paint, say, table
 
 if TYPE_CHECKING:
-    from pyjama_instrument.document import AgentSummary, DashboardData
+    from pyjama_instrument.document import DashboardData
 
 __all__ = ["top"]
 
@@ -136,7 +136,7 @@ def _agents(data: DashboardData, order: _Order, name_limit: int) -> list[str]:
         [
             printable(name, name_limit),
             printable(data.agents[name].status),
-            _progress(data.agents[name]),
+            steps_done(data.agents[name]),
             str(known[name].calls),
             str(known[name].errors),
             ago(data.agents[name].last_seen, data),
@@ -145,13 +145,6 @@ def _agents(data: DashboardData, order: _Order, name_limit: int) -> list[str]:
         for name in names
     ]
     return table(["AGENT", "STATUS", "STEPS", "CALLS", "ERRORS", "SEEN", "NOW"], rows, right=frozenset({3, 4, 5}))
-
-
-def _progress(agent: AgentSummary) -> str:
-    if agent.workflow is None or not agent.workflow.total_steps:
-        return ""
-    done = len({step.step_id for step in agent.steps if step.status == "ok"})
-    return f"{min(done, agent.workflow.total_steps)}/{agent.workflow.total_steps}"
 
 
 def _tools(data: DashboardData, rates: dict[str, float], order: _Order, name_limit: int) -> list[str]:

@@ -47,7 +47,7 @@ def head_of(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> dict[s
         "tiles": _tiles(tree, sessions),
         "facts": _facts(tree),
         "step": progress.step,
-        "position": progress.position,
+        "done": progress.done,
         "fraction": None if progress.fraction is None else round(progress.fraction, 4),
         "steps": _steps_text(states),
         "drawing": drawing(states),
@@ -258,9 +258,10 @@ def _number(value: int | float) -> str:
 
 
 def _facts(tree: SessionTree) -> list[dict[str, str]]:
-    """Tags, and the attributes that are no numbers."""
+    """Tags, what the agent was given as its ``spec``, and the attributes that are no numbers."""
     run = tree.session
     told = [("tag", name, value) for name, value in list(run.tags.items())[:MAX_FACTS]]
+    told += [("spec", str(name), value) for name, value in list((tree.spec or {}).items())[:MAX_FACTS]]
     texts = [(name, value) for name, value in run.attributes.items() if not _is_number(value)]
     told += [("attribute", name, value) for name, value in texts[:MAX_FACTS]]
     facts = [(f"{kind} {label(name)}", text_of(value, VALUE_LIMIT)) for kind, name, value in told]

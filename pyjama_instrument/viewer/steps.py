@@ -32,13 +32,13 @@ class StepState:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run has come: the step it is in, its ``position`` such as ``2/5``, and the ``fraction`` done (0–1).
+    """How far a run has come: the step it is in, and how many of the declared steps are done.
 
-    ``position`` is empty and ``fraction`` None when no workflow was declared.
+    ``done`` is such as ``1/5``, and ``fraction`` the same from 0 to 1; empty and None if no workflow was declared.
     """
 
     step: str
-    position: str
+    done: str
     fraction: float | None
 
 
@@ -76,25 +76,16 @@ def _state(step: StepSummary, run_status: str) -> str:
 
 
 def progress_of(run: SessionSummary | AgentSummary, states: list[StepState]) -> Progress:
-    """Where a run stands: in a step while it has one, otherwise how many of the declared steps are done."""
+    """Where a run stands. A step that is under way is not done, whichever it is by number."""
     declared = [step for step in states if step.declared]
     total = max(len(declared), run.workflow.total_steps if run.workflow else 0)
     done = sum(step.state == "done" for step in declared)
     fraction = done / total if total else None
     current = _current(run, states)
-    if current is None:
-        return Progress("", f"{done}/{total} done" if total else "", fraction)
-    names = [step.name for step in declared]
-    position = f"{_position(current, declared, names)}/{total}" if current in names else ""
-    return Progress(label(current), position, fraction)
+    return Progress(label(current) if current else "", f"{done}/{total}" if total else "", fraction)
 
 
 def _current(run: SessionSummary | AgentSummary, states: list[StepState]) -> str | None:
     if run.status != "running":
         return None
     return run.current_step or next((step.name for step in reversed(states) if step.state == "running"), None)
-
-
-def _position(current: str, declared: list[StepState], names: list[str]) -> int:
-    running = (at for at, step in enumerate(declared, 1) if step.name == current and step.state == "running")
-    return next(running, names.index(current) + 1)

@@ -262,7 +262,7 @@ def _state(run: SessionSummary | AgentSummary) -> dict[str, Any]:
         "status": run.status,
         "tone": TONES.get(run.status, "idle"),
         "step": progress.step,
-        "position": progress.position,
+        "done": progress.done,
         "fraction": None if progress.fraction is None else round(progress.fraction, 4),
         "steps": chips(states, CHIP_LINE if run.status == "running" else CHIP_LINE_ENDED),
         "steps_more": max(len(states) - MAX_CHIPS, 0),

@@ -21,6 +21,7 @@ from pyjama_instrument.document import AgentSummary, DashboardData, SessionSumma
 from pyjama_instrument.errors import ConfigError, SessionNotFound
 from pyjama_instrument.export import FORMATS
 from pyjama_instrument.reader import Reader, tail_events
+from pyjama_instrument.viewer.view import view_of
 from tests.stores import (
     SESSION,
     START_US,
@@ -162,6 +163,15 @@ def test_show_draws_the_tree_with_times_and_errors(pyjama: Pyjama) -> None:
         "└─ parse  +78 ms  2.0 ms  error",
         "     ValueError: bad",
     ]
+
+
+def test_show_says_what_the_run_was_given_and_not_what_a_later_one_was(pyjama: Pyjama, own_store: Path) -> None:
+    dead_journal(own_store, session_begins(spec={"model": "small", "temperature": 0.2}), session_ends())
+    dead_journal(own_store, session_begins("e" * 32, spec={"model": "large"}), session_ends("e" * 32))
+    shown = pyjama("show", SESSION).stdout
+    assert re.search(r"^spec model +small$", shown, re.MULTILINE)
+    assert re.search(r"^spec temperature +0.2$", shown, re.MULTILINE)
+    assert json.loads(pyjama("show", "e" * 32, "--json").stdout)["spec"] == {"model": "large"}
 
 
 def test_show_all_leaves_no_call_out(pyjama: Pyjama) -> None:
@@ -329,9 +339,12 @@ def test_top_says_what_an_agent_is_at_for_how_long_and_how_far_it_is(pyjama: Pyj
     workflow = session_begins() | {"kind": "workflow.declared", "steps": ["load", "check", "save"]}
     begun = [step_begins("check", "2" * 16), call_begins("fetch", parent="2" * 16)]
     writer.write(session_begins(), workflow, step_begins("load", "1" * 16), step_ends("load", "1" * 16), *begun)
-    shown = pyjama("top").stdout
+    shown, status = pyjama("top").stdout, pyjama("status").stdout
+    (row,) = view_of(Reader(own_store).dashboard())["active"]
     writer.die()
     assert re.search(r"^researcher +running +1/3 .* check, in fetch \d", shown, re.MULTILINE)
+    assert re.search(r"^researcher +running +1/3 +check, in fetch \d", status, re.MULTILINE)
+    assert (row["step"], row["done"], row["fraction"]) == ("check", "1/3", 0.3333)  # the page says the same
 
 
 @pytest.mark.parametrize(

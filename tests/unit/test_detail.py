@@ -160,12 +160,22 @@ def test_tags_are_told_with_any_key() -> None:
     ]
 
 
+def test_the_spec_is_told_beside_the_tags() -> None:
+    tree = tree_of(1, run_of(tags={"t": 1}))
+    tree.spec = {"model": "large", "limits": {"turns": 5}}
+    assert [(fact["name"], fact["value"]) for fact in head_of(tree, {})["facts"]] == [
+        ("tag t", "1"),
+        ("spec model", "large"),
+        ("spec limits", '{"turns": 5}'),
+    ]
+
+
 # ── workflow ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_workflow_is_drawn_written_and_read_out() -> None:
     shown = head(run_of(workflow=["a", "b", "c"], done=1))
-    assert (shown["step"], shown["position"], shown["fraction"]) == ("b", "2/3", 0.3333)
+    assert (shown["step"], shown["done"], shown["fraction"]) == ("b", "1/3", 0.3333)
     assert shown["steps"] == "a: done, b: running, c: pending"
     assert [node["state"] for node in shown["drawing"]["nodes"]] == ["done", "running", "pending"]
     assert shown["mermaid"].startswith("flowchart LR")

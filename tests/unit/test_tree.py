@@ -38,6 +38,12 @@ def test_calls_hang_from_the_span_they_were_made_in() -> None:
     assert outline(built.root) == {"outer running": {"inner running": {}}}
 
 
+def test_a_spec_that_is_none_is_left_out() -> None:
+    assert tree(session_begins(spec={"model": "m"})).spec == {"model": "m"}
+    assert tree(session_begins(spec="m")).spec is None
+    assert tree(a_call()).spec is None
+
+
 def test_steps_and_calls_are_told_apart() -> None:
     built = tree(session_begins(), step_begins("fetch", "1" * 16), a_call("get", parent="1" * 16))
     (step,) = built.root.children

@@ -99,20 +99,20 @@ def test_every_list_is_bounded_and_says_how_many_are_left_out() -> None:
 
 def test_a_running_run_says_where_in_its_workflow_it_is() -> None:
     (row,) = view_of(data_of(run_of(workflow=FIVE, done=1)))["active"]
-    assert (row["step"], row["position"], row["fraction"]) == ("analyze", "2/5", 0.2)
+    assert (row["step"], row["done"], row["fraction"]) == ("analyze", "1/5", 0.2)
     assert [step["state"] for step in row["steps"]] == ["done", "running", "pending", "pending", "pending"]
 
 
 def test_a_run_between_two_steps_says_how_many_are_done() -> None:
     steps = [StepSummary(step_id="discover", status="ok", start_time=1, end_time=2)]
     (row,) = view_of(data_of(run_of(workflow=FIVE, steps=steps, current_step=None)))["active"]
-    assert (row["step"], row["position"]) == ("", "1/5 done")
+    assert (row["step"], row["done"]) == ("", "1/5")
 
 
 def test_without_a_declared_workflow_there_is_a_step_but_no_progress() -> None:
     steps = [StepSummary(step_id="thinking", start_time=1)]
     (row,) = view_of(data_of(run_of(steps=steps, current_step="thinking")))["active"]
-    assert (row["step"], row["position"], row["fraction"]) == ("thinking", "", None)
+    assert (row["step"], row["done"], row["fraction"]) == ("thinking", "", None)
 
 
 def test_calls_in_flight_are_named_with_their_start_the_longest_first() -> None:
@@ -213,12 +213,12 @@ def test_a_step_declared_twice_takes_its_runs_one_after_the_other() -> None:
     run = run_of(workflow=["test", "fix", "test"])
     run.steps = [StepSummary(step_id="test", status="error"), StepSummary(step_id="fix", status="running")]
     assert [step.state for step in step_states(run)] == ["error", "running", "pending"]
-    assert progress_of(run, step_states(run)).position == "1/3"
+    assert progress_of(run, step_states(run)).done == "0/3"
 
 
 def test_a_number_of_steps_without_their_names_still_gives_progress() -> None:
     run = AgentSummary(workflow=Workflow(total_steps=4))
-    assert progress_of(run, step_states(run)).position == "0/4 done"
+    assert progress_of(run, step_states(run)).done == "0/4"
 
 
 # ── totals, tools, log, notes ───────────────────────────────────────────────────────────────────────────

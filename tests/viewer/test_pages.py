@@ -481,3 +481,56 @@ def test_no_page_sticks_out_sideways(page: Page, shop: Shop, address: str, width
     page.goto(f"{shop.url}{address}")
     page.locator("#link[data-state=live]").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+# ── addresses that lead nowhere, and figures that are long ──────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "#/tool/chat",
+        "#/nosuchpage",
+        "#/session",
+        "#/session/",
+        "#/activity/x",
+        "#/overview/x",
+        "#/constructor",
+        "#/tools/%",
+    ],
+)
+def test_an_address_that_leads_nowhere_says_so(page: Page, shop: Shop, address: str) -> None:
+    page.goto(shop.url + address)
+    page.get_by_text("There is no such page").wait_for()
+    assert page.locator("#missing code").text_content() == address
+    assert page.locator("#totals").count() == 0
+    page.locator("#missing a", has_text="Overview").click()
+    page.locator("#totals").wait_for()
+
+
+def test_an_address_that_leads_nowhere_says_so_on_an_empty_store_too(page: Page, shop: Shop) -> None:
+    shop.reader.data = data_of()
+    page.goto(f"{shop.url}#/nosuchpage")
+    page.get_by_text("There is no such page").wait_for()
+    assert page.locator("#empty").is_hidden()
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280, 1920])
+def test_no_figure_is_wider_than_its_tile(page: Page, shop: Shop, width: int) -> None:
+    shop.reader.data.metrics.tools["read"] = ToolMetrics(
+        count=123_456_789, error=12_345_678, success_rate=0.9, avg_duration_ms=15 * 60_000.0, total_duration=9e11,
+        p50_ms=900_000.0, p95_ms=7_500_000.0, p99_ms=90_000_000.0,
+    )  # fmt: skip
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"{shop.url}#/tools/read")
+    page.locator(".tile", has_text="total time").get_by_text("10,416 d 16 h").wait_for()
+    assert (
+        page.evaluate(
+            "() => [...document.querySelectorAll('.tile')].filter((tile) => { const range = document.createRange();"
+            " range.selectNodeContents(tile.querySelector('dd'));"
+            " return range.getBoundingClientRect().right > tile.getBoundingClientRect().right; })"
+            ".map((tile) => tile.textContent)"
+        )
+        == []
+    )
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")

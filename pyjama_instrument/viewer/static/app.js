@@ -23,7 +23,17 @@ const pages = {
   },
   activity: { mount: activity, parent: () => "#/", watch: (params, query) => asked("activity", [], query) },
   session: { mount: session, parent: () => "#/", watch: () => asked("overview", [], []) },
+  missing: { mount: missing, parent: () => "#/", watch: () => asked("overview", [], []) },
 };
+
+// An address that leads nowhere, such as one of a page that was renamed.
+function missing(parent) {
+  const address = location.hash;
+  const heading = el("h2", { tabindex: -1 }, "There is no such page");
+  parent.append(el("section", { class: "empty", id: "missing" }, heading, el("p", {}, el("code", {}, address), " leads nowhere."),
+    el("p", {}, el("a", { href: "#/" }, "Overview"), " · ", el("a", { href: "#/tools" }, "Tools"), " · ", el("a", { href: "#/activity" }, "Activity"))));
+  return { update: () => (document.title = "No such page · pyjama"), unmount() {} };
+}
 
 function note() {
   const node = el("p", { class: "note", role: "status" });
@@ -37,7 +47,7 @@ const live = connect({
     text(byId("store"), view.store || "");
     text(byId("empty-store"), view.store || "the store");
     keyed(byId("notes"), view.notes.map((n, at) => ({ key: at, ...n })), note);
-    const empty = view.empty && routes.page !== "session";
+    const empty = view.empty && !["session", "missing"].includes(routes.page);
     show(byId("empty"), empty);
     show(byId("page"), !empty);
     show(byId("clear"), view.clearable && !view.empty);

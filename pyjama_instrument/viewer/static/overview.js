@@ -25,7 +25,7 @@ function card() {
   const sub = el("bdi", { class: "faint sub" });
   const why = el("bdi", { class: "why" });
   const step = el("bdi", { class: "step" });
-  const position = el("span", { class: "position" });
+  const done = el("span", { class: "position" });
   const bar = progress();
   const chips = el("ul", { class: "chips" });
   const calls = el("ul", { class: "calls" });
@@ -39,7 +39,7 @@ function card() {
   const last = el("div", { class: "faint" }, "active ", seen);
   const node = el("article", { class: "row" },
     el("div", { class: "who" }, agent, el("div", { class: "line" }, mark.node, sub)),
-    el("div", { class: "steps" }, el("div", { class: "line" }, step, position, bar.node), chips),
+    el("div", { class: "steps" }, el("div", { class: "line" }, step, done, bar.node), chips),
     el("div", { class: "doing" }, why, calls, more),
     el("div", { class: "pulse" }, line.node, el("div", { class: "faint" }, count), errors),
     el("div", { class: "sums" }, time, took, last));
@@ -55,7 +55,7 @@ function card() {
       text(sub, subtitle(run));
       text(why, run.reason);
       text(step, run.step);
-      text(position, run.position);
+      text(done, run.done && `${run.done} done`);
       bar.update(run.fraction, run.step);
       keyed(chips, run.steps, chip);
       keyed(calls, run.in_flight, call);
@@ -89,7 +89,7 @@ function pastRow() {
       link(run.session, agent);
       mark.update(run.status, run.tone);
       text(parent, run.part_of ? `part of ${run.part_of}` : run.reason);
-      text(steps, run.position.replace(" done", ""));
+      text(steps, run.done);
       text(calls, run.calls);
       text(errors, run.errors);
       text(took, run.took);

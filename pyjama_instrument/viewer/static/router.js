@@ -9,9 +9,11 @@ function parse(hash) {
   try {
     return { page: page || "overview", params: rest.length ? [decodeURIComponent(rest.join("/"))] : [], query: new URLSearchParams(query) };
   } catch {
-    return { page: "overview", params: [], query: new URLSearchParams() };
+    return { page: "missing", params: [], query: new URLSearchParams() };
   }
 }
+
+const PARAMS = { overview: 0, tools: 1, activity: 0, session: 1, missing: 0 };
 
 // `pages` by name: {mount, parent, watch(params, query)}; `onPage(name)` and `onWatch(search, fresh)` tell the surroundings.
 export function router(node, pages, { onPage, onWatch }) {
@@ -23,7 +25,7 @@ export function router(node, pages, { onPage, onWatch }) {
   function follow() {
     if (location.hash.startsWith("#/run/")) return location.replace(location.hash.replace("#/run/", "#/session/"));
     const next = parse(location.hash);
-    if (!(next.page in pages) || (next.page === "session" && !next.params[0])) Object.assign(next, { page: "overview", params: [] });
+    if (!Object.hasOwn(pages, next.page) || next.params.length > PARAMS[next.page] || (next.page === "session" && !next.params[0])) next.page = "missing";
     const before = route;
     route = { ...next, hash: location.hash };
     if (page) page.unmount();

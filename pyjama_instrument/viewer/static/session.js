@@ -74,9 +74,9 @@ function header(url, showSpan) {
   const look = button("Show it", () => showSpan(look.value));
   const verdict = el("div", { class: "verdict", role: "alert" }, title, words.node, look);
   const [tiles, facts] = [el("dl", { class: "totals" }), el("dl", { class: "facts" })];
-  const [step, position, bar] = [el("bdi", { class: "step" }), el("span", { class: "position" }), el("progress", { "aria-label": "Workflow" })];
+  const [step, done, bar] = [el("bdi", { class: "step" }), el("span", { class: "position" }), el("progress", { "aria-label": "Workflow" })];
   const [drawn, mermaid] = [el("div", { class: "scroll", tabindex: 0 }), block({ title: "Mermaid" })];
-  const workflow = el("section", {}, el("h2", {}, "Workflow"), el("div", { class: "line" }, step, position, bar), drawn,
+  const workflow = el("section", {}, el("h2", {}, "Workflow"), el("div", { class: "line" }, step, done, bar), drawn,
     el("details", {}, el("summary", {}, "as Mermaid text"), mermaid.node));
   let plan = "";
   return {
@@ -100,7 +100,7 @@ function header(url, showSpan) {
       keyed(facts, head.facts, fact);
       show(workflow, head.drawing.nodes.length > 0);
       text(step, head.step);
-      text(position, head.position);
+      text(done, head.done && `${head.done} done`);
       show(bar, head.fraction !== null);
       bar.value = head.fraction;
       if (plan !== (plan = JSON.stringify(head.drawing))) drawn.replaceChildren(picture(head.drawing, head.steps));
