@@ -16,7 +16,6 @@ from pyjama_instrument._system import fcntl
 __all__ = ["hold", "is_held"]
 
 _FLOCK = struct.Struct("hhqqixxxx")  # l_type, l_whence, l_start, l_len, l_pid of struct flock, 64-bit Linux
-_WHOLE_FILE = _FLOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0)
 
 if hasattr(fcntl, "F_OFD_SETLK"):
 
@@ -26,11 +25,11 @@ if hasattr(fcntl, "F_OFD_SETLK"):
         Raises:
             OSError: somebody else holds it, or the file system has no such locks.
         """
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _WHOLE_FILE)
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _whole_file())
 
     def is_held(fd: int) -> bool:
         """Whether a live process writes the file open at ``fd`` (a descriptor other than the writer's own)."""
-        answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _WHOLE_FILE)
+        answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _whole_file())
         return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
 else:
@@ -47,3 +46,7 @@ else:
             return True
         fcntl.flock(fd, fcntl.LOCK_UN)
         return False
+
+
+def _whole_file() -> bytes:
+    return _FLOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0)
