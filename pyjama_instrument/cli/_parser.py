@@ -40,14 +40,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     # argparse's treatment of "--" differs between Python versions, so it never gets to see one.
     head, separator, rest = _split(argv)
     parser = make_parser()
-    options = parser.parse_args(head)
+    options, unknown = parser.parse_known_args(head)
+    parser = options.parser  # that of the command: it shows its own usage
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if options.command == "run":
         given = options.command_line
         options.command_line = [*given, *separator, *rest] if given else rest
         if not options.command_line:
-            parser.error("run: which command? For example:  pyjama run --agent NAME -- python agent.py")
+            parser.error("which command? For example:  pyjama run --agent NAME -- python agent.py")
     elif options.command == "export" and options.all and options.session is not None:
-        parser.error(f"export: --all exports everything; leave out {options.session}, or leave out --all")
+        parser.error(f"--all exports everything: leave out {options.session}, or leave out --all")
+    elif options.command == "completion" and options.home is not None:
+        parser.error("no store is read for this: leave out --home")
     elif rest:
         parser.error(f"unexpected arguments after --: {' '.join(rest)}")
     return options
@@ -146,8 +151,9 @@ def _add_top(commands: Any) -> None:
     )
     top.add_argument("--sort", choices=SORTS, default=SORTS[0], help="what to order by (calls)")
     top.add_argument("--reverse", action="store_true", help="the other way round")
-    top.add_argument("--interval", type=_seconds, default=1.0, metavar="S", help="seconds between two looks (1)")
-    top.add_argument("--once", action="store_true", help="one frame of plain text")
+    how_often = top.add_mutually_exclusive_group()
+    how_often.add_argument("--interval", type=_seconds, default=1.0, metavar="S", help="seconds between two looks (1)")
+    how_often.add_argument("--once", action="store_true", help="one frame of plain text")
 
 
 def _add_show(commands: Any) -> None:
@@ -275,6 +281,7 @@ def _add(
     )
     # SUPPRESS: without a --home of its own the subcommand keeps the one given before it.
     parser.add_argument("--home", metavar="DIR", default=argparse.SUPPRESS, help="the store")
+    parser.set_defaults(parser=parser)
     return parser
 
 

@@ -119,6 +119,21 @@ def test_a_wrong_command_line_is_refused_with_2(pyjama: Pyjama, args: list[str])
 
 @pytest.mark.parametrize(
     "args",
+    [["top", "--once", "--interval", "2"], ["completion", "bash", "--home", "/x"], ["export", "--all", "latest"]],
+    ids=" ".join,
+)
+def test_what_would_have_no_effect_is_refused(pyjama: Pyjama, args: list[str]) -> None:
+    assert pyjama(*args, returncode=2).stderr.startswith(f"usage: pyjama {args[0]}")
+
+
+def test_an_unknown_option_shows_the_usage_of_its_command(pyjama: Pyjama) -> None:
+    said = pyjama("tail", "--nonsense", returncode=2).stderr
+    assert said.startswith("usage: pyjama tail")
+    assert said.endswith("pyjama tail: error: unrecognized arguments: --nonsense\n")
+
+
+@pytest.mark.parametrize(
+    "args",
     [
         ["tail", "-n", "abc"],
         ["tail", "-n", "1.5"],
