@@ -7,7 +7,7 @@ to the history, which change no more. Each of those is read once; of the journal
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -53,12 +53,13 @@ class RawHistory:
         self._keep = keep
         self._calls = CallDecoder() if together else None
 
-    def look(self, *, trust: bool = True, since_us: int | None = None) -> None:
+    def look(self, *, trust: bool = True, since_us: int | None = None, grows: Collection[str] = ()) -> None:
         """Read what is new.
 
         Args:
             trust: whether a missing lock proves that a journal's writer is dead.
             since_us: nothing before this time (µs since the epoch) is wanted.
+            grows: keys of segments in the history that may grow for all we know.
         """
         with ExitStack() as stack:
             journal, history = self._open(JOURNAL, stack), self._open(HISTORY, stack)
@@ -68,8 +69,11 @@ class RawHistory:
             known, self.positions = self.positions, {}
             for name in segments:
                 position = known.get(name) or Position()
-                if position == Position() and history is not None and self._is_without(history, name, since_us):
-                    position.sealed = True
+                if position == Position():
+                    self._pass_over(history, name, position, since_us)
+                elif position.sealed:  # but perhaps its writer only seemed to be dead
+                    place = history if name.key in grows else journal
+                    position.sealed = not _has_grown(place, name, position)
                 # What is in the history was proven to be complete.
                 if position.sealed or any(
                     self._read_segment(place, name, position, trust or place is history) for place in places
@@ -90,25 +94,31 @@ class RawHistory:
             self.look(trust=trust)
             writers = writers - self.alive()
 
-    def _is_without(self, history: int, name: SegmentName, since_us: int | None) -> bool:
-        """Whether this is a segment of the history, which does not change any more, and holds nothing wanted."""
+    def _pass_over(self, history: int | None, name: SegmentName, position: Position, since_us: int | None) -> None:
+        """Count a segment of the history, which changes no more, as read if it holds nothing that is wanted."""
+        if history is None:
+            return
         try:
             fd = os.open(name.filename, OPEN_FILE, dir_fd=history)
         except OSError:
-            return False
+            return
         try:
-            if since_us is not None and os.fstat(fd).st_mtime_ns // 1000 < since_us:
-                return True
-            end = b""
-            while block := os.read(fd, _BLOCK_BYTES):
-                if self._holds(end + block):
-                    return False
-                end = block[-_OVERLAP_BYTES:]
+            found = os.fstat(fd)
+            is_older = since_us is not None and found.st_mtime_ns // 1000 < since_us
+            if is_older or not self._is_somewhere_in(fd):
+                position.offset, position.sealed = found.st_size, True
         except OSError:  # a directory, or a disk that fails
-            return False
+            return
         finally:
             os.close(fd)
-        return True
+
+    def _is_somewhere_in(self, fd: int) -> bool:
+        end = b""
+        while block := os.read(fd, _BLOCK_BYTES):
+            if self._holds(end + block):
+                return True
+            end = block[-_OVERLAP_BYTES:]
+        return False
 
     def _open(self, name: str, stack: ExitStack) -> int | None:
         try:
@@ -138,3 +148,13 @@ class RawHistory:
         else:
             wanted = [line for line in lines if self._holds(line) or (beside and line.startswith(beside))]
         return decode_lines(wanted) if self._calls is None else self._calls(wanted)
+
+
+def _has_grown(place: int | None, name: SegmentName, position: Position) -> bool:
+    """Whether the segment is in that place and longer than it was when it was read to its end."""
+    if place is None:
+        return False
+    try:
+        return os.stat(name.filename, dir_fd=place, follow_symlinks=False).st_size > position.offset
+    except OSError:
+        return False

@@ -15,7 +15,9 @@ from typing import Any
 from pyjama_instrument._calls import Calls
 from pyjama_instrument._raw_history import RawHistory
 from pyjama_instrument.fold import LIMITS, OTHER, Fold, is_quiet, new_document, take_for_ended
+from pyjama_instrument.storage._domains import are_divided, proves_death
 from pyjama_instrument.storage._layout import SegmentName
+from pyjama_instrument.storage._processes import is_gone
 from pyjama_instrument.storage._snapshot import locks_are_trusted
 
 __all__ = ["Children", "SessionRecords", "sessions_beginning"]
@@ -69,23 +71,33 @@ class SessionRecords:
             document: the store's document, which says whether locks prove anything here.
             since_us: none of the sessions began before this time (µs since the epoch).
         """
-        trust, cleared_us = locks_are_trusted(document), document.get("counted-since")
+        trust, cleared_us = proves_death(document), document.get("counted-since")
         self._changed = False
         if cleared_us != self._counted_since:
             self._begin(cleared_us)
-        self._history.look(trust=trust, since_us=since_us)
+        self._history.look(trust=trust, since_us=since_us, grows=document["retired"].keys())
         if not self._sources <= self._history.positions.keys():
             # A segment of a session is gone: the store was removed, or the history's limit was reached.
             self._begin(cleared_us)
             self._history.look(trust=trust, since_us=since_us)
             self._changed = True
-        seem_dead = self._fold.running_writers() - self._history.alive()
-        if seem_dead:
-            self._history.follow(seem_dead, trust=trust)
-            dead = self._fold.running_writers() - self._history.alive()
+        dead = self._dead(document, trust)
+        if dead:
             self._fold.writers_died(dead)
-            self._changed |= bool(dead)
+            self._changed = True
         return self._changed
+
+    def _dead(self, document: Document, trust: bool) -> set[str]:
+        """The writers that some session depends on and that are dead, by the same proofs as for the document."""
+        writers = self._fold.document["writers"]
+        if locks_are_trusted(document) and are_divided(document):
+            revived = {writer for writer in self._fold.crashed_writers() if not is_gone(writers.get(writer, {}))}
+            self._fold.writers_live(revived)
+            self._changed |= bool(revived)
+            return {writer for writer in self._fold.running_writers() if is_gone(writers.get(writer, {}))}
+        if seem_dead := self._fold.running_writers() - self._history.alive():
+            self._history.follow(seem_dead, trust=trust)
+        return self._fold.running_writers() - self._history.alive()
 
     def record(self, session: str, document: Document) -> Record | None:
         """The session as the store's document would hold it; None if there is nothing of it."""

@@ -23,7 +23,16 @@ from pyjama_instrument.reader import Reader
 from tests.scale import full
 from tests.stores import START_US, Record, Writer, a_call, call_begins, fold, session_begins, session_ends, step_begins
 
-ENDINGS = ("completed", "failed", "cancelled", "crashed", "crashed in a call", "a worker died", "running")
+ENDINGS = (
+    "an idle worker",
+    "completed",
+    "failed",
+    "cancelled",
+    "crashed",
+    "crashed in a call",
+    "a worker died",
+    "running",
+)
 AGENTS = ("indexer", "backup")
 
 
@@ -32,6 +41,8 @@ def records_of(
 ) -> tuple[list[Record], list[Record]]:
     """What a run's own process records: its beginning, and the rest."""
     more: dict[str, Any] = {"tags": {"n": session[-1]}}
+    if ending == "an idle worker":  # it leaves without a word, and nothing was under way
+        more |= {"implicit": True, "worker": True}
     if parent is not None:
         more |= {"parent_session": parent, "parent": "0000000000000001"}
     workflow = {"kind": "workflow.declared", "agent": agent, "session": session, "ts": ts, "steps": ["one", "two"]}

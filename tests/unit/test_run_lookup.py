@@ -11,6 +11,7 @@ from typing import NoReturn
 import pytest
 
 from pyjama_instrument import _raw_history, agent_session, tool
+from pyjama_instrument._session_records import SessionRecords
 from pyjama_instrument.document import SessionSummary, SessionTree
 from pyjama_instrument.errors import SessionNotFound
 from pyjama_instrument.export import export
@@ -18,6 +19,7 @@ from pyjama_instrument.fold import LIMITS
 from pyjama_instrument.reader import Reader, get_dashboard_data, load_session
 from pyjama_instrument.recorder import recorder
 from pyjama_instrument.shared_metrics import clear_metrics
+from pyjama_instrument.storage._domains import divide
 from pyjama_instrument.viewer.detail import head_of
 from tests.stores import (
     AGENT,
@@ -249,6 +251,27 @@ def test_a_run_that_was_under_way_at_a_clear_counts_from_then_on_listed_or_not(o
         assert after.total_duration == pytest.approx(before.session.total_duration)
         assert after == before.session.model_copy(update={"total_duration": after.total_duration})
     assert reader.dashboard().agents["long"].runs.failed == 1
+
+
+def test_where_locks_prove_nothing_a_forgotten_run_is_judged_by_its_process(own_store: Path) -> None:
+    writer = Writer(own_store)
+    writer.write(session_begins(), a_call())
+    writer.die()
+    document = Reader().metrics()
+    document["sessions"].clear()
+    assert records_of(own_store, document)["status"] == "crashed"
+    divide(document, [writer.id])
+    document["journals"] = {}
+    # Of what kernel the writer's process is, it does not say: it may live.
+    assert records_of(own_store, document)["status"] == "running"
+
+
+def records_of(home: Path, document: Record) -> Record:
+    records = SessionRecords(str(home), [SESSION])
+    records.refresh(document)
+    found = records.record(SESSION, document)
+    assert found is not None
+    return found
 
 
 def _fails(text: str) -> NoReturn:
