@@ -33,6 +33,7 @@ SCENARIOS = {
     "fold": "fold",
     "read": "read",
     "import": "imports",
+    "fork": "forks",
     "memory": "memory",
 }
 """By name: the module of this package."""

@@ -48,6 +48,7 @@ TARGETS = [
     Target("recorded → seen by a client of the dashboard's stream, p99", "seen by stream: p99, ms", 600, unit="ms"),
     Target("import − (wrapt + filelock + pydantic)", "import over three, ms", 20, unit="ms"),
     Target("import − wrapt", "import over wrapt, ms", 25, unit="ms"),
+    Target("fork of a process that records − of one that does not", "fork over bare, ms", 1.0, unit="ms"),
     Target("memory after 1,000,000 calls − after 10,000", "memory: grown, MiB", 2, unit="MiB"),
 ]
 
