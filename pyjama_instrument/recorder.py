@@ -671,6 +671,8 @@ class Recorder:
             _say_too_new(error)
         except Exception as error:
             _guard.swallow(error, "recorder.exit")
+        except BaseException:  # Ctrl-C, or what a signal's handler raises: the program ends anyway, now without us
+            pass
 
     def claim(self, scope: Scope) -> Scope:
         """Offer what calls outside any session are to belong to; the first that was offered is."""

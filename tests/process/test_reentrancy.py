@@ -211,6 +211,26 @@ def test_the_end_of_the_interpreter_with_daemon_threads_that_record_is_neither_s
         assert {session.status for session in data.sessions.values()} == {"completed"}
 
 
+@pytest.mark.parametrize("handler", ["signal.default_int_handler", "lambda *_: sys.exit(3)"], ids=["Ctrl-C", "exit"])
+def test_a_signal_while_the_program_ends_leaves_no_traceback_of_ours(
+    own_store: Path, run_python: RunPython, handler: str
+) -> None:
+    source = f"""{_PREAMBLE}
+from pyjama_instrument.storage import compaction
+
+def interrupted(*_, **__):
+    signal.raise_signal(signal.SIGINT)
+
+work()
+signal.signal(signal.SIGINT, {handler})
+recorder._flusher.stop()
+compaction.compact = interrupted
+"""
+    assert run_python(source).stderr == ""
+    (session,) = get_dashboard_data(own_store).sessions.values()
+    assert (session.status, session.calls) == ("completed", 1)
+
+
 @pytest.mark.parametrize("end", ["", "raise ValueError('wrong')"], ids=["well", "by an exception"])
 def test_a_program_that_ends_while_a_daemon_thread_is_about_to_begin_its_session_ends_it(
     own_store: Path, run_python: RunPython, end: str

@@ -264,7 +264,7 @@ def test_an_early_ctrl_c_reaches_the_program_and_its_own_outcome_counts(
     tmp_path: Path, survives: bool, code: int, status: str
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(INTERRUPTED_EARLY)
-    command = wrapped("sh", "-c", "exit 3" if survives else "sleep 1000")
+    command = wrapped("sh", "-c", "exit 3") if survives else wrapped("sleep", "1000")
     if survives:  # nothing that a program does for itself could be in time for certain
         block = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]); "
         command = [sys.executable, "-c", block + "os.execv(sys.argv[1], sys.argv[1:])", *command]
