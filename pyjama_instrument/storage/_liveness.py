@@ -18,6 +18,7 @@ __all__ = ["hold", "is_held"]
 _FLOCK = struct.Struct("hhqqixxxx")  # l_type, l_whence, l_start, l_len, l_pid of struct flock, 64-bit Linux
 
 if hasattr(fcntl, "F_OFD_SETLK"):
+    _WHOLE_FILE = _FLOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0)
 
     def hold(fd: int) -> None:
         """Mark the file open at ``fd`` as written by a live process.
