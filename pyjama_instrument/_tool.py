@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -308,7 +309,12 @@ def signature_of(function: Any) -> inspect.Signature:
     """
     import inspect
 
+    form: dict[str, Any] = {}
+    if sys.version_info >= (3, 14):  # annotations may name what is defined later: they are not evaluated
+        from annotationlib import Format
+
+        form["annotation_format"] = Format.STRING
     try:
-        return inspect.signature(function)
+        return inspect.signature(function, **form)
     except (TypeError, ValueError):
         raise ConfigError("capture needs a signature, and the function has none") from None
