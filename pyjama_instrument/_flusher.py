@@ -74,7 +74,7 @@ class Flusher:
         """Whether the caller runs in the flusher's own thread."""
         return get_ident() == self._ident and not self._ended
 
-    def stop(self) -> None:
+    def stop(self, wait_seconds: float = _JOIN_SECONDS) -> None:
         """End the thread and wait until it is gone. Never called from the thread itself.
 
         The wait is bounded: what it does last may be waiting for a disk, or for a lock of the caller's.
@@ -83,7 +83,7 @@ class Flusher:
         self.wake()
         if not self._began:
             return
-        if not self._ended and self._running.acquire(timeout=_JOIN_SECONDS):
+        if not self._ended and self._running.acquire(timeout=wait_seconds):
             self._running.release()  # somebody else may be waiting too
         deadline, looks = time.monotonic() + _GONE_SECONDS, 0
         while _exists(self._native_id) and time.monotonic() < deadline:

@@ -11,12 +11,31 @@ from collections.abc import Callable
 
 from pyjama_instrument._native import sleep
 
-__all__ = ["Pace"]
+__all__ = ["Budget", "Pace"]
 
 _BUSY = (0.0008, 0.002)  # seconds of work, and of the rest after it, beside a host that computes
 _QUIET = (0.001, 0.00005)
 _NOTICED_SECONDS = 0.00002
 _SHARE = 0.01
+_FEW = 32  # portions of a Budget: milliseconds of a fold
+
+
+class Budget:
+    """Called after each portion of a work; returns whether that is enough.
+
+    It is once the time is used up, but not before a few portions are done: on a machine that is busy or asleep, little
+    work must still come to its end, and much work get on.
+    """
+
+    __slots__ = ("_deadline", "_portions")
+
+    def __init__(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+        self._portions = 0
+
+    def __call__(self) -> bool:
+        self._portions += 1
+        return self._portions >= _FEW and time.monotonic() >= self._deadline
 
 
 class Pace:

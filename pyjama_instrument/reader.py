@@ -12,7 +12,6 @@ starts again if it was overtaken.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import heapq
 import itertools
 import os
@@ -236,7 +235,8 @@ class Reader:
             history = None
         probe = time.monotonic() - self._probed_at >= _PROBE_SECONDS
         try:
-            document, _, touched = catch_up(held, journal, history, probe=probe)
+            news = catch_up(held, journal, history, probe=probe)
+            document, touched = news.document, news.touched
         except BaseException:
             self._shown = Shown()  # what was half done has changed entries, and nobody says which
             raise
@@ -247,7 +247,7 @@ class Reader:
         if probe:
             self._probed_at = time.monotonic()
         self._shown.forget(touched)
-        self._snapshot = dataclasses.replace(held, sound=True)
+        self._snapshot = held._replace(sound=True)
         overtaken = held.identity not in (identity(directory), identity(directory, PREVIOUS))
         return document, overtaken
 

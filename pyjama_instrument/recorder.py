@@ -31,7 +31,7 @@ from pyjama_instrument._flusher import Flusher
 from pyjama_instrument._ids import Ids
 from pyjama_instrument._native import sleep
 from pyjama_instrument._outcome import ControlFlow, outcome, what_ended_the_program
-from pyjama_instrument._pace import Pace
+from pyjama_instrument._pace import Budget, Pace
 from pyjama_instrument._tally import Tally
 from pyjama_instrument._turn import Turn
 from pyjama_instrument._unforked import unforked_mark
@@ -43,7 +43,7 @@ from pyjama_instrument.storage._codec import encode, tool_prefix
 from pyjama_instrument.storage._layout import PREVIOUS, SCHEMA, SNAPSHOT, SegmentName
 from pyjama_instrument.storage._processes import whereabouts
 from pyjama_instrument.storage._store import Store
-from pyjama_instrument.storage.journal import SEGMENT_BYTES, Journal
+from pyjama_instrument.storage.journal import SEGMENT_BYTES, Journal, JournalFull
 
 __all__ = ["Recorder", "configure", "flush", "is_worker", "reason_of", "recorder", "reset_for_testing"]
 
@@ -58,6 +58,10 @@ _EARLY_NS = 5_000_000  # a thread may be woken up a little too early
 _KEEP_SECONDS = 10.0
 _REOPEN_SECONDS = 0.5
 _EXIT_WAIT_SECONDS = 0.01
+_EXIT_SECONDS = 0.1  # what the end of a program may spend on folding in all
+_EXIT_FOLD_SECONDS = 0.04  # of that for what others have left; the rest is for writing it down
+_FOLD_BUDGET_SECONDS = 0.5  # after which a fold in the background writes down how far it got
+_MOST_BUDGET_SECONDS = 60.0
 _MOST_PENDING = 10_000
 _ONE_A_SPAN = tuple(f'{{"kind":"{kind}"'.encode() for kind in ("tool.ended", "step.started", "session.started"))
 """How the one line begins that is written for each span id, once the call is over or the step or session begun."""
@@ -124,6 +128,10 @@ class Recorder:
         self._unseen = False  # whether somebody has taken this living process for dead
         self._reopen_at = 0
         self._fold_at = 0
+        self._budget_seconds = _FOLD_BUDGET_SECONDS
+        self._exit_seconds = _EXIT_FOLD_SECONDS
+        self._refused = "unavailable"  # why there is no journal
+        self._wants_room = False
         self._finalized = self._exiting = self._asking = self._moving = False
         self.unforked[0] = 1  # last: if a signal's exception comes before, all this is done again
 
@@ -178,7 +186,7 @@ class Recorder:
     def _emit_slowly(self, line: bytes, reason: str, written: int) -> None:
         self.notice_fork()
         if self._journal is None and self._waits_to_reopen():
-            self._drop("unavailable")
+            self._drop(self._refused)
             return
         self._look_at_argv()
         if self.turn.wait():
@@ -225,7 +233,7 @@ class Recorder:
             self._drop("journal-full")
             return
         if self._journal is None and not self._open():
-            self._drop("unavailable")
+            self._drop(self._refused)
             return
         self._write_again(line)
 
@@ -234,7 +242,7 @@ class Recorder:
         while self._pending and not self._opening:
             line = self._pending.popleft()
             if self._journal is None:
-                self._drop("unavailable")
+                self._drop(self._refused)
             else:
                 self.emit(line)
 
@@ -307,11 +315,12 @@ class Recorder:
             try:
                 self._writer = self._writer or secrets.token_hex(8)
                 self._segment += 1
-                self._journal = Journal(store, SegmentName(self._writer, self._segment), self._header)
+                self._journal = self._new_journal(store)
             except BaseException:
                 store.close()
                 raise
         except (PyjamaError, OSError) as error:
+            self._refused = "journal-full" if isinstance(error, JournalFull) else "unavailable"
             self._reopen_at = time.monotonic_ns() + int(_REOPEN_SECONDS * 1e9)
             _guard.say_once("unavailable", f"nothing is recorded: {error}")
             return False
@@ -326,12 +335,27 @@ class Recorder:
             self._start_flusher()
         return True
 
+    def _new_journal(self, store: Store) -> Journal:
+        name = SegmentName(self._writer, self._segment)
+        try:
+            return Journal(store, name, self._header)
+        except JournalFull:
+            from pyjama_instrument.storage.compaction import compact
+
+            began = time.monotonic()
+            with contextlib.suppress(OSError, SchemaTooNew):  # then it stays full
+                compact(store, original_wait_seconds=0.0, enough=Budget(_EXIT_FOLD_SECONDS))
+            self._exit_seconds -= time.monotonic() - began
+            return Journal(store, name, self._header)
+
     def _waits_to_reopen(self) -> bool:
         return time.monotonic_ns() < self._reopen_at
 
     def _look_at_descriptor(self, journal: Journal) -> None:
         """The journal's descriptor leads to the journal, so what was recorded until now is there."""
-        self._looked = _Look(self._lines_due(), journal.size())
+        self._looked = None
+        with contextlib.suppress(OSError):  # it cannot be looked at now: then nothing is told from it
+            self._looked = _Look(self._lines_due(), journal.size())
 
     def _lines_due(self) -> int:
         """How many lines that there is one of for each span should have been written until now."""
@@ -436,6 +460,9 @@ class Recorder:
             self._look_at_argv()
             self._write_unwritten()
             self._mind_the_journal()
+            if self._wants_room:
+                self._fold_whosever_turn_it_is()
+                self._mind_the_journal()
             self._announce_slow_calls()
             _guard.say()
             if self.dirty and self.mono_ns() + _EARLY_NS >= self._fold_at:
@@ -446,7 +473,8 @@ class Recorder:
             _say_too_new(error)
         except Exception as error:
             _guard.swallow(error, "recorder.flusher")
-        pause = _BUSY_SECONDS if len(self.in_flight) > len(self.announced) else _IDLE_SECONDS
+        hurry = self._full or len(self.in_flight) > len(self.announced)
+        pause = _BUSY_SECONDS if hurry else _IDLE_SECONDS
         due = (self._fold_at - self.mono_ns()) / 1e9
         return due if self.dirty and 0 < due < pause else pause
 
@@ -482,14 +510,16 @@ class Recorder:
             self.dirty = True
 
     def _rotate(self, journal: Journal) -> None:
-        """Go on in a new segment, or not at all for as long as too much waits to be folded."""
-        self._full = journal.is_full()
-        if self._full:
-            self.fd = -1  # every event takes the slow way, and is dropped and counted there
-        else:
+        """Go on in a new segment. If too much waits to be folded, fold first; if that does not help, do not go on."""
+        if not journal.is_full():
             journal.rotate()
-            self.fd = journal.fd
+            self.fd, self._full, self._wants_room = journal.fd, False, False
             self._look_at_descriptor(journal)
+        elif not self._wants_room:
+            self._wants_room = True
+        else:
+            self._wants_room, self._full = False, True
+            self.fd = -1  # every event takes the slow way, and is dropped and counted there
 
     def _announce_slow_calls(self) -> None:
         horizon = self.mono_ns() - _ANNOUNCE_AFTER_NS
@@ -521,23 +551,35 @@ class Recorder:
         return f'{prefix}"parent":"{parent}","span":"{span}","ts":{ts}}}\n'.encode("ascii")
 
     def _fold(self) -> None:
-        from pyjama_instrument.storage.compaction import compact, goes_on  # json is needed only from here on
+        from pyjama_instrument.storage.compaction import goes_on  # json is needed only from here on
 
-        journal, flusher = self._journal, self._flusher
-        if journal is None or flusher is None:
+        journal = self._journal
+        if journal is None:
             return
         began_ns = self.mono_ns()
         # Whoever folded last goes on, as long as it is in time: it need not read the snapshot again.
         if not goes_on(journal.store) and 0 <= (age := _age_seconds(journal.store)) < _TAKE_OVER_SECONDS:
             self._fold_at = began_ns + int(max(_TAKE_OVER_SECONDS - age, _LOOK_SECONDS) * 1e9)
             return
+        self._fold_whosever_turn_it_is()
+
+    def _fold_whosever_turn_it_is(self) -> None:
+        from pyjama_instrument.storage.compaction import compact
+
+        journal, flusher = self._journal, self._flusher
+        if journal is None or flusher is None:
+            return
+        began_ns = self.mono_ns()
         self.dirty = False
         outcome = "busy"
         try:
-            outcome = compact(journal.store, should_stop=Pace(flusher.stopping))
+            outcome = compact(journal.store, should_stop=Pace(flusher.stopping), enough=Budget(self._budget_seconds))
         finally:
             if outcome != "current":  # fold until nothing is new: whoever lost the race relies on the winner
                 self.dirty = True
+            # If events come faster than they are folded, a longer fold gets through all the same.
+            longer = min(2 * self._budget_seconds, _MOST_BUDGET_SECONDS)
+            self._budget_seconds = longer if outcome == "partial" else _FOLD_BUDGET_SECONDS
             self._fold_at = max(began_ns + int(_FOLD_SECONDS * 1e9), self.mono_ns() + int(_BREATH_SECONDS * 1e9))
 
     def _forget_if_idle(self) -> None:
@@ -563,7 +605,7 @@ class Recorder:
     def wake(self) -> None:
         """Have the flusher look now."""
         self._revive_flusher()
-        if (flusher := self._flusher) is not None:
+        if (flusher := self._flusher) is not None and not self._exiting:
             flusher.wake()
 
     def flush(self, timeout: float = 5.0) -> bool:
@@ -584,7 +626,11 @@ class Recorder:
             self.dirty = False  # what is recorded from now on is the flusher's again
             try:
                 outcome = compact(
-                    journal.store, wait_seconds=remaining, original_wait_seconds=remaining, should_stop=Pace()
+                    journal.store,
+                    wait_seconds=remaining,
+                    original_wait_seconds=remaining,
+                    should_stop=Pace(),
+                    enough=Budget(max(remaining, _EXIT_SECONDS)),
                 )
             except SchemaTooNew as error:
                 _say_too_new(error)
@@ -593,10 +639,10 @@ class Recorder:
                 _guard.swallow(error, "recorder.flush")
                 return False
             finally:
-                if outcome == "busy":
+                if outcome in ("busy", "partial"):
                     self.dirty = True
-            if outcome != "busy":
-                return not self._dropped.untold()
+            if outcome in ("folded", "current"):
+                break
             if time.monotonic() >= deadline:
                 return False
             sleep(0.01)
@@ -650,19 +696,19 @@ class Recorder:
         self._begin()
 
     def _at_exit(self) -> None:
+        """End what ends with the program, and fold for a little while: own events are on file already."""
         try:
             self.notice_fork()
             self._exiting = True
-            if self._flusher is not None:
-                self._flusher.stop()
-            self._write_unwritten()
-            self._end_implicit()
+            try:
+                if self._flusher is not None:
+                    self._flusher.stop(_EXIT_SECONDS)
+            finally:  # an interrupt costs the folding, and not what is recorded
+                self._write_unwritten()
+                self._end_implicit()
             if self.turn.wait():
                 self._alone(self._end_the_line)
-            if self._journal is not None and self.dirty:
-                from pyjama_instrument.storage.compaction import compact
-
-                compact(self._journal.store, wait_seconds=_EXIT_WAIT_SECONDS, original_wait_seconds=0.0)
+            self._fold_at_exit()
             if self._pending:  # another thread is stuck at the journal
                 self._dropped.add("stuck", len(self._pending))
             if lost := self._dropped.untold():
@@ -673,6 +719,13 @@ class Recorder:
             _guard.swallow(error, "recorder.exit")
         except BaseException:  # Ctrl-C, or what a signal's handler raises: the program ends anyway, now without us
             pass
+
+    def _fold_at_exit(self) -> None:
+        if self._journal is not None and self.dirty:
+            from pyjama_instrument.storage.compaction import compact
+
+            enough = Budget(self._exit_seconds)
+            compact(self._journal.store, wait_seconds=_EXIT_WAIT_SECONDS, original_wait_seconds=0.0, enough=enough)
 
     def claim(self, scope: Scope) -> Scope:
         """Offer what calls outside any session are to belong to; the first that was offered is."""

@@ -104,10 +104,12 @@ def open_store(home: Path | str) -> Iterator[Store]:
         store.close()
 
 
-def fold(home: Path | str, *, should_stop: Callable[[], bool] = lambda: False) -> Outcome:
+def fold(
+    home: Path | str, *, should_stop: Callable[[], bool] = lambda: False, enough: Callable[[], bool] = lambda: False
+) -> Outcome:
     """One compaction by somebody who records nothing."""
     with open_store(home) as store:
-        return compact(store, should_stop=should_stop)
+        return compact(store, should_stop=should_stop, enough=enough)
 
 
 def remove(home: Path) -> None:

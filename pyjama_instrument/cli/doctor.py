@@ -20,6 +20,7 @@ from pyjama_instrument.storage._layout import HISTORY, JOURNAL, ORIGINAL_LOCK, S
 from pyjama_instrument.storage._liveness import hold, is_held
 from pyjama_instrument.storage._snapshot import load
 from pyjama_instrument.storage._trust import refusal
+from pyjama_instrument.storage.journal import waiting
 
 __all__ = ["doctor"]
 
@@ -237,6 +238,25 @@ def _journals(home: str) -> Iterator[_Finding]:
                         os.close(fd)
         text = f"{name}: {len(segments)} files, {_size(total)}"
         yield _Finding("ok", text + (f", {len(alive)} with a live writer" if name == JOURNAL else ""))
+    yield from _backlog(home)
+
+
+def _backlog(home: str) -> Iterator[_Finding]:
+    with _directory(home) as store, _directory(os.path.join(home, JOURNAL)) as journal:
+        if store is None or journal is None:
+            return
+        try:
+            folded = load(store).document.get("journals")
+        except SchemaTooNew:  # said elsewhere
+            folded = None
+        backlog = waiting(journal, folded=folded)
+    if backlog.share() >= 0.5:
+        yield _Finding(
+            "warn",
+            f"{backlog.segments} files, {_size(backlog.bytes)} wait to be added up, {backlog.share():.0%} of what may "
+            "wait before events are dropped; the next program that records goes on with it. If it does not shrink, see "
+            "locks, snapshot and metrics.lock here",
+        )
 
 
 def _original_lock(home: str) -> Iterator[_Finding]:

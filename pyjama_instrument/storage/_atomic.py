@@ -7,13 +7,17 @@ import errno
 import os
 import time
 
-from pyjama_instrument.storage._snapshot import Identity, identity_of
+from pyjama_instrument.storage._snapshot import Identity, identity, identity_of
 from pyjama_instrument.storage._trust import owner_only
 
-__all__ = ["replace_keeping_previous", "write_file"]
+__all__ = ["Changed", "replace_keeping_previous", "write_file", "write_over"]
 
 _TEMPORARY = "metrics.json.tmp"  # the same for all: the caller holds the lock, and the next one clears up
 _TEMPORARY_OLD = "metrics.json.tmp.old"
+
+
+class Changed(Exception):
+    """What was to be replaced is not what it was any more. Nothing has been replaced."""
 
 
 def write_file(directory: int, name: str, data: bytes) -> Identity:
@@ -28,25 +32,68 @@ def write_file(directory: int, name: str, data: bytes) -> Identity:
     return written
 
 
-def replace_keeping_previous(directory: int, name: str, previous: str, data: bytes) -> Identity:
-    """Like :func:`write_file`, and what was under ``name`` before is under ``previous`` afterwards.
-
-    ``name`` exists at every moment if it did before.
+def write_over(directory: int, name: str, data: bytes, expected: Identity | None) -> Identity:
+    """Like :func:`write_file`, but only over the file of that identity, or where there is none.
 
     Raises:
+        Changed: there is another one.
+        OSError: nothing under ``name`` has changed then.
+    """
+    written = _write_temporary(directory, data)
+    try:
+        if expected is None:
+            _give_name(directory, name)
+        else:
+            _check(directory, name, expected)
+            _rename(directory, _TEMPORARY, name)
+    except BaseException:
+        _unlink(directory, _TEMPORARY)
+        raise
+    os.fsync(directory)
+    return written
+
+
+def replace_keeping_previous(
+    directory: int, name: str, previous: str, data: bytes, expected: Identity | None = None
+) -> Identity:
+    """Like :func:`write_over`, and what was under ``name`` before is under ``previous`` afterwards.
+
+    ``name`` exists at every moment if it did before. Without ``expected``, whatever is there is replaced.
+
+    Raises:
+        Changed: under ``name`` is another file than the ``expected`` one.
         OSError: ``name`` has not changed then.
     """
     written = _write_temporary(directory, data)
     try:
         _unlink(directory, _TEMPORARY_OLD)
         os.link(name, _TEMPORARY_OLD, src_dir_fd=directory, dst_dir_fd=directory)
+        if expected is not None:
+            _check(directory, _TEMPORARY_OLD, expected)  # it must not become the predecessor
         _rename(directory, _TEMPORARY_OLD, previous)
+        if expected is not None:
+            _check(directory, name, expected)  # once more, as late as can be
     except BaseException:
+        _unlink(directory, _TEMPORARY_OLD)
         _unlink(directory, _TEMPORARY)
         raise
     _rename(directory, _TEMPORARY, name)
     os.fsync(directory)
     return written
+
+
+def _check(directory: int, name: str, expected: Identity) -> None:
+    if identity(directory, name) != expected:
+        raise Changed(name)
+
+
+def _give_name(directory: int, name: str) -> None:
+    """Let the temporary file have the name if nobody else has it, in one step."""
+    try:
+        os.link(_TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except FileExistsError:
+        raise Changed(name) from None
+    _unlink(directory, _TEMPORARY)
 
 
 def _write_temporary(directory: int, data: bytes) -> Identity:

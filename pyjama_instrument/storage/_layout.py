@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 __all__ = [
+    "CLEARED_AT",
+    "CONTINUE_AT",
     "CORRUPT_PREFIX",
     "HISTORY",
     "JOURNAL",
@@ -32,6 +34,11 @@ ORIGINAL_LOCK = "metrics.lock"
 CORRUPT_PREFIX = "metrics.json.corrupt-"
 JOURNAL = "journal"
 HISTORY = "history"
+
+CLEARED_AT = "cleared-at"
+"""In a predecessor whose snapshot was removed: when (µs), for as long as what came before is still being read."""
+CONTINUE_AT = "continue-at"
+"""In a snapshot whose fold stopped early: the writer with whom the next one begins."""
 
 _SEGMENT = re.compile(r"([0-9a-f]{16})-(\d{1,9})\.jsonl")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -17,13 +18,13 @@ from typing import Any, NamedTuple
 from pyjama_instrument.fold import Fold, carry_running
 from pyjama_instrument.storage._codec import MAX_RECORD_BYTES, CallDecoder, decode_lines
 from pyjama_instrument.storage._domains import Unlocked, are_divided, divide, proves_death
-from pyjama_instrument.storage._layout import SegmentName, list_segments, segments_of
+from pyjama_instrument.storage._layout import CONTINUE_AT, SegmentName, list_segments, segments_of
 from pyjama_instrument.storage._liveness import is_held
 from pyjama_instrument.storage._pieces import Touched
 from pyjama_instrument.storage._processes import is_gone
 from pyjama_instrument.storage._snapshot import Snapshot, locks_are_trusted
 
-__all__ = ["CaughtUp", "Position", "Sink", "catch_up", "read_segment"]
+__all__ = ["CaughtUp", "Position", "Sink", "Until", "catch_up", "read_segment"]
 
 _CHUNK = 16 * 1024  # small, so that the parser never keeps the interpreter lock for long
 _PORTION = 50  # items folded in one go
@@ -94,11 +95,16 @@ class CaughtUp(NamedTuple):
     """What came of catching up.
 
     ``document`` is the snapshot's own unless that was cleared. ``touched`` names the entries that may have changed.
+    Without ``complete``, there was enough before everything was read; the document's offsets say how far it got.
+    ``clear_pending_us``: then it did not even get to the moment of the clear, and the document is still the one from
+    before it.
     """
 
     document: dict[str, Any]
     changed: bool
     touched: Touched
+    complete: bool = True
+    clear_pending_us: int | None = None
 
 
 def catch_up(
@@ -107,6 +113,7 @@ def catch_up(
     history: int | None = None,
     *,
     should_stop: Callable[[], bool] = lambda: False,
+    enough: Callable[[], bool] = lambda: False,
     probe: bool = True,
 ) -> CaughtUp:
     """Fold what the journals in the directory ``journal`` hold beyond the offsets that the snapshot carries.
@@ -116,6 +123,10 @@ def catch_up(
     their writer may go on without our knowing. If the snapshot was cleared, the totals are those of the events since,
     and what ran at that moment is carried over.
 
+    ``enough`` is asked whenever something was read. Once it is true, no more is read, nobody is declared dead, since
+    what they wrote last may be unread, and the next run begins with the writer whose turn it would have been. So runs
+    that are cut short give each writer its turn and come to an end together.
+
     Without ``probe``, the writer of a segment that has not grown is taken to be alive still: a quarter of the work for
     somebody who has just looked.
 
@@ -123,76 +134,116 @@ def catch_up(
         InterruptedError: ``should_stop`` became true; the snapshot's document is half done then.
         OSError: the journals cannot be read now, for want of descriptors for instance.
     """
-    return _CatchUp(snapshot, journal, history, should_stop, probe).run()
+    document, sound, cleared_us = snapshot.document, snapshot.sound, snapshot.cleared_us
+    locks_work, trust = locks_are_trusted(document), proves_death(document)
+    how = _How(journal, history, should_stop, enough, probe, locks_work, trust)
+    if cleared_us is not None:
+        before = _Pass(Fold(document, sound=sound), how, cleared_us)
+        if not before.run():
+            return CaughtUp(document, True, before.fold.touched, False, cleared_us)
+        document, sound = carry_running(document, snapshot.found, cleared_us), False
+        how = how._replace(trust=before.trust)
+    news = _Pass(Fold(document, sound=sound), how)
+    complete = news.run()
+    return CaughtUp(document, news.changed or cleared_us is not None, news.fold.touched, complete)
 
 
-class _CatchUp:
-    def __init__(
-        self, snapshot: Snapshot, journal: int, history: int | None, should_stop: Callable[[], bool], probe: bool
-    ) -> None:
-        self.snapshot = snapshot
-        self.fold = Fold(snapshot.document, sound=snapshot.sound)
-        self.journal, self.history = journal, history
-        self.should_stop = should_stop
-        self.probe = probe
-        self.before: dict[str, Any] = snapshot.document["journals"]
-        self.retired_before: dict[str, Any] = snapshot.document["retired"]
-        self.locks_work = locks_are_trusted(snapshot.document)
-        self.trust = proves_death(snapshot.document)
-        self.unseen: set[str] = set()  # writers whose locks are not seen by all, as was found out just now
+class _How(NamedTuple):
+    """What a run was asked for; see :func:`catch_up`. ``trust``: a missing lock proves that a writer is dead."""
+
+    journal: int
+    history: int | None
+    should_stop: Callable[[], bool]
+    enough: Callable[[], bool]
+    probe: bool
+    locks_work: bool
+    trust: bool
+
+
+class _Pass:
+    """One way through all segments: to their ends, or to the first record from after ``until_us``."""
+
+    def __init__(self, fold: Fold, how: _How, until_us: int | None = None) -> None:
+        self.fold = fold
+        self.journal, self.history, self.should_stop, self.enough, self.probe, self.locks_work, self.trust = how
+        self.until_us = until_us
+        self.before: dict[str, Any] = fold.document["journals"]
+        self.retired_before: dict[str, Any] = fold.document["retired"]
         self.after: dict[str, Any] = {}
         self.retired: dict[str, Any] = {}
-        self.alive: set[str] = set()
-        self.later: list[tuple[str, list[dict[str, Any]]]] = []
+        self.unseen: set[str] = set()  # writers whose locks are not seen by all, as was found out just now
+        self.alive: set[str] = set()  # as far as is known: they hold a segment, or were not read to their end
+        self.cut: set[str] = set()  # those of whom a record from after ``until_us`` was met
+        self.changed = self.stopped = False
         self.calls = CallDecoder()
-        # What came before a clear is told from what came after it by the times of single events.
-        self.decode: Decode = self.calls if snapshot.cleared_us is None else decode_lines
 
-    def run(self) -> CaughtUp:
-        segments = self._segments()
+    def run(self) -> bool:
+        """Whether everything was read."""
+        document = self.fold.document
+        segments = self._in_turn(document.pop(CONTINUE_AT, None))
         self._visit_retired(segments)
-        for name in segments:
-            self._visit(name)
-        last = {name.writer: name for name in segments}
-        for writer in last.keys() - self.alive:
-            # It may have moved on to a segment that was not there when we listed the directory.
-            name = last[writer].next
-            while (there := self._is_there(name)) and self._visit(name):
-                name = name.next
-            if there is None:  # nobody is declared dead for what cannot be looked at
-                self.alive.add(writer)
-        if self.snapshot.cleared_us is not None:
-            self._start_again()
+        self._read_in_turn(segments)
+        if not self.stopped:
+            self._read_what_has_come(segments)
         self.unseen |= self.fold.unseen_writers
         if self.unseen:
-            divide(self.fold.document, self.unseen)
-        if self.locks_work and are_divided(self.fold.document):
-            self._judge_by_process()
-        dead = self.fold.running_writers() - self.alive
+            divide(document, self.unseen)
+        dead = set() if self.stopped else self._dead()
         self.fold.writers_died(dead)
         self.fold.finish()
-        document = self.fold.document
         document["journals"], document["retired"] = self.after, self._newest_retired()
         known = {key.partition("-")[0] for key in self.after} | self.fold.running_writers()
         document["writers"] = {key: value for key, value in document["writers"].items() if key in known}
-        moved = self.before != self.after or self.retired_before != document["retired"]
-        return CaughtUp(document, bool(dead) or moved, self.fold.touched)
+        self.changed = bool(dead) or self.before != self.after or self.retired_before != document["retired"]
+        return not self.stopped
+
+    def _dead(self) -> set[str]:
+        if self.locks_work and are_divided(self.fold.document):
+            self._judge_by_process()
+        return self.fold.running_writers() - self.alive
+
+    def _in_turn(self, first: Any) -> list[SegmentName]:
+        segments = self._segments()
+        at = bisect_left(segments, (first, 0)) if type(first) is str else 0
+        return segments[at:] + segments[:at]
+
+    def _read_in_turn(self, segments: list[SegmentName]) -> None:
+        last = ""
+        for name in segments:
+            if self.stopped and name.writer != last:
+                self.fold.document.setdefault(CONTINUE_AT, name.writer)
+            if self.stopped or name.writer in self.cut:
+                self._leave(name)
+            else:
+                last = name.writer
+                self._visit(name)
+
+    def _read_what_has_come(self, segments: list[SegmentName]) -> None:
+        """Writers that hold none of the segments may have moved on to one that was not there when we listed them."""
+        last = {name.writer: name for name in segments}
+        for writer in last.keys() - self.alive:
+            name = last[writer].next
+            while (there := self._is_there(name)) and self._visit(name):
+                if self.stopped:
+                    return
+                name = name.next
+            if there is None:  # nobody is declared dead for what cannot be looked at
+                self.alive.add(writer)
+
+    def _leave(self, name: SegmentName) -> None:
+        self.alive.add(name.writer)
+        if (stored := self.before.get(name.key)) is not None:
+            self.after[name.key] = stored
+
+    def _has_enough(self) -> bool:
+        self.stopped = self.stopped or self.enough()
+        return self.stopped
 
     def _add(self, writer: str, items: Sequence[Any]) -> None:
-        if (cleared_us := self.snapshot.cleared_us) is not None:
-            self.later.append((writer, [record for record in items if _is_after(record, cleared_us)]))
-            items = [record for record in items if not _is_after(record, cleared_us)]
         for start in range(0, len(items) or 1, _PORTION):
             if self.should_stop():  # between batches too: a fork or the end of the process waits for us
                 raise InterruptedError("asked to stop")
             self.fold.add(writer, items[start : start + _PORTION])
-
-    def _start_again(self) -> None:
-        self.fold.writers_died(self.fold.running_writers() - self.alive)
-        self.fold.finish()
-        self.fold = Fold(carry_running(self.fold.document, self.snapshot.found, self.snapshot.cleared_us))
-        for writer, records in self.later:
-            self.fold.add(writer, records)
 
     def _segments(self) -> list[SegmentName]:
         """The segments that are there, each writer's in order.
@@ -238,8 +289,16 @@ class _CatchUp:
             return True
         position = Position.load(stored)
         torn, was_sealed, unlocked = position.torn, position.sealed, position.unlocked
+        until = None if self.until_us is None else Until(self.until_us)
         held = read_segment(
-            place, name, position, lambda items: self._add(writer, items), self.decode, trust=self.trust
+            place,
+            name,
+            position,
+            lambda items: self._add(writer, items),
+            self.calls,
+            trust=self.trust,
+            enough=self._has_enough,
+            until=until,
         )
         if calls := self.calls.rest():
             self._add(writer, calls)
@@ -255,7 +314,11 @@ class _CatchUp:
         elif position.refuted:
             self.unseen.add(writer)
             self.trust = False
+        if until is not None and until.met:
+            self.cut.add(writer)
         after[key] = position.dump()
+        if after[key] != stored:
+            self._has_enough()
         return True
 
     # -- what locks do not tell
@@ -315,6 +378,25 @@ def _has_size(directory: int, name: SegmentName, stored: Any) -> bool:
     return {key: stored[key] for key in stored if key != "unlocked"} == {"offset": found.st_size}
 
 
+class Until:
+    """Has a segment read up to the first record of this time (µs) or later; ``met``: there was one."""
+
+    def __init__(self, time_us: int) -> None:
+        self._time_us = time_us
+        self.met = False
+
+    def __call__(self, lines: Sequence[bytes]) -> Sequence[bytes]:
+        """The lines before that record."""
+        if not self._any_after(lines):
+            return lines
+        self.met = True
+        return lines[: next(at for at, line in enumerate(lines) if self._any_after([line]))]
+
+    def _any_after(self, lines: Sequence[bytes]) -> bool:
+        times = (record.get("ts") for record in decode_lines(lines)[0])
+        return any(type(ts) is int and ts >= self._time_us for ts in times)
+
+
 def read_segment(
     directory: int,
     name: SegmentName,
@@ -323,14 +405,17 @@ def read_segment(
     decode: Decode = decode_lines,
     *,
     trust: bool = True,
+    enough: Callable[[], bool] = lambda: False,
+    until: Until | None = None,
 ) -> bool | None:
     """Hand the records after ``position`` to ``sink``, batch by batch, and move ``position`` on.
 
-    Without ``trust`` a missing lock proves nothing, and the segment is taken for held.
+    Without ``trust`` a missing lock proves nothing, and the segment is taken for held. Reading ends before the end if
+    there is ``enough``, which is asked after each batch, or where ``until`` says.
 
     Returns:
-        Whether the segment's writer still holds it; None if there is no such segment. One that is there but may
-        not be opened or read is taken for held, so that nobody is declared dead for it.
+        Whether the segment's writer still holds it; None if there is no such segment. One that was not read to its
+        end, or is there but may not be opened or read, is taken for held, so that nobody is declared dead for it.
 
     Raises:
         OSError: there are no descriptors or memory left to look at it.
@@ -354,14 +439,23 @@ def read_segment(
         held = locked or not trust
         if position.sealed and not held and found.st_size <= position.offset:
             return False
-        _read(fd, position, held, sink, decode)
-        position.sealed = not held
-        return held
+        finished = _read(fd, position, held, sink, decode, enough, until)
+        position.sealed = finished and not held
+        return held or not finished
     finally:
         os.close(fd)
 
 
-def _read(fd: int, position: Position, held: bool, sink: Sink, decode: Decode) -> None:
+def _read(
+    fd: int,
+    position: Position,
+    held: bool,
+    sink: Sink,
+    decode: Decode,
+    enough: Callable[[], bool],
+    until: Until | None,
+) -> bool:
+    """Read on; whether that went to the end of the segment."""
     size = os.fstat(fd).st_size
     if size < position.offset:
         # Under a live writer somebody truncated it: what is there now was written after that. Of a dead one, the end
@@ -369,24 +463,30 @@ def _read(fd: int, position: Position, held: bool, sink: Sink, decode: Decode) -
         position.offset, position.skipping = (0, False) if held else (size, True)
         position.torn += 1
     elif size == position.offset:
-        return
+        return True
     elif position.offset and not position.skipping and os.pread(fd, 1, position.offset - 1) != b"\n":
         position.skipping = True
         position.torn += 1
     want = _CHUNK
     # Not beyond the size it had: a busy writer may append as fast as we read.
     while data := os.pread(fd, min(want, size - position.offset), position.offset):
-        taken = _take(data, position, sink, decode)
+        taken = _take(data, position, sink, decode, until)
+        if until is not None and until.met:
+            return False
         if taken:
             want = _CHUNK
         elif len(data) < want:  # the rest is a torn tail
             if not held:
                 _skip(position, len(data))
-            return
+            return True
         elif want < _LONGEST_LINE:
             want *= 2
+            continue
         else:
             _skip(position, len(data))
+        if position.offset < size and enough():
+            return False
+    return True
 
 
 def _newest_us(fd: int, size: int) -> int:
@@ -397,7 +497,7 @@ def _newest_us(fd: int, size: int) -> int:
     return times[0] if times and type(times[0]) is int else 0
 
 
-def _take(data: bytes, position: Position, sink: Sink, decode: Decode) -> int:
+def _take(data: bytes, position: Position, sink: Sink, decode: Decode, until: Until | None) -> int:
     """Consume the complete records at the start of ``data``; how many bytes that were."""
     start = 0
     if position.skipping:
@@ -406,17 +506,17 @@ def _take(data: bytes, position: Position, sink: Sink, decode: Decode) -> int:
         position.skipping = newline < 0
     end = data.rfind(b"\n") + 1
     if end > start:
-        items, damaged = decode(data[start : end - 1].split(b"\n"))
-        position.torn += damaged
-        sink(items)
+        lines: Sequence[bytes] = data[start : end - 1].split(b"\n")
+        if until is not None:
+            lines = until(lines)
+            end = start + sum(map(len, lines)) + len(lines)
+        if lines:
+            items, damaged = decode(lines)
+            position.torn += damaged
+            sink(items)
         start = end
     position.offset += start
     return start
-
-
-def _is_after(record: dict[str, Any], cleared_us: int) -> bool:
-    ts = record.get("ts")
-    return type(ts) is int and ts >= cleared_us
 
 
 def _skip(position: Position, count: int) -> None:

@@ -10,12 +10,11 @@ import errno
 import json
 import os
 import stat
-from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias
 
 from pyjama_instrument.errors import SchemaTooNew
 from pyjama_instrument.fold import new_document
-from pyjama_instrument.storage._layout import PREVIOUS, SCHEMA, SIGNATURE, SNAPSHOT
+from pyjama_instrument.storage._layout import CLEARED_AT, PREVIOUS, SCHEMA, SIGNATURE, SNAPSHOT
 
 __all__ = [
     "Identity",
@@ -35,13 +34,12 @@ Identity: TypeAlias = tuple[int, int, int]
 """Which generation of a file this is: inode, modification time in ns, size."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """A document to fold onto.
 
-    When it was cleared, ``document`` is the one from before, ``cleared_us`` the time from which events count again,
-    and ``found`` what stands in the file if it carries no offsets of ours: totals that somebody else wrote. One that
-    was folded onto before is ``sound``: it needs no repair.
+    When it was cleared, ``document`` is the one from before, ``cleared_us`` the time from which events count again
+    (a corrupt one may have been cleared before), and ``found`` what stands in the file if it carries no offsets of
+    ours: totals that somebody else wrote. One that was folded onto before is ``sound``: it needs no repair.
     """
 
     document: dict[str, Any]
@@ -77,12 +75,16 @@ def load(directory: int, directory_changed_ns: int | None = None) -> Snapshot:
     if document is not None and "journals" in document:
         return Snapshot(document, "whole", which)
     previous, _, _ = _load_file(directory, PREVIOUS)
+    cleared_us = previous.pop(CLEARED_AT, None) if previous is not None else None
+    if type(cleared_us) is not int:
+        cleared_us = None
     if problem:
-        return Snapshot(previous or new_document(), "corrupt", which)
+        return Snapshot(previous or new_document(), "corrupt", which, cleared_us)
     if previous is not None and "journals" in previous:
-        # Removing a file is the last change of its directory's entries; emptying it, the last change of the file.
-        changed_ns = which[1] if which else directory_changed_ns
-        return Snapshot(previous, "cleared", which, changed_ns // 1000, document)
+        if cleared_us is None:
+            # Removing a file is the last change of its directory's entries; emptying it, the last change of the file.
+            cleared_us = (which[1] if which else directory_changed_ns) // 1000
+        return Snapshot(previous, "cleared", which, cleared_us, document)
     return Snapshot(document or new_document(), "absent", which)
 
 
@@ -97,7 +99,7 @@ def _load_file(directory: int, name: str) -> tuple[dict[str, Any] | None, Identi
         # any more would be lost for a passing fault.
         if name == PREVIOUS and error.errno not in _NO_FILE:
             raise
-        return None, None, True
+        return None, identity(directory, name), True
     found = os.fstat(fd)
     which = identity_of(found)
     if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST_BYTES:

@@ -3,7 +3,9 @@
 Whoever gets the lock without waiting does it for all. The order is what makes counting exact: lock, load, fold,
 write and sync a temporary file, rename it over the snapshot, sync the directory, and only then move away segments
 that this generation *and* the one before it cover. A crash at any point leaves a state from which the next run
-continues: the offsets travel in the same file as the totals.
+continues: the offsets travel in the same file as the totals. So a run may also end early, when it has had enough: what
+it has folded until then is written. And right before the snapshot is replaced it is looked at once more, since others
+who know nothing of locks may have restored, damaged or removed it meanwhile.
 """
 
 from __future__ import annotations
@@ -13,15 +15,22 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from pyjama_instrument._native import sleep
 from pyjama_instrument.fold import repaired
-from pyjama_instrument.storage._atomic import replace_keeping_previous, write_file
+from pyjama_instrument.storage._atomic import Changed, replace_keeping_previous, write_file, write_over
 from pyjama_instrument.storage._clock import advance, elapsed_now, restamp, went_back
 from pyjama_instrument.storage._domains import heal, proves_death, renew
-from pyjama_instrument.storage._layout import CORRUPT_PREFIX, PREVIOUS, SCHEMA, SNAPSHOT, SegmentName, segments_of
+from pyjama_instrument.storage._layout import (
+    CLEARED_AT,
+    CORRUPT_PREFIX,
+    PREVIOUS,
+    SCHEMA,
+    SNAPSHOT,
+    SegmentName,
+    segments_of,
+)
 from pyjama_instrument.storage._liveness import is_held
 from pyjama_instrument.storage._lock import Mark, locks_work, rewriting, try_lock
 from pyjama_instrument.storage._pieces import Pieces
@@ -31,7 +40,7 @@ from pyjama_instrument.storage._store import Store
 
 __all__ = ["Outcome", "clear", "compact", "goes_on"]
 
-Outcome: TypeAlias = Literal["folded", "current", "busy"]
+Outcome: TypeAlias = Literal["folded", "partial", "current", "busy"]
 
 _HISTORY_BYTES = 256 * 1024 * 1024
 _HISTORY_SECONDS = 7 * 24 * 3600
@@ -39,6 +48,8 @@ _HISTORY_FILES = 4096
 _KEPT_CORRUPT = 3
 _HALF_WRITTEN_SECONDS = 0.02
 _TIDY_EVERY = 16  # generations
+_ATTEMPTS = 3
+_RETIRED_AT_ONCE = 64
 
 
 def compact(
@@ -47,6 +58,7 @@ def compact(
     wait_seconds: float = 0.0,
     original_wait_seconds: float = 0.25,
     should_stop: Callable[[], bool] = lambda: False,
+    enough: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Bring the snapshot up to date with all journals.
 
@@ -55,10 +67,11 @@ def compact(
         wait_seconds: how long to wait for the lock; by default whoever has it does the work.
         original_wait_seconds: how long to wait for an original agent that rewrites the snapshot.
         should_stop: asked often; when true the run is given up and nothing has changed.
+        enough: asked whenever a portion was folded; when true the run ends with that. Each run gets something done.
 
     Returns:
-        ``folded``; ``current`` if there was nothing to fold; ``busy`` if somebody else is at it, the store was
-        removed, or the run was given up.
+        ``folded``; ``partial`` if there was enough before all was folded; ``current`` if there was nothing to fold;
+        ``busy`` if somebody else is at it, the store was removed, or the run was given up.
 
     Raises:
         OSError: the snapshot cannot be written; it is as it was.
@@ -67,14 +80,18 @@ def compact(
     with _exclusively(store, wait_seconds, original_wait_seconds, should_stop) as turn:
         if turn is None:
             return "busy"
-        try:
-            return _compact(store, turn, should_stop)
-        except (InterruptedError, FileNotFoundError):  # the latter: somebody has just removed the snapshot or the store
-            return "busy"
-        except OSError as error:
-            if error.errno == errno.ESTALE:  # on an overlay, somebody has replaced the snapshot behind its back
-                return "busy"
-            raise
+        for _ in range(_ATTEMPTS):
+            try:
+                return _compact(store, turn, should_stop, enough)
+            except Changed:  # what is there now is what to fold onto
+                continue
+            except (InterruptedError, FileNotFoundError):  # the latter: somebody has removed the snapshot or the store
+                break
+            except OSError as error:
+                if error.errno == errno.ESTALE:  # on an overlay, somebody has replaced the snapshot behind its back
+                    break
+                raise
+        return "busy"
 
 
 def clear(store: Store, *, wait_seconds: float = 10.0) -> bool:
@@ -84,15 +101,19 @@ def clear(store: Store, *, wait_seconds: float = 10.0) -> bool:
         OSError: the snapshot cannot be written; it is as it was.
         SchemaTooNew: the snapshot was written by a newer version; it is left alone.
     """
+    now_us = time.time_ns() // 1000
     with _exclusively(store, wait_seconds, wait_seconds) as turn:
-        if turn is not None:
-            store.kept = None
-            snapshot = load(store.fd, turn.changed_ns)
-            now_us = time.time_ns() // 1000
-            heal(snapshot.document)
-            cleared = replace(snapshot, cleared_us=now_us, found=None)
-            _write_both(store, catch_up(cleared, store.journal, store.history), _Kept())
-        return turn is not None
+        for _ in range(_ATTEMPTS):
+            if turn is None:
+                break
+            with contextlib.suppress(Changed):
+                store.kept = None
+                snapshot = load(store.fd, turn.changed_ns)
+                heal(snapshot.document)
+                news = catch_up(snapshot._replace(cleared_us=now_us, found=None), store.journal, store.history)
+                _write_both(store, snapshot, news, _Kept())
+                return True
+        return False
 
 
 class _Turn(NamedTuple):
@@ -118,39 +139,41 @@ def _exclusively(
             yield _Turn(changed_ns, mark, alone) if mark else None
 
 
-@dataclass(slots=True)
 class _Kept:
     """The snapshot as this process wrote it last. While the file is the same, it need not be read and encoded anew."""
 
-    pieces: Pieces = field(default_factory=Pieces)
-    document: dict[str, Any] = field(default_factory=dict)
-    identity: Identity | None = None
+    __slots__ = ("document", "identity", "pieces")
+
+    def __init__(self) -> None:
+        self.pieces = Pieces()
+        self.document: dict[str, Any] = {}
+        self.identity: Identity | None = None
 
 
-def _compact(store: Store, turn: _Turn, should_stop: Callable[[], bool]) -> Outcome:
+def _compact(store: Store, turn: _Turn, should_stop: Callable[[], bool], enough: Callable[[], bool]) -> Outcome:
     kept, snapshot = _begin(store, turn)
     sealed = _sealed(snapshot.document) if snapshot.state == "whole" else {}
-    news = catch_up(snapshot, store.journal, store.history, should_stop=should_stop)
+    news = catch_up(snapshot, store.journal, store.history, should_stop=should_stop, enough=enough)
     trusted = proves_death(news.document)
     covered = _still_sealed(sealed, news.document) if trusted else []
     if not turn.mark.stands():  # removed while we were at it, and others may have gone on from what we began with
         return "busy"
-    if snapshot.state != "whole":
-        if snapshot.state == "corrupt":
-            _keep_corrupt(store, all_of_them=not trusted)
-        _write_both(store, news, kept)
+    if news.clear_pending_us is not None:
+        news.document[CLEARED_AT] = news.clear_pending_us
+        write_file(store.fd, PREVIOUS, _encoded(news, kept, should_stop))
+    elif snapshot.state != "whole":
+        _write_both(store, snapshot, news, kept, enough)
     elif news.changed or covered:
-        data = _encoded(news, kept, should_stop)
-        kept.identity = replace_keeping_previous(store.fd, SNAPSHOT, PREVIOUS, data)
-        _retire(store, covered)
-        if news.document["generation"] % _TIDY_EVERY == 0 and trusted:
+        _replace(store, snapshot, _encoded(news, kept, should_stop), kept)
+        _retire(store, covered, enough)
+        if news.document["generation"] % _TIDY_EVERY == 0 and trusted and not enough():
             _tidy(store, elapsed_now(news.document["clock"]))
         store.kept = kept
     else:
         if snapshot.sound:
             store.kept = kept
         return "current"
-    return "folded"
+    return "folded" if news.complete else "partial"
 
 
 def goes_on(store: Store) -> bool:
@@ -185,15 +208,42 @@ def _load(store: Store, changed_ns: int) -> Snapshot:
     return snapshot
 
 
-def _write_both(store: Store, news: CaughtUp, kept: _Kept) -> None:
+def _write_both(
+    store: Store,
+    snapshot: Snapshot,
+    news: CaughtUp,
+    kept: _Kept,
+    enough: Callable[[], bool] = lambda: False,
+) -> None:
     """Write a document that has no valid predecessor: both generations are the same then.
 
     The snapshot first: one that is missing beside a predecessor always means that somebody removed it.
+
+    Raises:
+        Changed: the snapshot is not what it was when it was loaded.
     """
+    trusted = proves_death(news.document)
     data = _encoded(news, kept, lambda: False)
-    kept.identity = write_file(store.fd, SNAPSHOT, data)
+    expected = snapshot.identity
+    if snapshot.state == "corrupt":
+        expected = _keep_corrupt(store, expected, all_of_them=not trusted)
+    kept.identity = write_over(store.fd, SNAPSHOT, data, expected)
     write_file(store.fd, PREVIOUS, data)
+    if trusted:
+        _retire(store, segments_of(_sealed(news.document)), enough)
     store.kept = kept
+
+
+def _replace(store: Store, snapshot: Snapshot, data: bytes, kept: _Kept) -> None:
+    """Write the next generation.
+
+    Raises:
+        Changed: the snapshot is not what it was when it was loaded.
+    """
+    kept.identity = replace_keeping_previous(store.fd, SNAPSHOT, PREVIOUS, data, snapshot.identity)
+    if identity(store.fd, PREVIOUS) != snapshot.identity:  # written to in place at the very last moment
+        _set_aside(store, PREVIOUS)
+        write_file(store.fd, PREVIOUS, data)
 
 
 def _encoded(news: CaughtUp, kept: _Kept, should_stop: Callable[[], bool]) -> bytes:
@@ -227,24 +277,46 @@ def _still_sealed(sealed: dict[str, int], document: dict[str, Any]) -> list[Segm
     return segments_of(key for key, end in sealed.items() if now.get(key) == end)
 
 
-def _retire(store: Store, segments: Iterable[SegmentName]) -> None:
-    for name in segments:
+def _retire(store: Store, segments: Iterable[SegmentName], enough: Callable[[], bool]) -> None:
+    """Move segments to the history; those that are left when there is enough are moved by the next run."""
+    for at, name in enumerate(segments, 1):
         with contextlib.suppress(FileNotFoundError):
             os.rename(name.filename, name.filename, src_dir_fd=store.journal, dst_dir_fd=store.history)
+        if at % _RETIRED_AT_ONCE == 0 and enough():
+            return
 
 
-def _keep_corrupt(store: Store, *, all_of_them: bool) -> None:
-    """Keep an unreadable snapshot under another name for its owner to look at, but only the newest few."""
-    aside = f"{CORRUPT_PREFIX}{time.time_ns()}"
-    try:
-        # A second name, not a rename: the snapshot must not be missing, that would mean "cleared".
-        os.link(SNAPSHOT, aside, src_dir_fd=store.fd, dst_dir_fd=store.fd, follow_symlinks=False)
-    except OSError:  # a directory has no second name, and has to be out of the way
-        os.rename(SNAPSHOT, aside, src_dir_fd=store.fd, dst_dir_fd=store.fd)
+def _keep_corrupt(store: Store, expected: Identity | None, *, all_of_them: bool) -> Identity | None:
+    """Keep an unreadable snapshot under another name for its owner to look at, but only the newest few.
+
+    Returns the identity of what still has the snapshot's name; None if nothing has.
+
+    Raises:
+        Changed: it is not the one that was found unreadable.
+    """
+    if identity(store.fd) != expected:
+        raise Changed(SNAPSHOT)
+    aside = _set_aside(store, SNAPSHOT)
+    if expected not in (identity(store.fd, aside), identity(store.fd)):
+        raise Changed(SNAPSHOT)
     kept = sorted(name for name in os.listdir(store.fd) if name.startswith(CORRUPT_PREFIX))
     for name in [] if all_of_them else kept[:-_KEPT_CORRUPT]:
         with contextlib.suppress(OSError):
             os.unlink(name, dir_fd=store.fd)
+    return identity(store.fd)
+
+
+def _set_aside(store: Store, name: str) -> str:
+    """Give the file a second name for its owner to look at."""
+    aside = f"{CORRUPT_PREFIX}{time.time_ns()}"
+    try:
+        # A second name, not a rename: the snapshot must not be missing, that would mean "cleared".
+        os.link(name, aside, src_dir_fd=store.fd, dst_dir_fd=store.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        raise Changed(name) from None
+    except OSError:  # a directory has no second name, and has to be out of the way
+        os.rename(name, aside, src_dir_fd=store.fd, dst_dir_fd=store.fd)
+    return aside
 
 
 def _tidy(store: Store, now: float) -> None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
-from pyjama_instrument.errors import StoreUnavailable
+from pyjama_instrument.errors import StoreError, StoreUnavailable
 from pyjama_instrument.storage import _handles
 from pyjama_instrument.storage._handles import inode
 from pyjama_instrument.storage._layout import HISTORY, JOURNAL, SegmentName
@@ -21,7 +22,7 @@ from pyjama_instrument.storage._liveness import hold
 from pyjama_instrument.storage._store import Store
 from pyjama_instrument.storage._trust import owner_only
 
-__all__ = ["SEGMENT_BYTES", "Journal"]
+__all__ = ["SEGMENT_BYTES", "Journal", "JournalFull", "Waiting", "waiting"]
 
 SEGMENT_BYTES = 8 * 1024 * 1024
 """A segment is closed and the next one begun when it has grown beyond this."""
@@ -29,7 +30,12 @@ SEGMENT_BYTES = 8 * 1024 * 1024
 _WRITER_BYTES = 256 * 1024 * 1024
 _STORE_BYTES = 1024 * 1024 * 1024
 _STORE_SEGMENTS = 10_000
+_SIZES_ASKED = 256
 _ATTEMPTS = 5
+
+
+class JournalFull(StoreUnavailable):
+    """So much waits to be folded that no more must be added."""
 
 
 class Journal:
@@ -50,10 +56,10 @@ class Journal:
 
         Raises:
             OSError: the segment cannot be created, locked or published.
-            StoreUnavailable: too much waits to be folded already.
+            JournalFull: too much waits to be folded already.
         """
-        if _waiting(store, None):
-            raise StoreUnavailable(f"{store.path}/journal is full of what nobody folds: see  pyjama doctor")
+        if _looks_full(store) and _is_full(store, name.writer):
+            raise JournalFull(f"{store.path}/journal is full of what nobody folds: see  pyjama doctor")
         self.store = store
         self.name = self.last = name
         self._header = header
@@ -66,7 +72,7 @@ class Journal:
 
     def is_full(self) -> bool:
         """Whether so much of ours, or of everybody's, waits to be folded that no more must be added."""
-        return _waiting(self.store, self.name.writer)
+        return _is_full(self.store, self.name.writer)
 
     def is_ours(self) -> bool:
         """Whether the descriptor still leads to our segment, and the segment still has a name.
@@ -145,17 +151,65 @@ def _look(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def _waiting(store: Store, writer: str | None) -> bool:
-    """Whether the bounds are reached of what waits to be folded: nothing of that is ever removed."""
-    count = ours = total = 0
-    with contextlib.suppress(FileNotFoundError), os.scandir(store.journal) as entries:
-        for entry in entries:
-            size = entry.stat(follow_symlinks=False).st_size
-            count += 1
-            total += size
-            if writer is not None and entry.name.startswith(writer):
-                ours += size
-    return ours >= _WRITER_BYTES or total >= _STORE_BYTES or count >= _STORE_SEGMENTS
+class Waiting(NamedTuple):
+    """How much of the journals waits to be folded: in how many segments, how many bytes, and how many of one writer."""
+
+    segments: int = 0
+    bytes: int = 0
+    of_writer: int = 0
+
+    def share(self) -> float:
+        """How much that is of what may wait at most: nothing that waits is ever removed."""
+        return max(self.segments / _STORE_SEGMENTS, self.bytes / _STORE_BYTES, self.of_writer / _WRITER_BYTES)
+
+
+def waiting(journal: int, writer: str = "-", folded: Mapping[str, Any] | None = None) -> Waiting:
+    """What waits in the directory ``journal``; ``folded`` are the offsets of a snapshot."""
+    segments = total = ours = 0
+    for name, size in _sizes(journal):
+        stored = folded.get(name.removesuffix(".jsonl")) if folded else None
+        offset = stored.get("offset") if type(stored) is dict else 0
+        left = size - offset if type(offset) is int and offset >= 0 else size
+        if left > 0 or not folded:
+            segments += 1
+            total += left
+            ours += left * name.startswith(writer)
+    return Waiting(segments, total, ours)
+
+
+def _looks_full(store: Store) -> bool:
+    """Whether :func:`_is_full` may be true. Bounded, since the first call of a program waits for it."""
+    count = size = 0
+    for _, more in _sizes(store.journal, _SIZES_ASKED):
+        count += 1
+        size += more
+        if count >= _STORE_SEGMENTS:
+            return True
+    return size * max(1.0, count / _SIZES_ASKED) >= _STORE_BYTES
+
+
+def _is_full(store: Store, writer: str) -> bool:
+    """Whether so much waits to be folded that no more must be added."""
+    if waiting(store.journal, writer).share() < 1:
+        return False
+    from pyjama_instrument.storage._snapshot import load  # seldom needed, and dear to import
+
+    try:
+        folded = load(store.fd).document.get("journals")
+    except (OSError, StoreError):
+        return True
+    return waiting(store.journal, writer, folded).share() >= 1
+
+
+def _sizes(journal: int, asked: int | None = None) -> Iterator[tuple[str, int]]:
+    """The files in the directory with their sizes; of those after the first ``asked`` the size is given as 0."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(journal) as entries:
+        for at, entry in enumerate(entries):
+            if asked is not None and at >= asked:
+                yield entry.name, 0
+                continue
+            with contextlib.suppress(FileNotFoundError):  # moved away meanwhile
+                yield entry.name, entry.stat(follow_symlinks=False).st_size
 
 
 def _create(directory: int, name: SegmentName, header: bytes) -> int:

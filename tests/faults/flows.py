@@ -1,4 +1,4 @@
-"""What a recording process does to the disk, in nine flows; and whether a store is right after one went wrong.
+"""What a recording process does to the disk, in some flows; and whether a store is right after one went wrong.
 
 A flow runs in a forked child on the real recorder, without its flusher thread: what the flusher would do is called by
 name, so that the calls to the operating system come in the same order each time.
@@ -21,7 +21,7 @@ from pyjama_instrument import agent_session, shared_metrics, tool
 from pyjama_instrument import recorder as recording
 from pyjama_instrument.errors import PyjamaError
 from pyjama_instrument.recorder import recorder
-from pyjama_instrument.storage import compaction
+from pyjama_instrument.storage import _scan, compaction, journal
 from tests.faults.oracle import Ledger, all_numbers, balance
 from tests.stores import Writer, a_call, dead_journal, fold, session_begins, snapshot
 
@@ -72,7 +72,7 @@ class _NoThread:
 
     def wake(self) -> None: ...
 
-    def stop(self) -> None: ...
+    def stop(self, wait_seconds: float = 0.0) -> None: ...
 
 
 def _no_thread() -> None:
@@ -132,6 +132,58 @@ def _again(work: Work) -> None:
     _fold(work)
 
 
+def _fold_in_parts(work: Work) -> None:
+    """Folds that have had enough after each portion, of a line or two."""
+    recording.Budget = lambda seconds: lambda: True  # type: ignore[assignment,misc]  # as far as it is used
+    _scan._CHUNK = 200
+    for _ in range(4):
+        recorder._fold_at, recorder.dirty = 0, True
+        recorder._tick()
+
+
+def _fold_over(touch: Callable[[Path], object]) -> Callable[[Work], None]:
+    """A fold during which somebody who knows nothing of locks touches the snapshot."""
+
+    def act(work: Work) -> None:
+        whole = compaction.catch_up
+
+        def touch_then(*args: Any, **options: Any) -> Any:
+            compaction.catch_up = whole
+            news = whole(*args, **options)
+            touch(Path(recording.resolve_home()))
+            return news
+
+        compaction.catch_up = touch_then
+        _fold(work)
+
+    return act
+
+
+def _restore(home: Path) -> None:
+    """A backup, of the generation before, is put in the snapshot's place."""
+    shutil.copy(home / "metrics.json.prev", home / "backup")
+    os.replace(home / "backup", home / "metrics.json")
+
+
+def _damage(home: Path) -> None:
+    (home / "metrics.json").write_bytes(b'{"half": ')
+
+
+def _begin_full(work: Work) -> None:
+    """The store takes no more writers before somebody folds."""
+    journal._STORE_SEGMENTS = 3
+    work.begin()
+    _fold(work)
+
+
+def _removed(work: Work) -> None:
+    work.begin()
+    home = Path(recording.resolve_home())
+    (home / "metrics.json").unlink()
+    now_ns = time.time_ns()  # the kernel's own clock lags behind the one that the calls have their times from
+    os.utime(home, ns=(now_ns, now_ns))
+
+
 def _some_generations(home: Path) -> None:
     dead_journal(home, session_begins("a" * 32), a_call(session="a" * 32))
     fold(home)
@@ -144,6 +196,12 @@ def _something_to_retire(home: Path) -> None:
         dead_journal(home, a_call())
     fold(home)
     dead_journal(home, a_call())
+
+
+def _a_backlog(home: Path) -> None:
+    _some_generations(home)
+    for _ in range(3):
+        dead_journal(home, a_call(), a_call(), a_call())
 
 
 def _corrupt(home: Path) -> None:
@@ -161,6 +219,11 @@ FLOWS = {
     "recover": Flow(_fold, prepare=_corrupt),
     "begin anew": Flow(_again, before=_wiped, wipes=True),
     "end": Flow(_end, prepare=_some_generations),
+    "fold in parts": Flow(_fold_in_parts, prepare=_a_backlog),
+    "clear in parts": Flow(_fold_in_parts, before=_removed, prepare=_a_backlog, clears=True),
+    "fold over damage": Flow(_fold_over(_damage), prepare=_something_to_retire),
+    "fold over a backup": Flow(_fold_over(_restore), prepare=_something_to_retire),
+    "journal full": Flow(_begin_full, before=lambda work: None, prepare=_a_backlog),
 }
 
 

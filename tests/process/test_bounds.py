@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pyjama_instrument import agent_session, flush, shared_metrics, tool
-from pyjama_instrument.errors import StoreUnavailable
 from pyjama_instrument.fold import LIMITS, OTHER
 from pyjama_instrument.reader import get_dashboard_data, read_metrics
 from pyjama_instrument.recorder import recorder
 from pyjama_instrument.storage import journal as journal_module
+from pyjama_instrument.storage._lock import try_lock
+from pyjama_instrument.storage.journal import JournalFull
 from tests.scale import full
-from tests.stores import Writer, a_call, dead_journal, fold, session_begins, session_ends, snapshot
+from tests.stores import Writer, a_call, dead_journal, fold, open_store, session_begins, session_ends, snapshot
 
 _TOOLS = full(100_000, 12_000)
 _AGENTS = full(10_000, 3_000)
@@ -82,6 +86,7 @@ def small_bounds(monkeypatch: pytest.MonkeyPatch) -> int:
 
 def _never_folds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder, "_fold", lambda: None)
+    monkeypatch.setattr(recorder, "_fold_whosever_turn_it_is", lambda: None)
 
 
 def _waiting(home: Path) -> int:
@@ -119,22 +124,75 @@ def test_a_journal_that_nobody_folds_stays_within_its_bound_and_says_what_was_dr
     assert document["health"]["dropped"] == {"journal-full": dropped}
 
 
+@contextlib.contextmanager
+def _nobody_can_fold(home: Path) -> Iterator[None]:
+    with open_store(home) as store, try_lock(store.fd) as locked:
+        assert locked
+        yield
+
+
 def test_a_store_full_of_what_nobody_folds_takes_no_more_writers(
     own_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(3):
         dead_journal(own_store, a_call())
-    with monkeypatch.context() as bounded:
+    with monkeypatch.context() as bounded, _nobody_can_fold(own_store):
         bounded.setattr(journal_module, "_STORE_SEGMENTS", 3)
         with agent_session("late"):
             assert tool("t")(abs)(-5) == 5
         assert len(list((own_store / "journal").iterdir())) == 3
         assert "full of what nobody folds" in capsys.readouterr().err
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(JournalFull):
             Writer(own_store)
     recorder._reopen_at = 0  # as if the pause between attempts were over
     tool("t")(abs)(-5)
-    assert read_metrics()["health"]["dropped"]["unavailable"] > 0
+    assert read_metrics()["health"]["dropped"]["journal-full"] > 0
+
+
+def test_who_finds_the_store_full_folds_and_records(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        dead_journal(own_store, a_call())
+    monkeypatch.setattr(journal_module, "_STORE_SEGMENTS", 3)
+    with agent_session("late"):
+        assert tool("t")(abs)(-5) == 5
+    document = read_metrics()
+    assert (document["global"]["count"], document["health"].get("dropped")) == (4, None)
+
+
+def test_what_is_folded_already_leaves_room_for_writers(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writers = [Writer(own_store) for _ in range(3)]
+    fold(own_store)
+    monkeypatch.setattr(journal_module, "_STORE_SEGMENTS", 3)
+    with _nobody_can_fold(own_store):
+        Writer(own_store).die()
+        Writer(own_store).die()
+        Writer(own_store).die()
+        with pytest.raises(JournalFull):
+            Writer(own_store)
+    for writer in writers:
+        writer.die()
+
+
+@pytest.mark.usefixtures("small_bounds")
+def test_a_journal_at_its_bound_is_folded_and_goes_on(own_store: Path) -> None:
+    work = tool("t")(abs)
+    for n in range(2000):
+        assert work(-n) == n
+        if n % 20 == 0:
+            recorder._tick()
+    assert flush(5.0)
+    document = read_metrics()
+    assert (document["global"]["count"], document["health"].get("dropped")) == (2000, None)
+
+
+def test_a_clear_leaves_nothing_behind_that_waits(own_store: Path) -> None:
+    writer = Writer(own_store)
+    for _ in range(20):
+        dead_journal(own_store, a_call())
+    shared_metrics.clear_metrics(own_store)
+    assert os.listdir(own_store / "journal") == [writer.journal.name.filename]
+    assert len(os.listdir(own_store / "history")) == 20
+    writer.die()
 
 
 def test_agents_that_run_and_never_end_leave_the_document_bounded(own_store: Path) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from pyjama_instrument.reader import get_dashboard_data
+from pyjama_instrument.storage._codec import encode
 from tests.process.children import PREAMBLE, ended, line_from, started, tell, the_session, until
-from tests.stores import remove, snapshot
+from tests.stores import Writer, a_call, remove, snapshot
 
 
 @pytest.fixture
@@ -170,3 +171,51 @@ def test_the_preamble_of_these_tests_records_nothing_by_itself(own_store: Path) 
     with started("") as child:
         ended(child)
     assert not own_store.exists()
+
+
+INTERRUPTED = """
+from pyjama_instrument import _pace
+from pyjama_instrument.recorder import recorder
+work()
+recorder._flusher.stop()  # so that all of it is left to the end
+recorder._exit_seconds, _pace._FEW = 600.0, 1 << 60  # long enough to be interrupted for sure
+from pyjama_instrument.storage import _scan
+read = _scan.read_segment
+
+def interrupted(*args, **options):
+    os.kill(os.getpid(), signal.SIGINT)
+    return read(*args, **options)
+
+_scan.read_segment = interrupted
+"""
+
+
+def test_an_interrupt_during_the_last_fold_leaves_no_traceback_and_loses_nothing(own_store: Path) -> None:
+    with started(INTERRUPTED) as child:
+        ended(child)
+    data = get_dashboard_data()
+    assert (data.metrics.global_.count, the_session(data).status) == (1, "completed")
+    assert not (own_store / "metrics.lock").exists()
+
+
+def test_short_programs_drain_a_backlog_together_and_each_is_recorded(own_store: Path) -> None:
+    writer = Writer(own_store)
+    line = encode(a_call("waiting"))
+    count = 4 * 1024 * 1024 // len(line)
+    writer.raw(line * count)
+    writer.die()
+    source = """
+from pyjama_instrument import recorder
+recorder._EXIT_FOLD_SECONDS = recorder.recorder._exit_seconds = 0.0  # a few portions
+[work() for _ in range(100)]
+"""
+    folded: list[int] = []
+    while not folded or folded[-1] < count:
+        with started(source) as child:
+            ended(child)
+        tools = snapshot(own_store)["tools"]
+        folded.append(tools.get("waiting", {}).get("count", 0))
+        assert folded == sorted(set(folded))
+        assert get_dashboard_data().metrics.tools["work"].count == 100 * len(folded)
+    assert len(folded) > 2
+    assert snapshot(own_store)["tools"]["waiting"]["count"] == count

@@ -75,6 +75,16 @@ def test_live_writers_are_counted(used_store: Path) -> None:
         assert "1 with a live writer" in examine()["journals"][0][1]
 
 
+def test_a_backlog_is_a_warning_from_half_of_what_may_wait(used_store: Path) -> None:
+    for n in range(4_998):
+        (used_store / "journal" / f"{n:016x}-1.jsonl").write_bytes(b"{}\n")
+    assert [level for level, _ in examine()["journals"]] == ["ok", "ok"]
+    for n in range(5_000, 5_010):
+        (used_store / "journal" / f"{n:016x}-1.jsonl").write_bytes(b"{}\n")
+    level, text = examine()["journals"][-1]
+    assert (level, "50% of what may wait" in text) == ("warn", True)
+
+
 def test_a_store_open_to_others_is_a_warning_with_the_command_that_mends_it(used_store: Path) -> None:
     used_store.chmod(0o755)
     ((level, text),) = examine()["home"]

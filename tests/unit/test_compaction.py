@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ import pytest
 
 from pyjama_instrument.errors import SchemaTooNew
 from pyjama_instrument.reader import read_metrics
-from pyjama_instrument.storage import compaction
+from pyjama_instrument.storage import _scan, compaction
 from pyjama_instrument.storage._atomic import replace_keeping_previous
+from pyjama_instrument.storage._codec import encode
 from pyjama_instrument.storage._layout import list_segments
 from pyjama_instrument.storage._liveness import hold
 from pyjama_instrument.storage._lock import try_lock
@@ -59,10 +62,18 @@ def test_the_snapshot_is_its_owner_s_alone(own_store: Path) -> None:
 
 
 def test_a_dead_writer_s_journal_leaves_once_two_generations_cover_it(own_store: Path) -> None:
+    fold(own_store)
     name = dead_journal(own_store, a_call())
     fold(own_store)
     assert names(own_store, "journal") == [name.filename]
     fold(own_store)
+    assert (names(own_store, "journal"), names(own_store, "history")) == ([], [name.filename])
+
+
+def test_a_first_fold_writes_both_generations_so_that_a_dead_writer_s_journal_leaves_at_once(own_store: Path) -> None:
+    name = dead_journal(own_store, a_call())
+    fold(own_store)
+    assert snapshot(own_store) == snapshot(own_store, "metrics.json.prev")
     assert (names(own_store, "journal"), names(own_store, "history")) == ([], [name.filename])
 
 
@@ -372,9 +383,9 @@ def test_a_snapshot_removed_during_a_fold_stays_removed(own_store: Path, monkeyp
     writer.write(a_call())
     whole = replace_keeping_previous
 
-    def remove_first(directory: int, name: str, previous: str, data: bytes) -> None:
+    def remove_first(*args: Any) -> None:
         (own_store / "metrics.json").unlink()
-        whole(directory, name, previous, data)
+        whole(*args)
 
     with monkeypatch.context() as patch:
         patch.setattr(compaction, "replace_keeping_previous", remove_first)
@@ -496,3 +507,201 @@ def test_whoever_wrote_the_snapshot_last_goes_on_until_somebody_else_writes_it(o
         fold(own_store)
         assert not goes_on(store)
         assert store.kept is None
+
+
+# -- folds that end early
+
+
+def in_small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A portion is a line or two."""
+    monkeypatch.setattr(_scan, "_CHUNK", 200)
+
+
+def at_once() -> bool:
+    return True
+
+
+def test_a_fold_that_has_had_enough_writes_what_it_has_folded_and_the_next_goes_on(
+    own_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_small_portions(monkeypatch)
+    for _ in range(3):
+        dead_journal(own_store, *[a_call() for _ in range(5)])
+    outcomes, counts = [], []
+    while not outcomes or outcomes[-1] != "current":
+        outcomes.append(fold(own_store, enough=at_once))
+        counts.append(snapshot(own_store)["global"].get("count", 0))
+        assert read_metrics()["global"]["count"] == 15
+    assert outcomes.count("partial") >= 10
+    assert counts == sorted(counts)
+    assert counts[-1] == 15
+    assert names(own_store, "journal") == []
+    assert "continue-at" not in snapshot(own_store)
+
+
+def test_a_fold_that_ends_early_gives_each_writer_its_turn(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_small_portions(monkeypatch)
+    busy, quiet = Writer(own_store, "0" * 16), Writer(own_store, "f" * 16)
+    quiet.write(a_call("quiet"))
+    for _ in range(6):  # the busy one records more than is folded each time
+        busy.write(*[a_call("busy") for _ in range(5)])
+        fold(own_store, enough=at_once)
+    assert snapshot(own_store)["tools"]["quiet"]["count"] == 1
+    busy.die()
+    quiet.die()
+
+
+def test_a_fold_that_ends_early_declares_nobody_dead(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_small_portions(monkeypatch)
+    dead_journal(own_store, session_begins(), *[a_call() for _ in range(5)], session_ends())
+    while fold(own_store, enough=at_once) == "partial":
+        assert {run["status"] for run in snapshot(own_store)["sessions"].values()} <= {"running", "completed"}
+    assert [run["status"] for run in snapshot(own_store)["sessions"].values()] == ["completed"]
+
+
+def test_a_clear_whose_fold_ends_early_is_not_forgotten(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_small_portions(monkeypatch)
+    writer = Writer(own_store)
+    writer.write(session_begins(), a_call())
+    fold(own_store)
+    writer.write(*[a_call("before") for _ in range(5)])
+    (own_store / "metrics.json").unlink()
+    writer.write(*[a_call("after", ts=now_us() + 1_000_000) for _ in range(5)])
+    pending = 0
+    while fold(own_store, enough=at_once) == "partial":
+        pending += not (own_store / "metrics.json").exists()
+        document = read_metrics()
+        assert document["tools"].keys() == {"after"}
+        assert document["global"]["count"] == 5
+    assert pending >= 3
+    assert snapshot(own_store)["tools"]["after"]["count"] == snapshot(own_store)["global"]["count"] == 5
+    assert "cleared-at" not in snapshot(own_store, "metrics.json.prev")
+    writer.die()
+
+
+def test_damage_during_a_pending_clear_does_not_bring_back_what_was_cleared(
+    own_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_small_portions(monkeypatch)
+    writer = Writer(own_store)
+    writer.write(a_call())
+    fold(own_store)
+    writer.write(*[a_call("before") for _ in range(5)])
+    (own_store / "metrics.json").unlink()
+    assert fold(own_store, enough=at_once) == "partial"
+    (own_store / "metrics.json").write_bytes(b"junk")
+    assert read_metrics()["global"].get("count", 0) == 0
+    fold(own_store)
+    assert snapshot(own_store)["global"].get("count", 0) == 0
+    assert [path.read_bytes() for path in own_store.glob("metrics.json.corrupt-*")] == [b"junk"]
+    writer.die()
+
+
+def test_a_fold_with_little_time_reads_little_of_a_large_segment(own_store: Path) -> None:
+    writer = Writer(own_store)
+    line = encode(a_call())
+    writer.raw(line * (4 * 1024 * 1024 // len(line)))
+    fold(own_store, enough=at_once)
+    (stored,) = snapshot(own_store)["journals"].values()
+    assert 0 < stored["offset"] <= 64 * 1024
+    writer.die()
+
+
+# -- looking again before replacing
+
+
+def _restores(home: Path) -> None:
+    (home / "backup").write_bytes((home / "metrics.json.prev").read_bytes())
+    os.replace(home / "backup", home / "metrics.json")
+
+
+def _damages(home: Path) -> None:
+    (home / "metrics.json").write_bytes(b"junk")
+
+
+def _puts_theirs(home: Path) -> None:
+    (home / "metrics.json").write_text('{"tools": {"theirs": {"count": 5}}, "global": {"count": 5}}')
+
+
+_BEGINNINGS = {
+    "nothing": lambda home: None,
+    "whole": lambda home: [fold(home), dead_journal(home, a_call()), fold(home)],
+    "corrupt": lambda home: [fold(home), dead_journal(home, a_call()), fold(home), _damages(home)],
+}
+
+
+@pytest.mark.parametrize(
+    ("beginning", "touch"),
+    [
+        ("nothing", _damages),
+        ("nothing", _puts_theirs),
+        *itertools.product(("whole", "corrupt"), (_damages, _puts_theirs, _restores)),
+    ],
+)
+def test_what_came_during_a_fold_is_kept_aside_or_counted(
+    own_store: Path, monkeypatch: pytest.MonkeyPatch, beginning: str, touch: Callable[[Path], None]
+) -> None:
+    writer = Writer(own_store)
+    writer.write(session_begins(), a_call())
+    _BEGINNINGS[beginning](own_store)
+    writer.write(a_call())
+    made = 2 + (beginning != "nothing")
+    whole: Any = catch_up
+    touched = []
+
+    def touch_then(*args: object, **options: object) -> object:
+        news = whole(*args, **options)
+        if not touched:
+            touched.append(touch(own_store))
+        return news
+
+    monkeypatch.setattr(compaction, "catch_up", touch_then)
+    assert fold(own_store) == "folded"
+    count = snapshot(own_store)["global"]["count"]
+    aside = [path.read_bytes() for path in own_store.glob("metrics.json.corrupt-*")]
+    if touch is _damages:
+        assert (count, b"junk" in aside) == (made, True)
+    elif touch is _restores:
+        assert count == made
+    elif beginning == "nothing":
+        assert count == made + 5
+    else:  # what an original leaves is a clear, after which its totals and what comes later count
+        assert snapshot(own_store)["tools"]["theirs"]["count"] == 5
+    writer.die()
+
+
+def test_what_is_written_in_place_at_the_last_moment_is_kept_aside(
+    own_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        dead_journal(own_store, a_call())
+        fold(own_store)
+    dead_journal(own_store, a_call())
+    whole = os.replace
+
+    def write_first(source: str, target: str, **options: Any) -> None:
+        if target == "metrics.json":
+            _damages(own_store)
+        whole(source, target, **options)
+
+    monkeypatch.setattr(os, "replace", write_first)
+    assert fold(own_store) == "folded"
+    assert [path.read_bytes() for path in own_store.glob("metrics.json.corrupt-*")] == [b"junk"]
+    assert snapshot(own_store)["global"]["count"] == snapshot(own_store, "metrics.json.prev")["global"]["count"] == 3
+
+
+def test_a_snapshot_that_keeps_changing_is_left_alone(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead_journal(own_store, a_call())
+    whole: Any = catch_up
+
+    def touch_then(*args: object, **options: object) -> object:
+        news = whole(*args, **options)
+        _damages(own_store)
+        return news
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compaction, "catch_up", touch_then)
+        assert fold(own_store) == "busy"
+    assert (own_store / "metrics.json").read_bytes() == b"junk"
+    fold(own_store)
+    assert snapshot(own_store)["global"]["count"] == 1
