@@ -29,6 +29,7 @@ __all__ = [
     "call_begins",
     "dead_journal",
     "fold",
+    "open_files",
     "open_store",
     "remove",
     "session_begins",
@@ -110,6 +111,18 @@ def fold(
     """One compaction by somebody who records nothing."""
     with open_store(home) as store:
         return compact(store, should_stop=should_stop, enough=enough)
+
+
+def open_files(below: Path = Path("/")) -> set[tuple[str, str]]:
+    """The number and the path of each file that this process has open there.
+
+    Ask what is new rather than how many there are: files that another test left may be closed at any moment.
+    """
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # it was the one for this listing
+            found.add((number, os.readlink(f"/proc/self/fd/{number}")))
+    return {(number, path) for number, path in found if path.startswith(str(below))}
 
 
 def remove(home: Path) -> None:

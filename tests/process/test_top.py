@@ -216,14 +216,17 @@ def test_top_without_a_keyboard_goes_on_until_it_is_interrupted(own_store: Path)
     command = [*PYJAMA, "top", "--interval", "0.1"]
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.PIPE)
     os.close(theirs)
+    assert child.stderr is not None
     shown = b""
     while shown.count(b"\x1b[J") < 3:
-        shown += os.read(ours, 4096)
+        try:
+            shown += os.read(ours, 4096)
+        except OSError as error:  # EIO: it is gone
+            raise AssertionError(f"it ended with {child.wait(HANG_SECONDS)}: {child.stderr.read()!r}") from error
     child.send_signal(signal.SIGINT)
     with contextlib.suppress(OSError):
         while os.read(ours, 4096):
             pass
-    assert child.stderr is not None
     assert (child.wait(HANG_SECONDS), child.stderr.read()) == (0, b"")
     child.stderr.close()
     os.close(ours)

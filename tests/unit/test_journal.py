@@ -17,7 +17,7 @@ from pyjama_instrument.storage._layout import SegmentName
 from pyjama_instrument.storage._liveness import hold, is_held
 from pyjama_instrument.storage._store import Store
 from pyjama_instrument.storage.journal import Journal
-from tests.stores import Writer, header
+from tests.stores import Writer, header, open_files
 
 NAME = SegmentName("00ff00ff00ff00ff", 1)
 
@@ -243,19 +243,18 @@ def test_a_store_may_be_a_link_to_a_larger_disk(tmp_path: Path) -> None:
 
 def test_a_directory_of_somebody_else_is_not_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     with pytest.raises(StoreUnavailable, match=r"belongs to another user.*PYJAMA_HOME"):
         Store(str(tmp_path))
     assert "journal" not in os.listdir(tmp_path)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files() <= before
 
 
 def test_a_store_that_is_let_go_of_closes_its_descriptors(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
     store = Store(str(tmp_path / "store"))
-    assert len(os.listdir("/proc/self/fd")) == before + 3
+    assert len(open_files(tmp_path)) == 3
     del store
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not open_files(tmp_path)
 
 
 def test_a_rotation_that_fails_halfway_has_used_up_the_new_segment_s_name(
