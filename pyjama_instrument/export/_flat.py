@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,7 @@ from pyjama_instrument.export._material import Material
 __all__ = ["COLUMNS", "write_csv", "write_jsonl"]
 
 _LONGEST_TEXT = 2000
+_PLAIN_LOOK = 200
 
 COLUMNS = (
     "time", "ts_us", "kind", "agent", "session", "step", "tool", "span", "parent", "status", "duration_ms",
@@ -25,7 +27,7 @@ COLUMNS = (
 _IN_COLUMNS = frozenset(
     {"kind", "ts", "agent", "session", "step", "tool", "span", "parent", "status", "duration_ns", "error", "writer"}
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\N{MINUS SIGN}")
 
 
 def write_jsonl(material: Material) -> Iterator[bytes]:
@@ -83,4 +85,6 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     text = printable(value, _LONGEST_TEXT)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    # Spreadsheets take full-width and small forms for the plain ones, and skip white space before them.
+    plain = unicodedata.normalize("NFKC", text[:_PLAIN_LOOK]).lstrip()
+    return f"'{text}" if plain.startswith(_FORMULA) else text

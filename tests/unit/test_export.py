@@ -259,13 +259,25 @@ def test_a_row_says_what_the_event_said(own_store: Path) -> None:
     assert json.loads(row["more"]) == {"arguments": {"q": 1}, "traceback": ["f.py:1 in f"]}
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+x", "-x", "@x", "\t=x", "\r=x"])
+FORMULAS = [
+    "=1+1", "+x", "-x", "@x", "\t=x", "\r=x", "\n=x", " =x", "\u3000=x", "\u00a0=x", "\uff1d1", "\uff0bx", "\uff0dx",
+    "\uff20x", " \uff1dx", "\ufe66x", "\ufe62x", "\ufe63x", "\ufe6bx", "\u2212x", "\u207ax",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMULAS, ids=ascii)
 def test_no_cell_of_text_is_a_formula_or_holds_a_control_character(name: str, own_store: Path) -> None:
     dead_journal(own_store, a_call(name, agent=name, error={"type": name, "message": name}))
     row = rows(own_store)[1]
     for cell in (row["agent"], row["tool"], row["error_type"], row["error_message"]):
-        assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+        assert cell.startswith(("'", "\\"))  # marked, or no formula any more once it is escaped
         assert cell.isprintable()
+
+
+@pytest.mark.parametrize("name", ["search", "a=b", "a-b", "x＝y", "(no name)", "'quoted'"])
+def test_a_cell_that_is_no_formula_is_left_alone(name: str, own_store: Path) -> None:
+    dead_journal(own_store, a_call(name))
+    assert rows(own_store)[1]["tool"] == name
 
 
 def test_a_time_that_no_calendar_has_leaves_its_cell_empty(own_store: Path) -> None:
