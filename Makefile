@@ -76,8 +76,8 @@ browser:
 	echo "no Chromium here and none could be installed: the browser tests will be skipped"
 
 # The fault tests kill processes at single system calls (strace) and take the power from a file system (e2fsprogs);
-# the shells try what `pyjama completion` prints. Where these cannot be installed the tests are skipped and say why.
-PACKAGES := strace e2fsprogs mount zsh fish
+# the shells try what `pyjama completion` prints; RQ needs a Redis server (each test starts its own). Where these cannot be installed the tests are skipped and say why.
+PACKAGES := strace e2fsprogs mount zsh fish redis-server
 system:
 	@dpkg-query -W $(PACKAGES) >/dev/null 2>&1 && exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \

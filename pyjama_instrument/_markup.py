@@ -39,7 +39,8 @@ STYLE = """
 .pyjama svg.dot { width: 9px; height: 9px; margin-right: 5px; overflow: visible; }
 .pyjama svg .running { fill: #0b93d5; } .pyjama svg .ok, .pyjama svg .completed { fill: #2f9e5b; }
 .pyjama svg .error, .pyjama svg .failed { fill: #e5484d; } .pyjama svg .cancelled { fill: #c98a0c; }
-.pyjama svg .crashed { fill: #e5484d; stroke: currentColor; stroke-width: 2; } .pyjama svg .other { fill: #8b8d98; }
+.pyjama svg .crashed { fill: #e5484d; stroke: currentColor; stroke-width: 2; }
+.pyjama svg .ended, .pyjama svg .other { fill: #8b8d98; }
 .pyjama .wrong { border-left: 3px solid #e5484d; padding-left: 8px; overflow-wrap: anywhere; }
 .pyjama .note { border-left: 3px solid #c98a0c; padding-left: 8px; overflow-wrap: anywhere; }
 .pyjama details.in, .pyjama .leaf.in { margin-left: 16px; }
@@ -57,12 +58,12 @@ STYLE = """
 .pyjama .facts { margin: 2px 0 6px 16px; }
 """
 
-_STATES = frozenset({"running", "completed", "ok", "failed", "error", "crashed", "cancelled"})
-_URGENCY = {"running": 0, "crashed": 1, "failed": 2, "cancelled": 3, "completed": 4}
+_STATES = frozenset({"running", "completed", "ok", "failed", "error", "crashed", "cancelled", "ended"})
+_URGENCY = {"running": 0, "crashed": 1, "failed": 2, "cancelled": 3, "completed": 4, "ended": 5}
 _DEEP = 12
 _DEEPEST = 100
 _LARGE = 500
-_WELL = ("ok", "completed")
+_WELL = ("ok", "completed", "ended")
 
 
 class Limits:

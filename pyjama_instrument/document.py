@@ -111,6 +111,7 @@ class RunCounts(_Kebab):
     failed: int = 0
     cancelled: int = 0
     crashed: int = 0
+    ended: int = 0
 
 
 class _RunState(_Kebab):
@@ -146,7 +147,9 @@ class AgentSummary(_RunState):
 
 
 class SessionSummary(_RunState):
-    """One run. ``status``: ``running``, ``completed``, ``failed``, ``cancelled`` or ``crashed``.
+    """One run. ``status``: ``running``, ``completed``, ``failed``, ``cancelled``, ``crashed`` or ``ended``.
+
+    ``ended`` is the implicit run of a worker process that is gone, and was in no call.
 
     ``parent_session`` and ``parent_span`` say where it was begun, if that was in another run.
     ``in_flight`` are calls under way now; ``interrupted`` are those that a crash cut off. ``partial`` says that the

@@ -65,7 +65,7 @@ _SECTIONS: dict[str, type] = {
 }
 
 _COUNTS = ("count", "success", "error", "cancelled", "total-duration")
-_RUNS = ("count", "running", "completed", "failed", "cancelled", "crashed")
+_RUNS = ("count", "running", "completed", "failed", "cancelled", "crashed", "ended")
 _TOOL_STATUS = {"ok": "success", "error": "error"}
 _TOLD_AT_START = (
     ("parent_session", "parent-session"),
@@ -75,6 +75,7 @@ _TOLD_AT_START = (
 )
 _WHEREABOUTS = (("boot_id", "boot-id", str), ("pid_namespace", "pid-namespace", int))
 _ENDED = ("completed", "failed", "cancelled")
+_GONE = ("crashed", "ended")  # what a session whose process is gone without a word has
 _QUIET_MS = 5 * 60 * 1000
 _INTERRUPTED_SHOWN = 5
 
@@ -391,7 +392,7 @@ class Fold:
             session["seen-from"] = self._writer
             if session.pop("quiet", None):
                 session.update({"status": "running", "end-time": None})
-        elif session["status"] == "crashed" and session["writer"] == self._writer:
+        elif session["status"] in _GONE and session["writer"] == self._writer:
             self._revive(session)  # its writer goes on, and was thought dead
         session["last-seen"] = max(session["last-seen"], ms)
         self._touched.add(session["agent-id"])
@@ -416,12 +417,12 @@ class Fold:
     def _session_started(self, event: Record) -> None:
         ms = _ms(event)
         known = self.document["sessions"].get(_text(event, "session"), {})
-        was_crashed = known.get("status") == "crashed"
+        was_gone = known.get("status") in _GONE
         session = self._session(event, ms)
         if session["writer"] is None:
             _agent_entry(self.document, session["agent-id"])["runs"]["count"] += 1
-        elif was_crashed:  # thought dead because its journal was removed: its calls under way are told again, too
-            if session["status"] == "crashed":
+        elif was_gone:  # thought dead because its journal was removed: its calls under way are told again, too
+            if session["status"] in _GONE:
                 self._revive(session)
             calls = session["in-flight"].items()
             session["in-flight"] = {span: call for span, call in calls if call["writer"] != self._writer}
@@ -464,9 +465,9 @@ class Fold:
         if not _may_go_on(session):  # only calls in other processes were still under way
             return bool(cut_off)
         if session["writer"] in dead:
-            idle_worker = _is_implicit_worker(session) and not cut_off
-            status = "completed" if idle_worker else "crashed"
-            self._end(session, status, session["last-seen"], step_status=status)
+            status = "ended" if _is_implicit_worker(session) and not cut_off else "crashed"
+            step_status = "cancelled" if status == "ended" else "crashed"
+            self._end(session, status, session["last-seen"], step_status=step_status)
             if status == "crashed":
                 tool = cut_off[-1]["tool"] if cut_off else None
                 self._log(session["last-seen"], session["agent-id"], tool, "crashed")
@@ -476,16 +477,16 @@ class Fold:
         return bool(cut_off) or session["status"] != "running"
 
     def _revive(self, session: Record) -> None:
-        """A crashed session goes on, with the steps and its writer's calls that the crash had cut off."""
+        """A session whose writer was thought dead goes on, with the steps and its writer's calls that were cut off."""
         crashed_at, writer = session["end-time"], session["writer"]
         cut_off = session.pop("interrupted", [])
         session["in-flight"] |= {call["span"]: _call(call) for call in cut_off if call.get("writer") == writer}
         session["interrupted"] = [call for call in cut_off if call.get("writer") != writer]
         for step in session["steps"]:
-            if step["status"] == "crashed" and step.get("end-time") == crashed_at:
+            if step["status"] in ("crashed", "cancelled") and step.get("end-time") == crashed_at:
                 step.update({"status": "running", "end-time": None})
+        _agent_entry(self.document, session["agent-id"])["runs"][session["status"]] -= 1
         session.update({"status": "running", "end-time": None, "current-step": _current_step(session)})
-        _agent_entry(self.document, session["agent-id"])["runs"]["crashed"] -= 1
         self._touched.add(session["agent-id"])
 
     def _end(self, session: Record, status: str, ms: int, *, step_status: str) -> None:
@@ -714,7 +715,7 @@ def _unlist(document: Document, surplus: Set[str]) -> None:
 
 
 def _is_implicit_worker(session: Record) -> bool:
-    """Whether it is the session that a worker of multiprocessing has without anybody's asking."""
+    """Whether it is the session that a worker process has without anybody's asking."""
     return bool(session.get("worker") and session.get("implicit"))
 
 

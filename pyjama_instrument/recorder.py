@@ -35,6 +35,7 @@ from pyjama_instrument._pace import Budget, Pace
 from pyjama_instrument._tally import Tally
 from pyjama_instrument._turn import Turn
 from pyjama_instrument._unforked import unforked_mark
+from pyjama_instrument._worker import is_multiprocessing_child, is_worker
 from pyjama_instrument.config import disabled_by_environment, home_to_write, resolve_home, set_home
 from pyjama_instrument.errors import ConfigError, PyjamaError, SchemaTooNew
 from pyjama_instrument.redaction import Redactor
@@ -45,7 +46,7 @@ from pyjama_instrument.storage._processes import whereabouts
 from pyjama_instrument.storage._store import Store
 from pyjama_instrument.storage.journal import SEGMENT_BYTES, Journal, JournalFull
 
-__all__ = ["Recorder", "configure", "flush", "is_worker", "reason_of", "recorder", "reset_for_testing"]
+__all__ = ["Recorder", "configure", "flush", "reason_of", "recorder", "reset_for_testing"]
 
 _ANNOUNCE_AFTER_NS = 250_000_000
 _BUSY_SECONDS = 0.25
@@ -80,6 +81,7 @@ class Recorder:
     Attributes:
         enabled: False makes every decorated function behave as undecorated, at once.
         epoch: generation of the process; one more in each forked child.
+        forked: this process is a forked child, and began after our hooks were in place.
         in_flight: calls under way, by span.
         announced: spans in ``in_flight`` whose ``tool.started`` is written.
         turn: whose turn it is to open or mend the journal, or to announce a call late.
@@ -92,6 +94,7 @@ class Recorder:
     def __init__(self) -> None:
         self.enabled = not disabled_by_environment()
         self.epoch = 0
+        self.forked = False
         self.ids = Ids()
         self.unforked = unforked_mark()
         self.wall_ns = time.time_ns
@@ -662,7 +665,7 @@ class Recorder:
     def _hook_into_multiprocessing(self) -> None:
         # A worker of multiprocessing leaves by os._exit and runs only the finalizers of multiprocessing.util.
         util = sys.modules.get("multiprocessing.util")
-        if util is not None and is_worker() and not self._finalized:
+        if util is not None and is_multiprocessing_child() and not self._finalized:
             self._finalized = True
             util.Finalize(None, self._at_exit, exitpriority=-100)
 
@@ -691,6 +694,7 @@ class Recorder:
         if self._journal is not None:
             self._journal.store.close()
         self.epoch += 1
+        self.forked = True
         self.ids.reseed()
         self._writer, self._segment = "", 0
         self._begin()
@@ -742,6 +746,10 @@ class Recorder:
         """A session of this process that begins now; :meth:`start_session` records it."""
         return SessionState(id=self.ids.trace(), agent=agent, span=self.ids.span(), started_ns=self.mono_ns())
 
+    def describe_implicit(self, state: SessionState) -> None:
+        """What :meth:`start_session` is to record of a session that nobody has asked for."""
+        self.describe_session(state, implicit=True, **({"worker": True} if is_worker(self.forked) else {}))
+
     def describe_session(self, state: SessionState, **details: Any) -> None:
         """Keep what is to be recorded when a session of this process begins."""
         base = {"kind": "session.started", "agent": state.agent, "session": state.id, "span": state.span}
@@ -786,12 +794,6 @@ class Recorder:
         for state in list(self.open_sessions.values()):
             if state.standing["start"].get("implicit"):
                 self.end_session(state, status, error)
-
-
-def is_worker() -> bool:
-    """Whether this process was started by ``multiprocessing``."""
-    process = sys.modules.get("multiprocessing.process")
-    return process is not None and process.parent_process() is not None
 
 
 def reason_of(error: OSError) -> str:

@@ -24,7 +24,7 @@ from pyjama_instrument._outcome import outcome
 from pyjama_instrument._stand_in import driven_body, found_by_name, stand_in, suspending_body
 from pyjama_instrument.config import MAX_NAME, check_name, clean_text, home_to_write
 from pyjama_instrument.errors import ConfigError, PyjamaError
-from pyjama_instrument.recorder import is_worker, recorder
+from pyjama_instrument.recorder import recorder
 
 __all__ = ["Session", "agent_session", "ambient", "current_session"]
 
@@ -593,7 +593,7 @@ def _has_trace_of_another(environment: Mapping[str, str]) -> bool:
 def _implicit() -> Scope:
     state = recorder.new_session(_program())
     mine = state, state.span
-    recorder.describe_session(state, implicit=True, **({"worker": True} if is_worker() else {}))
+    recorder.describe_implicit(state)
     known = recorder.claim(mine)
     if known is mine:
         try:

@@ -253,7 +253,8 @@ def _session(agent: str) -> SessionState:
         state = _sessions.setdefault(key, mine)
         if state is mine:
             _implicit[key] = recorder.mono_ns()
-            recorder.start_session(state, implicit=True)
+            recorder.describe_implicit(state)
+            recorder.start_session(state)
             _end_what_is_quiet()
     elif key in _implicit:
         _implicit[key] = recorder.mono_ns()

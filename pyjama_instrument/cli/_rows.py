@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ago", "by_urgency", "counts_by_status", "doing", "runs", "steps_done", "totals", "troubles", "urgency"]
 
-_URGENCY = {"running": 0, "crashed": 1, "failed": 2, "cancelled": 3, "completed": 4}
+_URGENCY = {"running": 0, "crashed": 1, "failed": 2, "cancelled": 3, "completed": 4, "ended": 5}
 
 
 def urgency(status: str) -> int:

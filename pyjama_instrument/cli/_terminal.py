@@ -24,6 +24,7 @@ _STYLES = {
     "fail": "31",
     "crashed": "1;31",
     "cancelled": "33",
+    "ended": "2",
     "warn": "33",
     "dim": "2",
     "bold": "1",

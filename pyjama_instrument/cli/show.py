@@ -24,7 +24,7 @@ _MOST_INSIDE = 5
 _NAME_LIMIT = 60
 _VALUE_LIMIT = 200
 _LEVELS_DRAWN = 30
-_WELL = ("ok", "completed")
+_WELL = ("ok", "completed", "ended")
 
 
 def show(options: argparse.Namespace) -> int:

@@ -149,7 +149,18 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-_ADDED = {"count", "success", "error", "cancelled", "total-duration", "running", "completed", "failed", "crashed"}
+_ADDED = {
+    "count",
+    "success",
+    "error",
+    "cancelled",
+    "total-duration",
+    "running",
+    "completed",
+    "failed",
+    "crashed",
+    "ended",
+}
 
 
 def _merged(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def _times(run: SessionSummary) -> list[dict[str, Any]]:
     if run.status == "running":
         times = [("running for", run.start_time, "for")]
     else:
-        ending = "last sign of life" if run.status == "crashed" else "ended"
+        ending = "last sign of life" if run.status in ("crashed", "ended") else "ended"
         times = [("began", run.start_time, "ago"), (ending, ended, "ago")]
     parts = [{"key": words, "text": words, "at": at, "mode": mode} for words, at, mode in times if at]
     told = [f"took {took}" if took else "", _process(run)]
@@ -84,7 +84,7 @@ def _took(run: SessionSummary) -> str:
     ended = _ended(run)
     if ended is None or run.start_time is None:
         return ""
-    return ("at least " if run.status == "crashed" else "") + duration(ended - run.start_time)
+    return ("at least " if run.status in ("crashed", "ended") else "") + duration(ended - run.start_time)
 
 
 def _steps_text(states: list[StepState]) -> str:

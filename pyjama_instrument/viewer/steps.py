@@ -14,7 +14,13 @@ from pyjama_instrument.viewer.wording import label
 
 __all__ = ["Progress", "StepState", "progress_of", "step_states"]
 
-_ENDED_IN_A_STEP = {"completed": "done", "failed": "error", "cancelled": "cancelled", "crashed": "crashed"}
+_ENDED_IN_A_STEP = {
+    "completed": "done",
+    "failed": "error",
+    "cancelled": "cancelled",
+    "crashed": "crashed",
+    "ended": "cancelled",
+}
 _STATES = {"ok": "done", "completed": "done", "success": "done"} | {
     state: state for state in ("running", "error", "cancelled", "crashed")
 }

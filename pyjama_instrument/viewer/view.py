@@ -70,7 +70,8 @@ CHIP_LINE_ENDED = 28
 MAX_CALLS = 4
 _UNREMARKABLE = frozenset({"pending", "skipped", "done"})
 _ATTENTION = frozenset({"failed", "crashed"})
-_GROUPS = {"failed": "wrong", "crashed": "wrong", "completed": "finished", "cancelled": "finished"}
+_GONE = frozenset({"crashed", "ended"})  # nobody knows when
+_GROUPS = {"failed": "wrong", "crashed": "wrong", "completed": "finished", "cancelled": "finished", "ended": "finished"}
 
 
 def view_of(
@@ -269,14 +270,14 @@ def _state(run: SessionSummary | AgentSummary) -> dict[str, Any]:
         "started": run.start_time,
         "seen": run.last_seen,
         "ended": ended,
-        "took": duration(took) if took is not None and run.status != "crashed" else "",
+        "took": duration(took) if took is not None and run.status not in _GONE else "",
         "ending": _ending(run.status, took),
     }
 
 
 def _ending(status: str, took: int | None) -> str:
     """What is to be said beside the time of the end. Nobody knows when a killed process died."""
-    if status == "crashed":
+    if status in _GONE:
         return "last sign of life"
     return f"after {duration(took)}" if took is not None else ""
 
@@ -333,6 +334,7 @@ def _totals(data: DashboardData) -> list[dict[str, Any]]:
         _tile("crashed", count(runs.crashed), "dead" if runs.crashed else "idle", "#/?status=crashed"),
         _tile("failed", count(runs.failed), "bad" if runs.failed else "idle", "#/?status=failed"),
         _tile("finished", count(runs.completed + runs.cancelled), "idle", "#/?status=finished"),
+        *([_tile("ended", count(runs.ended), "idle", "#/?status=ended")] if runs.ended else []),
         _tile("tool calls", count(overall.count), "idle", "#/tools"),
         _tile("errors", count(overall.error), "bad" if overall.error else "idle", "#/activity?status=error"),
         _tile("success", percent(overall.success_rate)),

@@ -42,6 +42,7 @@ TONES = {
     "error": "bad",
     "crashed": "dead",
     "cancelled": "warn",
+    "ended": "idle",
 }
 """How a status is coloured."""
 

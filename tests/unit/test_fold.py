@@ -117,7 +117,7 @@ def test_a_session_ends_as_it_says(status: str) -> None:
     document = folded(session_begins(), session_ends(status=status))
     assert session_of(document)["status"] == status
     assert document["agents"][AGENT]["runs"] == dict.fromkeys(
-        ("count", "running", "completed", "failed", "cancelled", "crashed"), 0
+        ("count", "running", "completed", "failed", "cancelled", "crashed", "ended"), 0
     ) | {"count": 1, status: 1}
 
 
@@ -248,9 +248,17 @@ def test_a_session_is_dead_with_the_writer_that_began_it_though_children_live() 
     assert session_of(document)["status"] == "crashed"
 
 
-def test_an_idle_worker_of_a_pool_that_is_terminated_did_not_crash() -> None:
+def test_an_idle_worker_of_a_pool_that_is_terminated_has_ended() -> None:
     document = folded(session_begins(implicit=True, worker=True), a_call())
-    assert session_of(died(document, W))["status"] == "completed"
+    assert session_of(died(document, W))["status"] == "ended"
+
+
+def test_an_ended_worker_that_records_on_was_not_gone() -> None:
+    document = folded(session_begins(implicit=True, worker=True), a_call())
+    folded(a_call(), document=died(document, W))
+    assert session_of(document)["status"] == "running"
+    runs = document["agents"][AGENT]["runs"]
+    assert (runs["count"], runs["running"], runs["ended"], runs["crashed"]) == (1, 1, 0, 0)
 
 
 def test_a_worker_of_a_pool_that_is_killed_in_a_call_crashed() -> None:
@@ -408,7 +416,7 @@ def test_sessions_that_are_not_listed_are_carried_over_a_clear() -> None:
 
 
 @pytest.mark.usefixtures("small_limits")
-@pytest.mark.parametrize(("calls", "counted_as"), [(0, "completed"), (1, "crashed")])
+@pytest.mark.parametrize(("calls", "counted_as"), [(0, "ended"), (1, "crashed")])
 def test_a_worker_that_was_not_listed_ends_as_one_that_was(calls: int, counted_as: str) -> None:
     worker = session_begins("f" * 32, agent="worker", ts=START_US - 1000, implicit=True, worker=True)
     in_flight = [call_begins(session="f" * 32, agent="worker", ts=START_US - 1000)] * calls

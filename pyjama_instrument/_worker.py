@@ -1,0 +1,45 @@
+"""Whether this process is a worker: a copy that another process made of itself, and not a program of its own.
+
+Worker pools end their workers in ways in which nothing of ours can run: ``os._exit`` or a signal, whenever a worker is
+idle or has done enough. So nothing is wrong with a worker that is gone without a word and was in no call.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+__all__ = ["is_multiprocessing_child", "is_worker"]
+
+_FORKED_NOT_EXECUTED = 0x40  # PF_FORKNOEXEC: the kernel sets it at a fork and takes it away at an exec
+_FLAGS_AFTER_NAME = 6  # field 9 of /proc/self/stat; the name, field 2, may hold spaces and brackets
+
+
+def is_worker(forked: bool) -> bool:
+    """Whether it was forked and never executed a program, or was started by ``multiprocessing`` in any way.
+
+    Args:
+        forked: our hooks have seen the fork. Without ``/proc``, as on macOS, a fork from before they were in place
+            cannot be known.
+    """
+    return forked or is_multiprocessing_child() or _forked_and_not_executed()
+
+
+def is_multiprocessing_child() -> bool:
+    """Whether this process was started by ``multiprocessing``."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and process.parent_process() is not None
+
+
+def _forked_and_not_executed() -> bool:
+    try:
+        fd = os.open("/proc/self/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fields = os.read(fd, 4096).rpartition(b")")[2].split()
+        return bool(int(fields[_FLAGS_AFTER_NAME]) & _FORKED_NOT_EXECUTED)
+    except (OSError, ValueError, IndexError):
+        return False
+    finally:
+        os.close(fd)
