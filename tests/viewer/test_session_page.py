@@ -143,7 +143,7 @@ def test_a_session_is_opened_from_the_overview_and_its_page_survives_a_reload(
 ) -> None:
     page.goto(dashboard.url)
     start_agent(WORKER).go()
-    page.locator("#active .row", has_text="crawler").get_by_text("1/3 done").wait_for()
+    page.locator("#active .row", has_text="crawler").get_by_text("1/3").wait_for()
     page.locator("#active a.name").click()
     for _ in range(2):
         page.locator(".session h1", has_text="crawler").wait_for()

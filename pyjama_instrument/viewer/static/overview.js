@@ -25,7 +25,7 @@ function card() {
   const sub = el("bdi", { class: "faint sub" });
   const why = el("bdi", { class: "why" });
   const step = el("bdi", { class: "step" });
-  const done = el("span", { class: "position" });
+  const done = el("span", { class: "position", title: "steps done" });
   const bar = progress();
   const chips = el("ul", { class: "chips" });
   const calls = el("ul", { class: "calls" });
@@ -55,7 +55,7 @@ function card() {
       text(sub, subtitle(run));
       text(why, run.reason);
       text(step, run.step);
-      text(done, run.done && `${run.done} done`);
+      text(done, run.done);
       bar.update(run.fraction, run.step);
       keyed(chips, run.steps, chip);
       keyed(calls, run.in_flight, call);
