@@ -131,7 +131,7 @@ class Reader:
     def sessions_beginning(self, beginning: str) -> list[str]:
         """The ids of sessions that begin so: those the dashboard lists, or else those of the raw history.
 
-        The history is read once, newest or not, and no further than it takes to find a handful.
+        The history, which is bounded, is read at most once, and no further than it takes to find a handful.
 
         Raises:
             SchemaTooNew: the store was written by a newer version of this package.
