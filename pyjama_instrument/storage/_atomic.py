@@ -24,9 +24,11 @@ def write_file(directory: int, name: str, data: bytes) -> Identity:
     """Put ``data`` under ``name`` durably, by way of a temporary file and a rename; returns the new file's identity.
 
     Raises:
+        Changed: somebody who does not see our lock is writing at the same time.
         OSError: nothing under ``name`` has changed then.
     """
     written = _write_temporary(directory, data)
+    _check_temporary(directory, written)
     _rename(directory, _TEMPORARY, name)
     os.fsync(directory)
     return written
@@ -45,6 +47,7 @@ def write_over(directory: int, name: str, data: bytes, expected: Identity | None
             _give_name(directory, name)
         else:
             _check(directory, name, expected)
+            _check_temporary(directory, written)
             _rename(directory, _TEMPORARY, name)
     except BaseException:
         _unlink(directory, _TEMPORARY)
@@ -77,6 +80,7 @@ def replace_keeping_previous(
         _unlink(directory, _TEMPORARY_OLD)
         _unlink(directory, _TEMPORARY)
         raise
+    _check_temporary(directory, written)
     _rename(directory, _TEMPORARY, name)
     os.fsync(directory)
     return written
@@ -85,6 +89,13 @@ def replace_keeping_previous(
 def _check(directory: int, name: str, expected: Identity) -> None:
     if identity(directory, name) != expected:
         raise Changed(name)
+
+
+def _check_temporary(directory: int, written: Identity) -> None:
+    """Somebody who does not see our lock may have put a temporary file of theirs in the place of ours, half written."""
+    found = identity(directory, _TEMPORARY)
+    if found is None or found[0] != written[0]:  # the inode; times are rounded by some file systems
+        raise Changed(_TEMPORARY)
 
 
 def _give_name(directory: int, name: str) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from pyjama_instrument.storage._atomic import replace_keeping_previous, write_file
+from pyjama_instrument.storage._atomic import Changed, replace_keeping_previous, write_file
 
 
 @pytest.fixture
@@ -103,3 +103,26 @@ def test_a_file_system_that_takes_nothing_and_reports_nothing_is_an_error(
     with pytest.raises(OSError, match="nothing could be written"):
         write_file(directory, "a", b"new")
     assert os.listdir(place) == []
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda directory: write_file(directory, "a", b"2"),
+        lambda directory: replace_keeping_previous(directory, "a", "a.prev", b"2"),
+    ],
+    ids=["a file", "the next generation"],
+)
+def test_the_half_written_file_of_somebody_who_sees_no_lock_of_ours_is_never_taken_for_ours(
+    directory: int, place: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[int], object]
+) -> None:
+    write_file(directory, "a", b"1")
+
+    def another_begins(fd: int) -> None:
+        (place / "other").write_bytes(b"half of som")
+        os.rename(place / "other", place / "metrics.json.tmp")
+
+    monkeypatch.setattr(os, "fsync", another_begins)
+    with pytest.raises(Changed):
+        write(directory)
+    assert (place / "a").read_bytes() == b"1"
