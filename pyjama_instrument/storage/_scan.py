@@ -12,7 +12,6 @@ import os
 import stat
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pyjama_instrument.fold import Fold, carry_running
@@ -38,7 +37,6 @@ Decode = Callable[[Sequence[bytes]], tuple[list[Any], int]]
 """Makes items for a sink out of complete lines, and says how many lines were damaged."""
 
 
-@dataclass(slots=True)
 class Position:
     """How far a segment has been read.
 
@@ -47,12 +45,25 @@ class Position:
     writer that goes on nevertheless is a proof, see ``_domains``. ``refuted``: the last look has proven just that.
     """
 
-    offset: int = 0
-    torn: int = 0
-    sealed: bool = False
-    skipping: bool = False
-    unlocked: Unlocked | None = None
-    refuted: bool = field(default=False, compare=False)
+    __slots__ = ("offset", "refuted", "sealed", "skipping", "torn", "unlocked")
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def __init__(
+        self,
+        offset: int = 0,
+        torn: int = 0,
+        sealed: bool = False,
+        skipping: bool = False,
+        unlocked: Unlocked | None = None,
+    ) -> None:  # by hand: a data class is dear to make, and each program that records would pay for it at its end
+        self.offset, self.torn, self.sealed, self.skipping = offset, torn, sealed, skipping
+        self.unlocked, self.refuted = unlocked, False
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Position) and self.dump() == other.dump()
+
+    def __repr__(self) -> str:
+        return f"Position({self.dump()})"
 
     @classmethod
     def load(cls, stored: Any) -> Position:
@@ -253,7 +264,7 @@ class _Pass:
         from its beginning, and out of its turn it would begin again what the next one has ended.
         """
         found = set(list_segments(self.journal))
-        asked = [*segments_of(self.before), *(name.previous for name in found)]
+        asked = [*segments_of(self.before), *(name.previous for name in found if name.number > 1)]
         while asked:
             name = asked.pop()
             if name is None or name in found:
