@@ -7,12 +7,9 @@ properties, no ``__getattr__``): what is not plain data is shown as ``<module.Cl
 
 from __future__ import annotations
 
-import datetime
-import decimal
 import enum
 import math
-import pathlib
-import uuid
+import sys
 from collections import deque
 from collections.abc import Iterable
 from itertools import islice
@@ -74,7 +71,7 @@ class _Converter:
                 return self.sequence(base.__iter__(value), base.__len__(value), depth)
         if issubclass(kind, enum.Enum):
             return self.text(str(object.__getattribute__(value, "_name_")))
-        if kind in _PLAIN:
+        if _is_plain(kind):
             return self.text(str(value))
         if "__dataclass_fields__" in kind.__dict__ and (fields := _instance_dict(value)) is not None:
             return self.mapping(fields.items(), len(fields), depth)
@@ -107,10 +104,20 @@ class _Converter:
         return cut if size == len(cut) else f"{cut}… [{size} characters]"
 
 
+# By name: a program that has not imported them has no such values.
 _PLAIN = {
-    datetime.date, datetime.datetime, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID,
-    pathlib.PosixPath, pathlib.PurePosixPath, pathlib.PureWindowsPath,
-}  # fmt: skip
+    "datetime": ("date", "datetime", "time", "timedelta"),
+    "decimal": ("Decimal",),
+    "uuid": ("UUID",),
+    "pathlib": ("PosixPath", "PurePosixPath", "PureWindowsPath"),
+}
+
+
+def _is_plain(kind: type) -> bool:
+    """Whether ``str`` of a value of this very class is what people know it by."""
+    return any(
+        kind is getattr(sys.modules.get(module), name, None) for module, names in _PLAIN.items() for name in names
+    )
 
 
 def error_info(error: BaseException) -> dict[str, Any]:

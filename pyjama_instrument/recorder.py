@@ -15,9 +15,6 @@ import atexit
 import contextlib
 import errno
 import os
-import platform
-import secrets
-import socket
 import sys
 import time
 from collections import deque
@@ -316,7 +313,7 @@ class Recorder:
         try:
             store = Store(home_to_write())
             try:
-                self._writer = self._writer or secrets.token_hex(8)
+                self._writer = self._writer or os.urandom(8).hex()
                 self._segment += 1
                 self._journal = self._new_journal(store)
             except BaseException:
@@ -397,8 +394,8 @@ class Recorder:
                 "writer": name.writer,
                 "segment": name.number,
                 "pid": os.getpid(),
-                "host": socket.gethostname(),
-                "python": platform.python_version(),
+                "host": os.uname().nodename,
+                "python": sys.version.split()[0],
                 "argv": self._argv or [],
                 "started": self.now_us(),
             }

@@ -8,8 +8,7 @@ every value. If it fails, the value is withheld, and the fault is reported once 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from pyjama_instrument import _capture, _guard
 from pyjama_instrument._secrets import REDACTED, is_secret_name, mask_text
@@ -24,8 +23,7 @@ _LONGEST_ARGUMENT = 256
 _MOST_ARGUMENTS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """One value that is about to be recorded, as a redaction function sees it.
 
     Attributes:

@@ -641,19 +641,18 @@ def test_a_child_of_a_signal_handler_that_came_while_the_journal_was_being_opene
     own_store: Path,
 ) -> None:
     source = f"""{FORK}
-import socket
-hostname = socket.gethostname
+uname = os.uname
 
 def handler(*_):
     global pid
     pid = os.fork()
 
 def interrupted():
-    socket.gethostname = hostname
+    os.uname = uname
     signal.raise_signal(signal.SIGALRM)
-    return hostname()
+    return uname()
 
-socket.gethostname = interrupted
+os.uname = interrupted
 signal.signal(signal.SIGALRM, handler)
 work()
 if pid == 0:

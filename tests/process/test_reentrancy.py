@@ -443,15 +443,14 @@ def test_a_signal_handler_that_waits_for_a_lock_during_the_first_event_locks_nob
 ) -> None:
     # The thread that has the lock calls a tool, while the one that was interrupted is opening the journal.
     source = f"""{_PREAMBLE}
-import socket
 lock, opening, called = threading.Lock(), threading.Event(), threading.Event()
-hostname = socket.gethostname
+uname = os.uname
 
 def interrupted():
-    socket.gethostname = hostname
+    os.uname = uname
     opening.set()
     signal.raise_signal(signal.SIGALRM)
-    return hostname()
+    return uname()
 
 def handler(*_):
     called.wait()
@@ -464,7 +463,7 @@ def other():
         opening.wait()
         work()
 
-socket.gethostname = interrupted
+os.uname = interrupted
 signal.signal(signal.SIGALRM, handler)
 thread = threading.Thread(target=other)
 thread.start()

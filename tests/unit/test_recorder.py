@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -107,14 +106,14 @@ def test_a_process_has_one_journal_however_many_threads_begin_at_once(own_store:
 
 def test_an_event_recorded_while_the_journal_is_being_opened_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     # A signal handler or a finalizer may call a tool at any point, in the very thread that is opening.
-    hostname = socket.gethostname
+    uname = os.uname
 
-    def interrupted() -> str:
-        monkeypatch.setattr(socket, "gethostname", hostname)
+    def interrupted() -> os.uname_result:
+        monkeypatch.setattr(os, "uname", uname)
         work()
-        return hostname()
+        return uname()
 
-    monkeypatch.setattr(socket, "gethostname", interrupted)
+    monkeypatch.setattr(os, "uname", interrupted)
     with agent_session("a"):
         work()
     assert counted() == 2
