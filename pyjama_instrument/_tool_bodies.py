@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pyjama_instrument._tool import SLOW_NS
 from pyjama_instrument.recorder import recorder
 
 if TYPE_CHECKING:
@@ -14,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["async_body", "plain_body"]
 
+_BRIEF_NS = 10_000  # no system forks in less, so that a call this brief ends in the process it began in
+
 
 def plain_body(function: Any, source: Tool) -> FunctionType:
     """How a call of a plain function is recorded, without capture or hooks.
@@ -22,7 +23,7 @@ def plain_body(function: Any, source: Tool) -> FunctionType:
     ``source.begin``, the call, and ``source.end``. It has one frame of Python's, and none of C's: so the function
     recurses as deep as below any decorator. For what it may refer to see ``_stand_in``.
     """
-    own, name, slow_ns = recorder, source.name, SLOW_NS
+    own, name, brief_ns = recorder, source.name, _BRIEF_NS
     any_error, fault_type, too_deep = BaseException, Exception, RecursionError
     none_left, not_ours, failed, length, kind_of = IndexError, KeyError, OSError, len, type
 
@@ -66,22 +67,18 @@ def plain_body(function: Any, source: Tool) -> FunctionType:
             if kind_of(result) is coroutine_type:  # a plain function that hands out a coroutine: the call is its life
                 return source.resume(scope, span, start_ns, result)
             try:
-                if not own.unforked[0]:
-                    own.notice_fork()
+                if duration_ns >= brief_ns or own.announced:
+                    source.end_well(scope, span, duration_ns)
+                    return result
                 try:
                     del own.in_flight[span]
                 except not_ours:  # begun before a fork, ended in the child: the call is the parent's
                     return result
-                wall = own.wall_ns
-                ts = wall() // 1000
                 known, head = source.head
                 if known is not scope:
                     head = source.head_for(scope)
-                line = f'{head}{span}","ts":{ts},"duration_ns":{duration_ns},"status":"ok"}}\n'.encode()
-                if own.announced or duration_ns >= slow_ns:
-                    source.slow = duration_ns >= slow_ns
-                    source.write(span, line)
-                    return result
+                wall = own.wall_ns
+                line = f'{head}{span}","ts":{wall() // 1000},"duration_ns":{duration_ns},"status":"ok"}}\n'.encode()
                 try:
                     if (written := system.write(own.fd, line)) == length(line):
                         own.dirty = True
@@ -90,6 +87,7 @@ def plain_body(function: Any, source: Tool) -> FunctionType:
                 except failed as error:
                     own.not_written(line, source.reason_of(error))
             except too_deep:
+                own.in_flight.pop(span, None)
                 own.unwritten.append((source, scope, span, duration_ns, None))
             except fault_type as fault:
                 source.swallow(fault, "tool.end")

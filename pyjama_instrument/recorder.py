@@ -72,7 +72,26 @@ class _Look(NamedTuple):
     bytes: int
 
 
-class Recorder:
+class _EachCall:
+    """What each call of a tool looks at: Python finds it more quickly in slots."""
+
+    __slots__ = (
+        "ambient", "announced", "dirty", "enabled", "fd", "ids", "in_flight", "mono_ns", "unforked", "wall_ns"
+    )  # fmt: skip
+
+    ambient: Scope | None
+    announced: set[str]
+    dirty: bool
+    enabled: bool
+    fd: int
+    ids: Ids
+    in_flight: dict[str, Call]
+    mono_ns: Callable[[], int]
+    unforked: Any
+    wall_ns: Callable[[], int]
+
+
+class Recorder(_EachCall):
     """The process's way into the store.
 
     Attributes:
@@ -109,10 +128,10 @@ class Recorder:
         """The state of a process that has recorded nothing yet."""
         self.fd = -1  # the journal's descriptor while all is well, else -1: then every write takes the slow way
         self.dirty = False
-        self.in_flight: dict[str, Call] = {}
-        self.announced: set[str] = set()
+        self.in_flight = {}
+        self.announced = set()
         self.open_sessions: dict[str, SessionState] = {}
-        self.ambient: Scope | None = None
+        self.ambient = None
         self._claimed: dict[str, Scope] = {}
         self.turn = Turn(self._end_turn)
         self._journal: Journal | None = None
