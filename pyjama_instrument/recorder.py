@@ -630,15 +630,19 @@ class Recorder(_EachCall):
     def flush(self, timeout: float = 5.0) -> bool:
         """Fold now what is recorded so far. Returns whether that was done within ``timeout`` seconds."""
         try:
-            # Not at the top: only a fold needs it. Below another root directory it may not be found any more.
-            from pyjama_instrument.storage.compaction import compact
-
-            self.notice_fork()
-            self._write_unwritten()
+            return self._folded_until(time.monotonic() + timeout)
+        except SchemaTooNew as error:
+            _say_too_new(error)
         except Exception as error:
             _guard.swallow(error, "recorder.flush")
-            return False
-        deadline = time.monotonic() + timeout
+        return False
+
+    def _folded_until(self, deadline: float) -> bool:
+        # Not at the top: only a fold needs it. Below another root directory it may not be found any more.
+        from pyjama_instrument.storage.compaction import compact
+
+        self.notice_fork()
+        self._write_unwritten()
         while (journal := self._journal) is not None:
             remaining = max(0.0, deadline - time.monotonic())
             outcome = "busy"
@@ -651,12 +655,6 @@ class Recorder(_EachCall):
                     should_stop=Pace(),
                     enough=Budget(max(remaining, _EXIT_SECONDS)),
                 )
-            except SchemaTooNew as error:
-                _say_too_new(error)
-                return False
-            except Exception as error:
-                _guard.swallow(error, "recorder.flush")
-                return False
             finally:
                 if outcome in ("busy", "partial"):
                     self.dirty = True

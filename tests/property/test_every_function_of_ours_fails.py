@@ -54,7 +54,7 @@ _EXEMPT = {
         session.agent_session.__init__ recorder.Recorder.flush
     """,
     "refuses the host's arguments, by raising": """
-        config.check_name config.clean_text instrument._check_capture session._checked_steps
+        config.check_name config.clean_text instrument._check_capture session._checked_steps _outcome.checked
     """,
     "runs the host's function, so that there is nobody beneath to catch": """
         _drive.Suspended.take _drive._first_step _drive.drive _drive.drive_later _drive.finish _drive.run _drive.suspend
