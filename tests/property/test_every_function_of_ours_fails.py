@@ -64,10 +64,10 @@ _EXEMPT = {
         session.SessionSource.begin_call session.SessionSource.drive_call
     """,
     "catches everything itself": """
-        _guard.swallow _drive.renamed _tool.Tool.end _tool.Tool.end_well _tool.Tool.has_pre_hooks _tool_call.ToolCall.begin
-        _tool_call.ToolCall.end _tool_call.ToolCall.enter _tool_call.ToolCall.item _tool_call.ToolCall.leave
-        _tool_call.ToolCall._run_post_hooks instrument._decorate session.Session._tell session._Run.end
-        session._Visit.enter session._Visit.leave session._leave session.agent_session._begin
+        _guard.swallow _drive.renamed _tool.Tool.end _tool.Tool.end_well _tool.Tool.has_pre_hooks
+        _tool_call.ToolCall.begin _tool_call.ToolCall.end _tool_call.ToolCall.enter _tool_call.ToolCall.item
+        _tool_call.ToolCall.leave _tool_call.ToolCall._run_post_hooks instrument._decorate session.Session._tell
+        session._Run.end session._Visit.enter session._Visit.leave session._leave session.agent_session._begin
         session.agent_session._decorate session.agent_session._start session.agent_session._end
     """,
     "only keeps what it is given": """
