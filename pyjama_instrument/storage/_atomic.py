@@ -109,7 +109,10 @@ def _give_name(directory: int, name: str) -> None:
 
 def _write_temporary(directory: int, data: bytes) -> Identity:
     _unlink(directory, _TEMPORARY)  # left by a writer that was killed
-    fd = os.open(_TEMPORARY, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    try:
+        fd = os.open(_TEMPORARY, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    except FileExistsError:  # made since by somebody who does not see our lock
+        raise Changed(_TEMPORARY) from None
     try:
         owner_only(fd)
         remaining = memoryview(data)

@@ -16,6 +16,7 @@ them. There the mark is the only thing that keeps others out, so that one of our
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -87,8 +88,7 @@ class Mark:
     def remove(self) -> None:
         """Let others in."""
         if self.stands():
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(ORIGINAL_LOCK, dir_fd=self._directory)
+            _unlink_mark(self._directory)
 
 
 @contextlib.contextmanager
@@ -146,14 +146,25 @@ def _mark(directory: int, alone: bool) -> Mark | None:
         os.utime(LOCK, dir_fd=directory)  # the age of the mark is how long somebody has been at it
         os.link(LOCK, ORIGINAL_LOCK, src_dir_fd=directory, dst_dir_fd=directory)
         return Mark(directory)
-    except (FileExistsError, FileNotFoundError):  # an original has it, or the store was removed
+    except OSError as error:
+        # An original has it, the store was removed, or on an overlay somebody made it behind the overlay's back.
+        if error.errno not in (errno.EEXIST, errno.ENOENT, errno.ESTALE):
+            raise
         return None
 
 
 def _remove_ours(directory: int) -> None:
     with contextlib.suppress(FileNotFoundError):
         if _same_file(os.stat(LOCK, dir_fd=directory, follow_symlinks=False), directory, ORIGINAL_LOCK):
-            os.unlink(ORIGINAL_LOCK, dir_fd=directory)
+            _unlink_mark(directory)
+
+
+def _unlink_mark(directory: int) -> None:
+    try:
+        os.unlink(ORIGINAL_LOCK, dir_fd=directory)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ESTALE):  # the latter: it is gone, and an overlay does not know yet
+            raise
 
 
 def _same_file(found: os.stat_result, directory: int, name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,6 @@ from tests.faults.lock_domains import SEPARATE
 from tests.faults.oracle import balance
 from tests.process.children import ended, killed, line_from, started, tell
 from tests.stores import snapshot
-
-Child = "subprocess.Popen[str]"
 
 # Says "ready", and then does as it is told, one line at a time: so many calls, a fold, or the end.
 AGENT = """
@@ -140,3 +139,35 @@ work(), flush()
         do(there, "5", "fold")
         ends(here, there)
     balance(own_store, 31).check()
+
+
+@pytest.fixture
+def overlay(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """An overlay file system, and its upper directory."""
+    parts = {name: tmp_path / name for name in ("lower", "upper", "work", "merged")}
+    for part in parts.values():
+        part.mkdir()
+    options = "lowerdir={lower},upperdir={upper},workdir={work}".format(**parts)
+    mount = ["mount", "-t", "overlay", "overlay", "-o", options, str(parts["merged"])]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("nothing may be mounted here")
+    yield parts["merged"], parts["upper"]
+    subprocess.run(["umount", str(parts["merged"])], check=True)
+
+
+def test_an_overlay_seen_from_inside_and_from_its_upper_directory_is_counted_exactly(
+    overlay: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, upper = (place / "store" for place in overlay)
+    upper.mkdir(0o700)
+    monkeypatch.setenv("PYJAMA_HOME", str(upper))
+    environment = {**os.environ, "PYJAMA_HOME": str(inside)}
+    with started(AGENT, "outside") as outer, started(AGENT, "inside", env=environment) as inner:
+        assert (line_from(outer), line_from(inner)) == ("ready", "ready")
+        for _ in range(7):
+            do(outer, "5", "fold", "fold", "5")
+            do(inner, "10")
+        assert statuses() == {"inside": "running", "outside": "running"}
+        ends(outer, inner)
+    assert statuses() == {"inside": "completed", "outside": "completed"}
+    balance(upper, 140).check()
