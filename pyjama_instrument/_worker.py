@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
+from pyjama_instrument._system import OPEN_FILE
+
 __all__ = ["is_multiprocessing_child", "is_worker"]
 
 _FORKED_NOT_EXECUTED = 0x40  # PF_FORKNOEXEC: the kernel sets it at a fork and takes it away at an exec
@@ -33,7 +35,7 @@ def is_multiprocessing_child() -> bool:
 
 def _forked_and_not_executed() -> bool:
     try:
-        fd = os.open("/proc/self/stat", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open("/proc/self/stat", OPEN_FILE)
     except OSError:
         return False
     try:
