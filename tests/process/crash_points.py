@@ -27,21 +27,26 @@ WHEN = ("before", "after")
 _LOCKED = ["create metrics.json.lock", "utime metrics.json.lock", "link metrics.json.lock metrics.lock"]
 _UNLOCKED = ["unlink metrics.lock"]
 _SNAPSHOT = ["create metrics.json.tmp", "write", "utime", "fsync"]
-_BOTH = [
-    *_SNAPSHOT, "replace metrics.json.tmp metrics.json", "fsync",
-    "create metrics.json.tmp", "write", "utime", "fsync", "replace metrics.json.tmp metrics.json.prev", "fsync",
+_PREVIOUS = [*_SNAPSHOT, "replace metrics.json.tmp metrics.json.prev", "fsync"]
+_OVER_ANOTHER = [*_SNAPSHOT, "replace metrics.json.tmp metrics.json", "fsync", *_PREVIOUS]
+# Never over what somebody else has put there meanwhile: a link is refused then.
+_WHERE_NONE_IS = [
+    *_SNAPSHOT, "link metrics.json.tmp metrics.json", "unlink metrics.json.tmp", "fsync", *_PREVIOUS,
 ]  # fmt: skip
+_RETIRED = ["rename segment"]  # each that both generations cover; they are the same if there was none to go on from
 
 CALLS = {
-    "the first run": [*_LOCKED, *_BOTH, *_UNLOCKED],
+    "the first run": [*_LOCKED, *_WHERE_NONE_IS, *_RETIRED, *_UNLOCKED],
     "a run that folds and retires": [
         *_LOCKED, *_SNAPSHOT, "link metrics.json metrics.json.tmp.old",
         "replace metrics.json.tmp.old metrics.json.prev", "replace metrics.json.tmp metrics.json", "fsync",
-        "rename segment", "rename segment", *_UNLOCKED,
+        *_RETIRED * 2, *_UNLOCKED,
     ],
-    "a run after the snapshot was removed": [*_LOCKED, *_BOTH, *_UNLOCKED],
-    "a run that finds a corrupt snapshot": [*_LOCKED, "link metrics.json aside", *_BOTH, *_UNLOCKED],
-    "a clear": [*_LOCKED, *_BOTH, *_UNLOCKED],
+    "a run after the snapshot was removed": [*_LOCKED, *_WHERE_NONE_IS, *_RETIRED * 3, *_UNLOCKED],
+    "a run that finds a corrupt snapshot": [
+        *_LOCKED, "link metrics.json aside", *_OVER_ANOTHER, *_RETIRED * 3, *_UNLOCKED,
+    ],
+    "a clear": [*_LOCKED, *_OVER_ANOTHER, *_RETIRED * 3, *_UNLOCKED],
 }  # fmt: skip
 """The calls that change the disk, in their order, by scenario."""
 
@@ -119,7 +124,7 @@ def _patched(death: _Death | None) -> list[str]:
         real = getattr(os, name)
 
         def call(*args: Any, **options: Any) -> Any:
-            description = describe(*args)
+            description = describe(*args, **options)
             if description is None:
                 return real(*args, **options)
             here = death is not None and len(seen) == death.number
@@ -136,15 +141,23 @@ def _patched(death: _Death | None) -> list[str]:
 
         setattr(os, name, call)
 
-    patch("open", lambda path, flags, *_: f"create {os.path.basename(path)}" if flags & os.O_CREAT else None)
+    patch("open", lambda path, flags, *_, **__: f"create {os.path.basename(path)}" if flags & os.O_CREAT else None)
     patch("write", lambda *_: "write")
     patch("fsync", lambda *_: "fsync")
-    patch("utime", lambda path, *_: "utime" if isinstance(path, int) else f"utime {path}")
-    patch("link", lambda source, target: f"link {source} {'aside' if 'corrupt' in target else target}")
-    patch("replace", lambda source, target: f"replace {source} {target}")
-    patch("rename", lambda source, target: "rename segment")
-    patch("unlink", lambda path: f"unlink {path}" if path == "metrics.lock" else None)
+    patch("utime", lambda path, *_, **__: "utime" if isinstance(path, int) else f"utime {path}")
+    patch("link", lambda source, target, **_: f"link {source} {'aside' if 'corrupt' in target else target}")
+    patch("replace", lambda source, target, **_: f"replace {source} {target}")
+    patch("rename", lambda *_, **__: "rename segment")
+    patch("unlink", lambda path, dir_fd: f"unlink {path}" if _exists(path, dir_fd) else None)
     return seen
+
+
+def _exists(path: str, directory: int) -> bool:
+    try:
+        os.stat(path, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _trace(scenario: Scenario) -> list[str]:
