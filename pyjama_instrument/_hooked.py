@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["hooked"]
+from collections.abc import Callable
+
+__all__ = ["hooked", "when_changed"]
 
 hooked: set[str] = set()
+when_changed: list[Callable[[], None]] = []
+"""Called whenever the names have changed."""

@@ -7,7 +7,7 @@ import os
 __all__ = ["Ids"]
 
 _PREFIX_BYTES = 7
-_SUFFIXES = [f"{number:02x}" for number in range(64)]
+_PIECES = ["", *(f"{number:02x}," for number in range(63)), "3f"]  # joined by the prefix they are a series of ids
 
 
 class Ids:
@@ -39,7 +39,7 @@ class Ids:
     def more_spans(self) -> str:
         """Make span ids in advance, and give one."""
         prefix = os.urandom(_PREFIX_BYTES).hex()
-        spans = [prefix + suffix for suffix in _SUFFIXES]
+        spans = prefix.join(_PIECES).split(",")
         self._made += len(spans) - len(self.spans)  # another thread may have made some meanwhile
         span = spans.pop()
         self.spans = spans

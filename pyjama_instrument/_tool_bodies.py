@@ -28,14 +28,10 @@ def plain_body(function: Any, source: Tool) -> FunctionType:
     none_left, not_ours, failed, length, kind_of = IndexError, KeyError, OSError, len, type
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if not own.enabled:
-            return function(*args, **kwargs)
-        if source.hooked:
-            return source.call(function, args, kwargs)
+        if not own.unforked[1]:  # recording is off, there are hooks, or this process has just been forked
+            return source.call(function, args, kwargs) if own.enabled else function(*args, **kwargs)
         get_scope, set_scope, reset_scope, system, coroutine_type = source.rest
         try:
-            if not own.unforked[0]:
-                own.notice_fork()
             scope = get_scope() or own.ambient or source.ambient()
             try:
                 span = own.ids.spans.pop()

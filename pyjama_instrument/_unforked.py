@@ -17,7 +17,7 @@ _WIPE_ON_FORK = 18  # Linux's MADV_WIPEONFORK, of which the mmap module knows no
 
 
 def unforked_mark() -> Any:
-    """A sequence of one item: 1 once it is set to 1, and 0 again in every child that is forked later."""
+    """A sequence of a few items: each is 1 once it is set to 1, and 0 again in every child that is forked later."""
     try:
         page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         page.madvise(_WIPE_ON_FORK)
@@ -30,10 +30,10 @@ class _ProcessNumber:
     """The same by asking for the process's number."""
 
     def __init__(self) -> None:
-        self._pid = 0
+        self._pids: dict[int, int] = {}
 
     def __getitem__(self, index: int) -> int:
-        return int(os.getpid() == self._pid)
+        return int(os.getpid() == self._pids.get(index))
 
     def __setitem__(self, index: int, value: int) -> None:
-        self._pid = os.getpid() if value else 0
+        self._pids[index] = os.getpid() if value else 0

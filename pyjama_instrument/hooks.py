@@ -19,7 +19,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pyjama_instrument import _guard, _system
-from pyjama_instrument._hooked import hooked
+from pyjama_instrument._hooked import hooked, when_changed
 from pyjama_instrument._turn import Turn
 from pyjama_instrument.config import check_name
 from pyjama_instrument.errors import ConfigError
@@ -120,6 +120,8 @@ class _Registry:
             names = {*pre_registry.by_tool, *post_registry.by_tool}
             hooked.update(names)
             hooked.intersection_update(names)
+            for look in when_changed:
+                look()
 
     def matching(self, tool: str) -> tuple[Callable[..., Any], ...]:
         _check_text(tool)

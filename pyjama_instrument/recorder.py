@@ -25,6 +25,7 @@ from pyjama_instrument import _guard, _outcome, _system, redaction, unpickle
 from pyjama_instrument._context import Call, Scope, SessionState
 from pyjama_instrument._drive import kind_of
 from pyjama_instrument._flusher import Flusher
+from pyjama_instrument._hooked import hooked, when_changed
 from pyjama_instrument._ids import Ids
 from pyjama_instrument._native import sleep
 from pyjama_instrument._outcome import ControlFlow, outcome, what_ended_the_program
@@ -104,7 +105,8 @@ class Recorder(_EachCall):
         ambient: what calls outside any session belong to, once there was one.
         open_sessions: sessions that this process has started and not ended.
         unwritten: calls that ended where the stack had no room to record it: tool, scope, span, duration, error's type.
-        unforked: its only item is 1 in the process that all this is about, and 0 in a child that was forked in C.
+        unforked: its first item is 1 in the process that all this is about, and 0 in a child that was forked in C; its
+            second is 1 if calls need no more than to be timed, besides: recording is on and there are no hooks.
     """
 
     def __init__(self) -> None:
@@ -153,6 +155,11 @@ class Recorder(_EachCall):
         self._wants_room = False
         self._finalized = self._exiting = self._asking = self._moving = False
         self.unforked[0] = 1  # last: if a signal's exception comes before, all this is done again
+        self.choose_way()
+
+    def choose_way(self) -> None:
+        """Have the calls of plain functions take the quick way, if it does all that is wanted."""
+        self.unforked[1] = int(bool(self.unforked[0] and self.enabled and not hooked))
 
     # -- recording
 
@@ -864,6 +871,7 @@ class _PassThrough(Recorder):
 
 recorder = _PassThrough() if _system.MISSING else Recorder()
 unpickle.makers["recorder"] = lambda: recorder
+when_changed.append(recorder.choose_way)
 _guard.not_now = lambda: recorder.turn.is_mine()  # a forked child has another turn
 
 
@@ -902,6 +910,7 @@ def configure(
         recorder.forget_argv()
     if enabled is not None:
         recorder.enabled = enabled
+        recorder.choose_way()
     if home is not None:
         set_home(home)
         recorder.move()
@@ -938,5 +947,6 @@ def reset_for_testing(home: str | os.PathLike[str] | None = None) -> None:
     recorder.epoch += 1
     recorder._begin()
     recorder.enabled = not disabled_by_environment()
+    recorder.choose_way()
     redaction.reset()
     _outcome.reset()

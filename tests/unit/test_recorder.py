@@ -533,7 +533,7 @@ def test_a_store_of_a_newer_version_is_left_alone_and_journaling_goes_on(own_sto
 def test_a_child_that_inherits_a_lock_from_a_thread_it_does_not_have_is_not_stuck(first: str) -> None:
     # Forked while another thread was making the very first call: the hook for forks was not in place yet.
     recorder.turn._taken["turn"] = [-1]
-    recorder.unforked[0] = 0
+    recorder.unforked[0] = recorder.unforked[1] = 0
     if first == "a call":
         work()
     else:
@@ -588,7 +588,7 @@ def test_what_there_is_to_say_waits_until_no_lock_is_held(capsys: pytest.Capture
 def test_a_signal_s_exception_while_a_child_begins_anew_has_it_begin_once_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    recorder.unforked[0] = 0
+    recorder.unforked[0] = recorder.unforked[1] = 0
     with monkeypatch.context() as patch:
         patch.setattr(recorder.ids, "reseed", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
