@@ -864,6 +864,9 @@ class _PassThrough(Recorder):
     def enabled(self, wanted: bool) -> None:
         self._wanted = wanted
 
+    def choose_way(self) -> None:
+        """There is no quick way to nothing, and only a use is to say so."""
+
     def flush(self, timeout: float = 5.0) -> bool:
         """There is nothing to fold."""
         return True
