@@ -25,8 +25,8 @@ class Target(NamedTuple):
 
 
 TARGETS = [
-    Target("sync call in a session, over bare ÷ the floor", "sync over floor", 1.3),
-    Target("the same ÷ prometheus_client, multiprocess, histogram and counter", "sync over prometheus", 1.0),
+    Target("sync call in a session, over bare ÷ the floor", "sync over floor", 1.6),
+    Target("the same ÷ prometheus_client, multiprocess, histogram and counter", "sync over prometheus", 0.82),
     Target("the same ÷ OpenTelemetry, batch, no-op exporter", "sync over otel-noop", 1 / 6),
     Target("the same ÷ OpenTelemetry, simple, to a file", "sync over otel-simple", 1 / 15),
     Target("async call ÷ sync call, over bare", "async over sync", 1.3),

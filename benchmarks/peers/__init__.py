@@ -31,7 +31,7 @@ _OURS, _OTEL = "pyjama-instrument", "opentelemetry-sdk"
 PEERS: dict[str, PeerName] = {
     "pyjama": PeerName("pyjama", "pyjama", "", "pyjama_instrument", _OURS),
     "disabled": PeerName("pyjama", "pyjama", "disabled", "pyjama_instrument, PYJAMA_DISABLED=1", _OURS),
-    "floor": PeerName("pyjama", "floor", "", "floor: wrapt, ContextVar, two clocks, one write", "wrapt"),
+    "floor": PeerName("pyjama", "floor", "", "floor: closure, ContextVar, two clocks, one write"),
     "prometheus": PeerName("prometheus", "prometheus", "", "prometheus_client, multiprocess", "prometheus-client"),
     "logging": PeerName("pyjama", "stdlib_logging", "", "logging to a file"),
     "structlog": PeerName("structlog", "structlog_file", "", "structlog to a file", "structlog"),
