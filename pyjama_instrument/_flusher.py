@@ -1,13 +1,17 @@
-"""A thread of the operating system that calls a function now and then, and can be stopped for a fork.
+"""A thread of the operating system that calls a function now and then, and makes way for a fork.
 
-After :meth:`Flusher.stop` the operating system's thread is gone, not merely about to go: CPython warns about a fork
-of a process that has other threads. It is not one of ``threading``'s: those are greenlets after gevent or eventlet
-have replaced them, and to start one waits until it runs.
+CPython 3.12 and later warn about a fork of a process that has other threads. There the thread ends before each fork:
+after :meth:`Flusher.stop` it is gone, not merely about to go. Before 3.12 it only rests, which saves most of what a
+fork takes longer: to end a thread and to start one, the kernel has to switch between threads twice.
+
+It is not one of ``threading``'s: those are greenlets after gevent or eventlet have replaced them, and to start one
+waits until it runs.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Self
@@ -19,6 +23,8 @@ __all__ = ["Flusher"]
 _JOIN_SECONDS = 2.0
 _GONE_SECONDS = 0.05
 _QUICK_LOOKS = 50  # it is on its way out: to give up the processor would cost more
+_REST_SECONDS = 0.25  # after which a resting thread looks whether the fork is over
+_FORKS_WARN = sys.version_info >= (3, 12)
 
 
 class Flusher:
@@ -38,7 +44,7 @@ class Flusher:
         self._asleep.acquire()
         self._running = allocate_lock()  # free once the thread is through
         self._running.acquire()
-        self._began = self._ended = self._stop = False
+        self._began = self._ended = self._stop = self._rests = self._calls = False
         self._ident = self._native_id = 0
 
     def start(self) -> Self:
@@ -56,8 +62,8 @@ class Flusher:
         return self
 
     def runs(self) -> bool:
-        """Whether the thread was started and not asked to end."""
-        return self._began and not self._stop and not self._ended
+        """Whether the thread was started and asked neither to end nor to rest."""
+        return self._is_there() and not self._rests
 
     def wake(self) -> None:
         """Let the next call happen now."""
@@ -67,12 +73,24 @@ class Flusher:
             pass
 
     def stopping(self) -> bool:
-        """Whether the thread was asked to end."""
-        return self._stop
+        """Whether the thread was asked to end or to rest: a call that takes long is to end early."""
+        return self._stop or self._rests
 
     def is_this_thread(self) -> bool:
         """Whether the caller runs in the flusher's own thread."""
         return get_ident() == self._ident and not self._ended
+
+    def make_way(self) -> None:
+        """Have no call under way from now on, for a fork. Never called from the thread itself."""
+        if _FORKS_WARN:
+            self.stop()
+        else:
+            self._rest()
+
+    def go_on(self) -> bool:
+        """Call the function again after a fork; whether that is possible, which it is not if the thread has ended."""
+        self._rests = False
+        return self._is_there()
 
     def stop(self, wait_seconds: float = _JOIN_SECONDS) -> None:
         """End the thread and wait until it is gone. Never called from the thread itself.
@@ -91,17 +109,30 @@ class Flusher:
             if looks > _QUICK_LOOKS:
                 sleep(0)
 
+    def _is_there(self) -> bool:
+        return self._began and not self._stop and not self._ended
+
+    def _rest(self) -> None:
+        self._rests = True  # first: the thread looks at it once it has said that it calls
+        deadline, looks = time.monotonic() + _JOIN_SECONDS, 0
+        while self._calls and time.monotonic() < deadline:
+            looks += 1
+            sleep(0 if looks < _QUICK_LOOKS else 0.001)
+
     def _run(self) -> None:
         self._native_id = get_native_id()
         self._ident = get_ident()
         try:
             block_signals()
             while not self._stop:
-                self._asleep.acquire(timeout=max(0.0, self.due - time.monotonic()))
-                if not self._stop:
+                pause = _REST_SECONDS if self._rests else max(0.0, self.due - time.monotonic())
+                self._asleep.acquire(timeout=pause)
+                self._calls = True
+                if not self.stopping():
                     self.due = time.monotonic() + self._tick()
+                self._calls = False
         finally:
-            self._ended = True
+            self._calls, self._ended = False, True
             self._running.release()
 
 

@@ -2,8 +2,8 @@
 
 One per process. Nothing here raises into the caller and nothing on the way of an event takes a lock that another
 process can hold; what cannot be written is dropped *and counted*. The journal is opened at the first event, the
-flusher thread started with it. A fork stops the flusher before and starts it again after; the child begins a
-journal of its own.
+flusher thread started with it. The flusher makes way for a fork and goes on after it; the child begins a journal of
+its own.
 
 Threads take turns where the quick way does not do. No code of the host's is called on purpose during a turn: what there
 is to say waits until its end, and the host's function for redaction has had its say on the command line before.
@@ -121,6 +121,7 @@ class Recorder(_EachCall):
         self._argv: list[str] | None = None
         self._writer = ""
         self._segment = 0
+        self._left_by_parent: object = None
         self._begin()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -474,8 +475,8 @@ class Recorder(_EachCall):
         return self.ids.more_spans()
 
     def _revive_flusher(self) -> None:
-        """Start the flusher again if it was stopped for a fork and, by a signal's exception, not started after it."""
-        if (flusher := self._flusher) is None or flusher.runs() or self._exiting:
+        """Have the flusher go on after a fork, also if a signal's exception came before it did."""
+        if (flusher := self._flusher) is None or flusher.runs() or self._exiting or flusher.go_on():
             return
         if self.turn.wait():
             self._alone(self._start_flusher)
@@ -704,7 +705,7 @@ class Recorder(_EachCall):
 
     def _before_fork(self) -> None:
         if (flusher := self._flusher) is not None and not flusher.is_this_thread():
-            flusher.stop()
+            flusher.make_way()
             self._tick_due = flusher.due  # forks that come often must not put it off again and again
 
     def _after_fork(self) -> None:
@@ -714,6 +715,7 @@ class Recorder(_EachCall):
         _handles.close_copies()
         if self._journal is not None:
             self._journal.store.close()
+            self._left_by_parent = self._journal, self._flusher  # to free the memory would mean to copy it
         self.epoch += 1
         self.forked = True
         self.ids.reseed()

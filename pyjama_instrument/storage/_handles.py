@@ -23,7 +23,8 @@ _FDS = 64  # a few for each store that is open
 _OPEN_FDS = "/dev/fd"
 
 _noted: dict[int, Inode] = {}
-_coming: dict[object, tuple[str, int]] = {}
+_coming: dict[object, tuple[str, int] | None] = {}
+"""What is being given a number that is not noted yet: a file by its name, or one that is noted by another number."""
 _unforked = unforked_mark()
 _unforked[0] = 1
 
@@ -56,10 +57,14 @@ def open_noted(name: str, flags: int, mode: int = 0o600, *, dir_fd: int) -> int:
 
 def raised(fd: int) -> int:
     """:func:`move_high` for a descriptor that was noted."""
-    ours = _noted[fd]
-    high = move_high(fd)
-    _noted[high] = ours
-    _forget(fd, ours)
+    ours, this = _noted[fd], object()
+    _coming[this] = None
+    try:
+        high = move_high(fd)
+        _noted[high] = ours
+        _forget(fd, ours)
+    finally:
+        _coming.pop(this, None)
     return high
 
 
@@ -97,10 +102,11 @@ def close_copies() -> None:
     if _unforked[0]:
         return
     ours = set(_noted.values())
-    for name, dir_fd in list(_coming.values()):
+    coming = list(_coming.values())
+    for name, dir_fd in filter(None, coming):
         with contextlib.suppress(OSError):
             ours.add(_inode(os.stat(name, dir_fd=dir_fd, follow_symlinks=False)))
-    for fd in _open_descriptors() if ours else ():
+    for fd in _open_descriptors() if coming else list(_noted):
         with contextlib.suppress(OSError):
             if inode(fd) in ours:
                 os.close(fd)

@@ -165,3 +165,80 @@ def test_one_that_cannot_be_started_does_not_run_and_can_be_stopped(monkeypatch:
         flusher.start()
     assert not flusher.runs()
     flusher.stop()
+
+
+@pytest.fixture
+def forks_do_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_flusher, "_FORKS_WARN", False)
+
+
+@pytest.mark.usefixtures("forks_do_not_warn")
+def test_where_forks_do_not_warn_the_thread_rests_during_one_and_goes_on(stopping: list[Flusher]) -> None:
+    ticks = Ticks(0.0)
+    stopping.append(flusher := Flusher(ticks).start())
+    for _ in range(50):
+        assert ticks.wait()
+        flusher.make_way()
+        assert not flusher.runs()
+        while ticks.happened.acquire(blocking=False):
+            pass
+        flusher.wake()
+        assert not ticks.happened.acquire(timeout=0.001)
+        assert flusher.go_on()
+        assert flusher.runs()
+
+
+@pytest.mark.usefixtures("forks_do_not_warn")
+def test_a_call_that_is_under_way_is_waited_for_before_a_fork_and_asked_to_hurry(stopping: list[Flusher]) -> None:
+    ticking, through = threading.Event(), []
+
+    def tick() -> float:
+        ticking.set()
+        while not flusher.stopping():
+            pass
+        through.append(True)
+        return 3600.0
+
+    stopping.append(flusher := Flusher(tick, due=time.monotonic() + 3600).start())
+    flusher.wake()
+    assert ticking.wait(HANG_SECONDS)
+    flusher.make_way()
+    assert through == [True]
+
+
+@pytest.mark.usefixtures("forks_do_not_warn")
+def test_a_fork_does_not_wait_for_ever_for_a_function_that_hangs(
+    stopping: list[Flusher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_flusher, "_JOIN_SECONDS", 0.01)
+    hanging, free = threading.Event(), threading.Event()
+
+    def tick() -> float:
+        hanging.set()
+        free.wait(HANG_SECONDS)
+        return 3600.0
+
+    stopping.append(flusher := Flusher(tick).start())
+    assert hanging.wait(HANG_SECONDS)
+    flusher.make_way()
+    free.set()
+    monkeypatch.undo()
+
+
+@pytest.mark.usefixtures("forks_do_not_warn")
+def test_one_that_rests_can_be_stopped_and_does_not_go_on_then() -> None:
+    before = set(os.listdir("/proc/self/task"))
+    flusher = Flusher(lambda: 3600.0).start()
+    flusher.make_way()
+    flusher.stop()
+    assert set(os.listdir("/proc/self/task")) <= before
+    assert not flusher.go_on()
+
+
+def test_where_forks_warn_the_thread_is_gone_before_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_flusher, "_FORKS_WARN", True)
+    before = set(os.listdir("/proc/self/task"))
+    flusher = Flusher(lambda: 3600.0).start()
+    flusher.make_way()
+    assert set(os.listdir("/proc/self/task")) <= before
+    assert not flusher.go_on()

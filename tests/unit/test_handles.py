@@ -69,6 +69,25 @@ def test_a_child_closes_what_was_raised_and_what_was_put_in_place(directory: int
     assert not is_open(high)
 
 
+def test_a_child_that_is_forked_while_a_number_is_not_noted_yet_closes_that_too(
+    directory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = []
+    move_high = _handles.move_high
+
+    def move_high_and_fork(fd: int) -> int:
+        high = move_high(fd)
+        answers.append(in_child(lambda: not is_open(high)))
+        return high
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_handles, "move_high", move_high_and_fork)
+        high = _handles.raised(noted(directory))
+    assert answers == [True]
+    assert is_open(high)
+    _handles.close(high)
+
+
 def test_what_a_child_opens_is_its_own(directory: int) -> None:
     def opens() -> bool:
         fd = noted(directory)
