@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pyjama_instrument import _guard, agent_session, configure, flush, tool
+from pyjama_instrument import _guard, _tool, agent_session, configure, flush, tool
 from pyjama_instrument import recorder as recorder_module
 from pyjama_instrument.errors import ConfigError
 from pyjama_instrument.events import WriterOpened
@@ -53,8 +53,13 @@ Replace = Callable[[Callable[[int, bytes], int] | None], None]
 
 @pytest.fixture
 def failing_writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Replace]:
-    """Have every write to the journal done by a function of the test's; None gives the real one back."""
+    """Have every write to the journal done by a function of the test's; None gives the real one back.
+
+    A call is one record then: on a busy machine it may last, and have its beginning recorded too.
+    """
     plain_write = os.write
+    monkeypatch.setattr(_tool, "SLOW_NS", 1 << 62)
+    monkeypatch.setattr(recorder_module, "_ANNOUNCE_AFTER_NS", 1 << 62)
 
     def replace(function: Callable[[int, bytes], int] | None) -> None:
         def write(fd: int, data: bytes) -> int:
