@@ -27,7 +27,7 @@ def test_two_runs_of_one_agent_are_both_visible_and_counted_apart(own_store: Pat
         assert {session.current_step for session in data.sessions.values()} == {"step of 3", "step of 5"}
         assert len({session.writer for session in data.sessions.values()}) == 2
         assert data.agents["researcher"].runs.to_dict() == {
-            "count": 2, "running": 2, "completed": 0, "failed": 0, "cancelled": 0, "crashed": 0,
+            "count": 2, "running": 2, "completed": 0, "failed": 0, "cancelled": 0, "crashed": 0, "ended": 0,
         }  # fmt: skip
         tell(one)
         ended(one)
