@@ -496,10 +496,8 @@ class Recorder(_EachCall):
                 self._fold()
             else:
                 self._forget_if_idle()
-        except SchemaTooNew as error:
-            _say_too_new(error)
         except Exception as error:
-            _guard.swallow(error, "recorder.flusher")
+            self._take_note(error, "recorder.flusher")
         hurry = self._full or len(self.in_flight) > len(self.announced)
         pause = _BUSY_SECONDS if hurry else _IDLE_SECONDS
         due = (self._fold_at - self.mono_ns()) / 1e9
@@ -639,10 +637,8 @@ class Recorder(_EachCall):
         """Fold now what is recorded so far. Returns whether that was done within ``timeout`` seconds."""
         try:
             return self._folded_until(time.monotonic() + timeout)
-        except SchemaTooNew as error:
-            _say_too_new(error)
         except Exception as error:
-            _guard.swallow(error, "recorder.flush")
+            self._take_note(error, "recorder.flush")
         return False
 
     def _folded_until(self, deadline: float) -> bool:
@@ -672,6 +668,18 @@ class Recorder(_EachCall):
                 return False
             sleep(0.01)
         return not self._dropped.untold()
+
+    def _take_note(self, error: Exception, where: str) -> None:
+        """Something of ours has failed that is tried again later."""
+        if isinstance(error, SchemaTooNew):
+            _guard.say_once("schema", f"{error}; until then events are kept in the journal and not folded")
+        elif not (isinstance(error, OSError) and self._is_left_without_journal()):
+            _guard.swallow(error, where)
+
+    def _is_left_without_journal(self) -> bool:
+        """Whether the program has closed our descriptors, or the store is gone; the next look begins a new journal."""
+        journal = self._journal
+        return journal is not None and not journal.is_ours()
 
     # -- fork and exit
 
@@ -740,10 +748,8 @@ class Recorder(_EachCall):
                 self._dropped.add("stuck", len(self._pending))
             if lost := self._dropped.untold():
                 _guard.say_once("lost", f"{sum(lost.values())} events could not be recorded: {lost}")
-        except SchemaTooNew as error:
-            _say_too_new(error)
         except Exception as error:
-            _guard.swallow(error, "recorder.exit")
+            self._take_note(error, "recorder.exit")
         except BaseException:  # Ctrl-C, or what a signal's handler raises: the program ends anyway, now without us
             pass
 
@@ -826,10 +832,6 @@ def reason_of(error: OSError) -> str:
 
 def _one_a_span(lines: Iterable[bytes]) -> int:
     return sum(line.startswith(_ONE_A_SPAN) for line in lines)
-
-
-def _say_too_new(error: SchemaTooNew) -> None:
-    _guard.say_once("schema", f"{error}; until then events are kept in the journal and not folded")
 
 
 def _has_snapshot(store: Store) -> bool:

@@ -6,12 +6,15 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pyjama_instrument import agent_session, flush, tool
+from pyjama_instrument._flusher import Flusher
 from pyjama_instrument.reader import get_dashboard_data
 from pyjama_instrument.recorder import Recorder, recorder
+from pyjama_instrument.storage import compaction
 from tests.process.children import ended, started
 from tests.stores import snapshot
 
@@ -173,4 +176,43 @@ with agent_session("closed"):
     with started(source, str(threads)) as child:
         ended(child)
     assert snapshot(own_store)["global"]["count"] == 1 + 50 * threads
+    assert dropped() == {}
+
+
+@pytest.mark.parametrize(
+    "closed", ["before the fold", "while the fold holds the lock", "before the journal is written"]
+)
+def test_descriptors_that_are_closed_in_the_midst_of_a_fold_are_no_fault(
+    own_store: Path, no_flusher: None, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    def close_all() -> None:
+        journal = recorder._journal
+        assert journal is not None
+        for fd in (journal.fd, journal.store.fd, journal.store.journal, journal.store.history):
+            os.close(fd)
+
+    def closing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def function(*args: Any, **options: Any) -> Any:
+            close_all()
+            return real(*args, **options)
+
+        return function
+
+    work()
+    owner, name = {
+        "before the fold": (compaction, "compact"),
+        "while the fold holds the lock": (compaction, "catch_up"),
+        "before the journal is written": (Recorder, "_mend"),
+    }[closed]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, closing(getattr(owner, name)))
+        patch.setattr(recorder, "_flusher", Flusher(recorder._tick))
+        recorder._fold_at = 0
+        recorder._tick()  # what is swallowed fails the test
+    first = recorder._journal
+    recorder._tick()
+    assert recorder._journal is not first
+    work()
+    assert flush()
+    assert snapshot(own_store)["global"]["count"] == 2
     assert dropped() == {}
