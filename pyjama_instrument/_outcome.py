@@ -203,5 +203,5 @@ def what_ended_the_program() -> BaseException | None:
 
 def _goes_on_at_a_prompt(file: str) -> bool:
     """Whether Python's own prompt comes after an exception in the main module, or the exception came from a prompt."""
-    of_a_prompt = file.startswith("<stdin>") and hasattr(sys, "ps1")  # "<stdin>-0" since Python 3.13
+    of_a_prompt = file.startswith("<stdin") and hasattr(sys, "ps1")  # "<stdin>-0" in Python 3.13, "<stdin-0>" since
     return bool(sys.flags.inspect or os.environ.get("PYTHONINSPECT") or of_a_prompt)
