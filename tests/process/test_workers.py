@@ -106,13 +106,15 @@ def test_a_program_of_its_own_that_is_gone_without_a_word_has_crashed(run_python
 
 
 _POOL = """
-import multiprocessing, sys
+import multiprocessing, sys, warnings
 from pyjama_instrument import tool
 
 @tool
 def work(n): return n
 
 if __name__ == "__main__":
+    # A pool forks the successors of its workers from one of its own threads.
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     context = multiprocessing.get_context(sys.argv[1])
     with context.Pool(2, maxtasksperchild=2) as pool:  # leaving it terminates the workers
         assert pool.map(work, range(12), chunksize=1) == list(range(12))
