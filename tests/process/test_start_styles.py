@@ -60,7 +60,7 @@ assert os.waitpid(pid, 0)[1] == 0
     fold(own_store)
     assert _counts() == {"work": 321}
     statuses = sorted(session.status for session in get_dashboard_data().sessions.values())
-    assert statuses == ["completed", "completed" if end.startswith("sys") else "crashed"]
+    assert statuses == ["completed", "completed" if end.startswith("sys") else "ended"]
 
 
 @pytest.mark.parametrize("decorator", ["@tool", "@tool(capture=True)"])
