@@ -167,7 +167,9 @@ def _rates(counts: dict[str, Any]) -> dict[str, Any]:
     shown = {key: value for key, value in counts.items() if key not in ("latency", "durations")}
     for key, fraction in (("p50-ms", 0.5), ("p95-ms", 0.95), ("p99-ms", 0.99)):
         near = percentile_ms(buckets, fraction)
-        shown[key] = near if near is None else min(near, total_ms)  # none takes longer than all together
+        if near is not None:  # one call took exactly the total, and none took longer than all together
+            near = total_ms if count == 1 else min(near, total_ms)
+        shown[key] = near
     if count:
         shown["success-rate"] = counts.get("success", 0) / count
         shown["avg-duration-ms"] = total_ms / count

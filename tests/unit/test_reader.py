@@ -343,6 +343,13 @@ def test_no_percentile_exceeds_the_total(writer: Writer, duration_ns: int) -> No
     assert figures.p99_ms <= figures.total_duration
 
 
+@pytest.mark.parametrize("duration_ns", [0, 1, 6_400, 29_606, 1_234_567_890])
+def test_the_percentiles_of_one_call_are_its_duration(writer: Writer, duration_ns: int) -> None:
+    writer.write(a_call(duration_ns=duration_ns))
+    tool = next(iter(get_dashboard_data().metrics.tools.values()))
+    assert tool.p50_ms == tool.p95_ms == tool.p99_ms == tool.total_duration == pytest.approx(duration_ns / 1e6)
+
+
 def test_before_the_first_call_there_are_no_rates() -> None:
     figures = get_dashboard_data().metrics.global_
     assert (figures.count, figures.success_rate, figures.throughput, figures.p50_ms) == (0, None, None, None)
