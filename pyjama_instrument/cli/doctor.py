@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, NamedTuple, TypeAlias
 
+from pyjama_instrument._wording import count
 from pyjama_instrument.cli._terminal import paint, safe, say
 from pyjama_instrument.config import disabled_by_environment, resolve_home
 from pyjama_instrument.errors import PyjamaError, SchemaTooNew
@@ -236,7 +237,7 @@ def _journals(home: str) -> Iterator[_Finding]:
                             alive.add(segment.writer)
                     finally:
                         os.close(fd)
-        text = f"{name}: {len(segments)} files, {_size(total)}"
+        text = f"{name}: {count(len(segments), 'file')}, {_size(total)}"
         yield _Finding("ok", text + (f", {len(alive)} with a live writer" if name == JOURNAL else ""))
     yield from _backlog(home)
 

@@ -13,6 +13,7 @@ import pytest
 
 from pyjama_instrument import agent_session
 from tests.conftest import RunPython
+from tests.stores import a_call, dead_journal
 
 IMPORTS = "import pyjama_instrument.cli.doctor as doctor\n"
 DOCTOR = "import sys, pyjama_instrument.cli\nsys.exit(pyjama_instrument.cli.main(['doctor']))"
@@ -157,3 +158,8 @@ def test_a_missing_viewer_is_a_warning_with_the_command_that_installs_it(run_pyt
 def test_locks_that_keep_nobody_out_are_a_failure(run_python: RunPython) -> None:
     shown = run_python(IMPORTS + "doctor.is_held = lambda fd: False\n" + DOCTOR, returncode=1).stdout
     assert re.search(r"^fail +locks .*PYJAMA_HOME", shown, re.MULTILINE)
+
+
+def test_one_file_is_one_file(own_store: Path) -> None:
+    dead_journal(own_store, a_call())
+    assert any(text.startswith("journal: 1 file, ") for _, text in examine()["journals"])
