@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -11,7 +12,18 @@ from collections.abc import Sequence
 from pyjama_instrument._wording import printable as safe
 from pyjama_instrument._wording import problem
 
-__all__ = ["colour_wanted", "complain", "fit", "paint", "problem", "safe", "say", "table", "width_of"]
+__all__ = [
+    "colour_wanted",
+    "columns_of_terminal",
+    "complain",
+    "fit",
+    "paint",
+    "problem",
+    "safe",
+    "say",
+    "table",
+    "width_of",
+]
 
 _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 _PLAIN = "\x1b[0m"
@@ -34,6 +46,11 @@ _STYLES = {
 def colour_wanted() -> bool:
     """Whether standard output is a terminal that may be coloured (see no-color.org)."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and sys.stdout.isatty()
+
+
+def columns_of_terminal() -> int | None:
+    """How wide the terminal on standard output is; None if it is no terminal: a pipe has room for every column."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def paint(text: str, style: str) -> str:

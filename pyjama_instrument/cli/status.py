@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyjama_instrument._wording import duration
 from pyjama_instrument.cli._rows import ago, by_urgency, counts_by_status, doing, runs, steps_done, totals, troubles
-from pyjama_instrument.cli._terminal import paint, safe, say, table
+from pyjama_instrument.cli._terminal import columns_of_terminal, fit, paint, safe, say, table
 
 if TYPE_CHECKING:
     from pyjama_instrument.document import DashboardData
@@ -50,28 +50,31 @@ def _screen(data: DashboardData) -> list[str]:
     lines = [f"{paint('Store', 'dim')}  {safe(resolve_home())}"]
     if not data.agents and not data.metrics.tools:
         return [*lines, "Nothing recorded yet. See what it looks like with:  pyjama demo", *notes]
-    lines += [f"{paint('Agents', 'dim')} {counts_by_status(data)}", f"{paint('Runs', 'dim')}   {runs(data)}"]
-    lines += [f"{paint('Tools', 'dim')}  {totals(data)}", ""]
-    lines += _agents(data)
+    head = [*lines, f"{paint('Agents', 'dim')} {counts_by_status(data)}", f"{paint('Runs', 'dim')}   {runs(data)}"]
+    head += [f"{paint('Tools', 'dim')}  {totals(data)}", ""]
+    columns = columns_of_terminal()
+    tables = _agents(data, columns)
     if data.metrics.tools:
-        lines += ["", *_tools(data)]
+        tables += ["", *_tools(data)]
+    lines = head + (tables if columns is None else [fit(line, columns) for line in tables])
     return [*lines, "", *notes] if notes else lines
 
 
-def _agents(data: DashboardData) -> list[str]:
+def _agents(data: DashboardData, columns: int | None) -> list[str]:
     agents = by_urgency(data)
+    name_limit = 40 if columns is None else min(40, max(12, columns // 3))
     rows = [
         [
-            safe(name, 40),
+            safe(name, name_limit),
             safe(agent.status),
             steps_done(agent),
-            doing(agent, data),
             str(agent.runs.count),
             ago(agent.last_seen, data),
+            doing(agent, data),  # the longest, and so last: a narrow terminal cuts off its end
         ]
         for name, agent in agents[:_MOST_ROWS]
     ]
-    return table(["AGENT", "STATUS", "STEPS", "NOW", "RUNS", "SEEN"], rows, right=frozenset({4, 5})) + _rest(agents)
+    return table(["AGENT", "STATUS", "STEPS", "RUNS", "SEEN", "NOW"], rows, right=frozenset({3, 4})) + _rest(agents)
 
 
 def _tools(data: DashboardData) -> list[str]:

@@ -235,6 +235,25 @@ def test_top_without_a_keyboard_goes_on_until_it_is_interrupted(own_store: Path)
 # --- the others
 
 
+@pytest.mark.parametrize("columns", [40, 80])
+def test_status_on_a_terminal_keeps_each_row_to_its_line(start: Start, own_store: Path, columns: int) -> None:
+    dead_journal(own_store, session_begins(agent="a" * 100), call_begins("fetch" * 20), a_call(tool="t" * 100))
+    terminal = start("status", columns=columns)
+    terminal.wait()
+    lines = [_SEQUENCE.sub("", line) for line in terminal.shown.replace("\r", "").split("\n")]
+    tables = lines[next(at for at, line in enumerate(lines) if line.startswith("AGENT")) :]
+    assert all(len(line) <= columns for line in tables)
+    assert any("crashed" in line for line in tables)
+
+
+def test_status_in_a_pipe_has_room_for_every_column(own_store: Path) -> None:
+    dead_journal(own_store, session_begins(agent="a" * 40), call_begins("fetch" * 9))
+    env = os.environ | {"COLUMNS": "40"}
+    done = subprocess.run([*PYJAMA, "status"], check=False, capture_output=True, text=True, env=env)
+    assert f"{'a' * 40}  crashed" in done.stdout
+    assert f"in {'fetch' * 9}" in done.stdout
+
+
 def test_tail_on_a_terminal_is_coloured_by_status(start: Start, own_store: Path) -> None:
     dead_journal(own_store, a_call(), a_call(status="error"))
     terminal = start("tail")
