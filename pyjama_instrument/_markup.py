@@ -290,14 +290,14 @@ def _all(root: Any) -> Iterator[Any]:
 
 def _about(tree: Any) -> str:
     run = tree.session
-    parts = [f"session {tree.id}", f"began {moment(tree.root.start_us)}"]
+    parts = [f"run {tree.id}", f"began {moment(tree.root.start_us)}"]
     parts += [f"{count(run.calls, 'call')}, {count(run.errors, 'error')}"]
     if run.pid is not None:
         parts.append(f"pid {run.pid}" + (f" on {run.host}" if run.host else ""))
     if run.parent_session:
-        parts.append(f"part of session {run.parent_session}")
+        parts.append(f"part of run {run.parent_session}")
     if tree.child_sessions:
-        parts.append(count(len(tree.child_sessions), "child session"))
+        parts.append(f"{count(len(tree.child_sessions), 'run')} inside")
     return " · ".join(parts)
 
 

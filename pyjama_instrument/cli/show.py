@@ -48,17 +48,20 @@ def show(options: argparse.Namespace) -> int:
 
 
 def _header(tree: SessionTree) -> list[str]:
+    from pyjama_instrument.viewer.detail import figures_of  # the page adds them up in the same way
+
     run = tree.session
+    figures = {figure["key"]: figure for figure in figures_of(tree, tree.relatives)}
     inside = [_relative(key, tree.relatives) for key in tree.child_sessions[:_MOST_INSIDE]]
     if len(tree.child_sessions) > _MOST_INSIDE:
         inside.append(f"and {len(tree.child_sessions) - _MOST_INSIDE:,} more")
     reason = "Reason" if run.status == "cancelled" else "Error"
     facts = [
         ("Agent", f"{printable(run.agent_id)}  {paint(printable(run.status), run.status)}"),
-        ("Session", printable(tree.id)),
+        ("Run", printable(tree.id)),
         ("Began", moment(tree.root.start_us)),
         ("Process", f"{run.pid} on {printable(run.host)}" if run.pid is not None else ""),
-        ("Calls", f"{count(run.calls, 'call')}, {count(run.errors, 'error')}"),
+        ("Calls", _calls(run, figures)),
         (reason, problem(run.error.type, run.error.message) if run.error else ""),
         ("Cut off", ", ".join(f"in {printable(call.tool)}" for call in run.interrupted[:5])),
         ("Part of", _relative(run.parent_session, tree.relatives) if run.parent_session else ""),
@@ -66,10 +69,23 @@ def _header(tree: SessionTree) -> list[str]:
     ]
     facts += [(f"tag {printable(name, 30)}", _value(value)) for name, value in run.tags.items()]
     facts += [(f"spec {printable(name, 30)}", _value(value)) for name, value in (tree.spec or {}).items()]
-    facts += [(printable(name, 30), _value(value)) for name, value in run.attributes.items()]
+    facts += [(printable(name, 30), value) for name, value in _attributes(run, figures).items()]
     shown = [(name, value) for name, value in facts if value]
     width = max(width_of(name) for name, _ in shown)
     return [f"{paint(name, 'dim')}{' ' * (width - width_of(name))}  {value}" for name, value in shown]
+
+
+def _calls(run: SessionSummary, figures: Mapping[str, dict[str, str]]) -> str:
+    """``2 calls and 3 in 1 run inside, 0 errors``."""
+    counts = {"calls": count(run.calls, "call"), "errors": count(run.errors, "error")}
+    return ", ".join(f"{text} {figures[key]['note']}".rstrip() for key, text in counts.items())
+
+
+def _attributes(run: SessionSummary, figures: Mapping[str, dict[str, str]]) -> dict[str, str]:
+    """What was set, as it was set; numbers that runs inside this one have, too, as sums."""
+    sums = {key.removeprefix("attribute "): each for key, each in figures.items() if key.startswith("attribute ")}
+    shown = {name: _value(value) for name, value in run.attributes.items()}
+    return shown | {name: f"{each['value']} ({each['note']})" for name, each in sums.items() if each["note"]}
 
 
 def _relative(key: str, relatives: Mapping[str, SessionSummary]) -> str:

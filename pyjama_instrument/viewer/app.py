@@ -234,7 +234,7 @@ class _Pages:
         try:
             return self._runs.session(session_id)
         except SessionNotFound:
-            raise HTTPException(404, "No session of that id is known.") from None
+            raise HTTPException(404, "No run has this id.") from None
 
     def _session_view(self, session_id: str, data: DashboardData, since: str) -> bytes:
         return _text(self._open.view(self._tree(session_id), data.sessions, data.timestamp, since))
@@ -292,7 +292,7 @@ class _Exporting:
         try:
             pieces = await run_in_threadpool(self._export, session_id, name)
         except SessionNotFound:
-            raise HTTPException(404, "No session of that id is known.") from None
+            raise HTTPException(404, "No run has this id.") from None
         except PyjamaError as error:
             raise HTTPException(503, str(error)) from None
         return StreamingResponse(pieces, headers=headers)

@@ -17,7 +17,7 @@ from pyjama_instrument.viewer.steps import StepState, progress_of, step_states
 from pyjama_instrument.viewer.view import TONES, reason
 from pyjama_instrument.viewer.wording import clip, count, duration, label, listing, text_of
 
-__all__ = ["head_of"]
+__all__ = ["figures_of", "head_of"]
 
 MAX_RELATIVES = 50
 MAX_FACTS = 50
@@ -30,7 +30,7 @@ def head_of(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> dict[s
 
     Args:
         tree: the session and its spans.
-        sessions: the sessions that are listed, by id, to name those of the same agent.
+        sessions: the sessions that are listed, by id, to name the other runs of the agent.
     """
     run = tree.session
     sessions = ChainMap(tree.relatives, sessions)  # type: ignore[arg-type]  # it is only read
@@ -44,7 +44,7 @@ def head_of(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> dict[s
         "tone": TONES.get(run.status, "idle"),
         "verdict": _verdict(tree),
         "times": _times(run),
-        "tiles": _tiles(tree, sessions),
+        "tiles": figures_of(tree, sessions),
         "facts": _facts(tree),
         "step": progress.step,
         "done": progress.done,
@@ -177,7 +177,8 @@ def _path(node: Node) -> str:
 # ── figures ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _tiles(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> list[dict[str, str]]:
+def figures_of(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> list[dict[str, str]]:
+    """Calls, errors, time and the numbers it was annotated with; what the runs inside it add is in each ``note``."""
     run = tree.session
     inside = [sessions[sid] for sid in _descendants(tree.id, sessions)]
     tiles = [
@@ -194,11 +195,11 @@ def _tile(name: str, value: str, tone: str = "idle", note: str = "") -> dict[str
 
 
 def _beside(number: int, sessions: int) -> str:
-    return f"and {count(number)} in {_child_sessions(sessions)}" if number and sessions else ""
+    return f"and {count(number)} in {_runs_inside(sessions)}" if number and sessions else ""
 
 
-def _child_sessions(number: int) -> str:
-    return f"{count(number)} child session{'' if number == 1 else 's'}"
+def _runs_inside(number: int) -> str:
+    return f"{count(number)} run{'' if number == 1 else 's'} inside"
 
 
 def _descendants(session_id: str, sessions: Mapping[str, SessionSummary]) -> list[str]:
@@ -235,7 +236,7 @@ def _sum(name: str, run: SessionSummary, inside: list[SessionSummary]) -> dict[s
     others = [value for child in inside if _is_number(value := child.attributes.get(name))]
     total = _total(own + others)
     here = _number(own[0]) if own else "none"
-    note = f"{here} here, {_number(_total(others))} in {_child_sessions(len(others))}" if others else ""
+    note = f"{here} here, {_number(_total(others))} in {_runs_inside(len(others))}" if others else ""
     return _tile(label(name), _number(total), note=note) | {"key": f"attribute {name}"}
 
 
@@ -278,8 +279,8 @@ def _kin(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> list[dict
     parent = tree.session.parent_session
     kin = [
         ("Part of", [parent] if parent else []),
-        ("Child sessions", tree.child_sessions),
-        ("Sessions of the same agent", _siblings(tree, sessions)),
+        ("Runs inside", tree.child_sessions),
+        ("Other runs of this agent", _siblings(tree, sessions)),
     ]
     return [
         {

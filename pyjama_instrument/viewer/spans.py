@@ -23,7 +23,7 @@ TEXT_LIMIT = 100_000
 LONGEST_MS = 1e12
 MAX_FRAMES = 100
 MAX_INSIDE = 1000
-_KINDS = {"session": "session", "step": "step", "tool": "tool call", "child": "child session"}
+_KINDS = {"session": "run", "step": "step", "tool": "tool call", "child": "run inside"}
 
 Row = list[Any]
 

@@ -273,7 +273,7 @@ def test_an_unknown_span_is_404(dashboard: Dashboard, key: str) -> None:
 @pytest.mark.parametrize("suffix", ["", "/view", "/span?key=a"])
 def test_an_unknown_session_is_404(dashboard: Dashboard, suffix: str) -> None:
     answer = ask(dashboard, f"/api/session/{'f' * 32}{suffix}")
-    assert (answer.status, answer.json) == (404, {"error": "No session of that id is known."})
+    assert (answer.status, answer.json) == (404, {"error": "No run has this id."})
 
 
 def test_captured_text_that_is_no_unicode_is_served(dashboard: Dashboard, reader: FakeReader) -> None:

@@ -207,6 +207,20 @@ def test_show_names_the_runs_inside_a_run_and_the_one_it_is_in(pyjama: Pyjama) -
     assert re.search(rf"^Part of +outer {outer.id[:8]} \(completed\)$", shown, re.MULTILINE)
 
 
+def test_show_adds_up_what_the_runs_inside_used_as_the_page_does(pyjama: Pyjama) -> None:
+    with agent_session("planner") as planner:
+        planner.annotate(tokens=1200, model="small")
+        with agent_session("worker") as worker:
+            worker.annotate(tokens=300, cost=0.5)
+            tool(len)("abc")
+    shown = pyjama("show").stdout
+    assert re.search(r"^Calls +0 calls and 1 in 1 run inside, 0 errors$", shown, re.MULTILINE)
+    assert re.search(r"^tokens +1,500 \(1,200 here, 300 in 1 run inside\)$", shown, re.MULTILINE)
+    assert re.search(r"^cost +0.5 \(none here, 0.5 in 1 run inside\)$", shown, re.MULTILINE)
+    assert re.search(r"^model +small$", shown, re.MULTILINE)
+    assert re.search(r"^tokens +300$", pyjama("show", "worker").stdout, re.MULTILINE)
+
+
 def test_show_names_a_few_of_many_runs_inside(pyjama: Pyjama) -> None:
     with agent_session("outer"):
         for _ in range(8):
@@ -343,7 +357,7 @@ def test_top_says_what_an_agent_is_at_for_how_long_and_how_far_it_is(pyjama: Pyj
     (row,) = view_of(Reader(own_store).dashboard())["active"]
     writer.die()
     assert re.search(r"^researcher +running +1/3 .* check, in fetch \d", shown, re.MULTILINE)
-    assert re.search(r"^researcher +running +1/3 +check, in fetch \d", status, re.MULTILINE)
+    assert re.search(r"^researcher +running +1/3 .* check, in fetch \d", status, re.MULTILINE)
     assert (row["step"], row["done"], row["fraction"]) == ("check", "1/3", 0.3333)  # the page says the same
 
 

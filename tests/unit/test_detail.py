@@ -119,10 +119,10 @@ def test_numbers_are_added_up_over_child_sessions_at_any_depth() -> None:
         OTHER: run_of("other", attributes={"tokens": 1000}),
     }
     shown = tiles(head(run_of(calls=2, attributes={"tokens": 1200}), sessions=family))
-    assert shown["tokens"] == ("1,223", "1,200 here, 23 in 2 child sessions")
-    assert shown["cost"] == ("0.3", "none here, 0.3 in 2 child sessions")
-    assert shown["calls"] == ("2", "and 3 in 2 child sessions")
-    assert shown["errors"] == ("0", "and 1 in 2 child sessions")
+    assert shown["tokens"] == ("1,223", "1,200 here, 23 in 2 runs inside")
+    assert shown["cost"] == ("0.3", "none here, 0.3 in 2 runs inside")
+    assert shown["calls"] == ("2", "and 3 in 2 runs inside")
+    assert shown["errors"] == ("0", "and 1 in 2 runs inside")
 
 
 def test_an_attribute_of_this_session_alone_is_just_its_value() -> None:
@@ -201,8 +201,8 @@ def test_parent_children_and_sessions_of_the_same_agent_are_named() -> None:
     tree.child_sessions = [CHILD]
     assert kin(head_of(tree, {ME: run} | family)) == {
         "Part of": [("parent", "running")],
-        "Child sessions": [("child", "crashed")],
-        "Sessions of the same agent": [("me", "failed"), ("me", "completed")],
+        "Runs inside": [("child", "crashed")],
+        "Other runs of this agent": [("me", "failed"), ("me", "completed")],
     }
 
 
@@ -214,7 +214,7 @@ def test_a_relative_that_has_been_forgotten_is_still_linked() -> None:
 def test_many_relatives_are_counted_beyond_the_newest() -> None:
     others = {session_id(number): run_of("me") for number in range(10, 10 + MAX_RELATIVES + 7)}
     (siblings,) = head(run_of("me"), sessions=others)["kin"]
-    assert (len(siblings["rows"]), siblings["title"]) == (MAX_RELATIVES, "Sessions of the same agent (50 of 57)")
+    assert (len(siblings["rows"]), siblings["title"]) == (MAX_RELATIVES, "Other runs of this agent (50 of 57)")
 
 
 def test_spans_that_are_not_shown_are_counted() -> None:

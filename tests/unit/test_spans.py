@@ -245,5 +245,5 @@ def test_a_session_inside_in_full_says_which_it_is() -> None:
     assert shown is not None
     assert (shown["name"], shown["session"], shown["error"]) == ("inner-0", session_id(10), "ValueError: no")
     facts = {fact["name"]: fact.get("value") for fact in shown["facts"]}
-    assert (facts["kind"], facts["inside"]) == ("child session", "delegate")
+    assert (facts["kind"], facts["inside"]) == ("run inside", "delegate")
     assert span_of(tree, session_id(10)) is None

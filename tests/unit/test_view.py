@@ -253,6 +253,13 @@ def test_the_totals_count_tool_calls_of_all_agents() -> None:
     assert tile(view, "p50 / p95 / p99")["value"] == "40 ms / 90 ms / 1.2 s"
 
 
+def test_the_tile_of_finished_runs_counts_those_that_its_link_lists() -> None:
+    runs = RunCounts(completed=4, cancelled=2, ended=1)  # of runs that are no longer listed
+    view = view_of(data_of(*(run_of(each, each) for each in ("completed", "cancelled", "ended")), runs=runs))
+    assert tile(view, "finished")["value"] == "10"
+    assert len(view["past"]) == 3
+
+
 def test_finished_runs_are_counted_even_when_they_are_no_longer_kept() -> None:
     data = data_of(*(run_of("loser", "failed") for _ in range(7)), run_of(), runs=RunCounts(completed=3000, failed=182))
     view = view_of(data)

@@ -388,8 +388,8 @@ def test_parent_children_and_sessions_of_the_agent_are_linked(page: Page, fake: 
         run_of("child", parent_session=ME, attributes={"tokens": 7}),
     )
     opened(page, fake)
-    page.locator("section", has_text="Sessions of the same agent").locator(".kin .badge", has_text="failed").wait_for()
-    page.locator(".totals .tile", has_text="tokens").get_by_text("5 here, 7 in 1 child session").wait_for()
+    page.locator("section", has_text="Other runs of this agent").locator(".kin .badge", has_text="failed").wait_for()
+    page.locator(".totals .tile", has_text="tokens").get_by_text("5 here, 7 in 1 run inside").wait_for()
     page.goto(fake.url(session_id(2)))
     page.locator("section", has_text="Part of").get_by_role("link", name="one").click()
     page.locator(".session h1", has_text="one").wait_for()
@@ -400,7 +400,7 @@ def test_parent_children_and_sessions_of_the_agent_are_linked(page: Page, fake: 
 @pytest.mark.parametrize("unknown", ["f" * 32, "..%2F..%2Fetc", "%2F%00", "<img>"])
 def test_a_link_to_an_unknown_session_says_so(page: Page, fake: FakeDashboard, unknown: str) -> None:
     page.goto(fake.url(unknown))
-    page.get_by_text("No session of this id is known").wait_for()
+    page.get_by_text("No run has this id").wait_for()
     page.keyboard.press("Escape")
 
 

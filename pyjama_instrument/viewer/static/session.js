@@ -236,7 +236,7 @@ export function mount(parent, [id], query, api) {
       if (answer.ok) return draw(view);
       version = "";
       show(body, false);
-      text(message, answer.status === 404 ? "No session of this id is known. It may have been cleared." : view.error);
+      text(message, answer.status === 404 ? "No run has this id. It may have been cleared." : view.error);
       show(message, true);
     } catch {
       if (!version) text(message, "The server does not answer.");
