@@ -3,7 +3,7 @@
 Libraries take functions apart. They pickle them by value, or build another one from ``__code__``, ``__globals__`` and
 ``__closure__``. Whatever they build from a stand-in has to come through the recorder and must not carry a piece of it
 along. So the bodies below use no global name, not even that of a builtin, and whatever their closures refer to is
-pickled by reference: ``source``, which knows what a call is recorded as, and the recorder. See decision 0009.
+pickled by reference: ``source``, which knows what a call is recorded as, and the recorder. See decision 0011.
 """
 
 from __future__ import annotations
