@@ -52,7 +52,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     elif options.command == "export" and options.all and options.session is not None:
         parser.error(f"--all exports everything: leave out {options.session}, or leave out --all")
     elif options.command == "completion" and options.home is not None:
-        parser.error("no store is read for this: leave out --home")
+        parser.error("completion reads no store: leave out --home")
     elif rest:
         parser.error(f"unexpected arguments after --: {' '.join(rest)}")
     return options
@@ -93,9 +93,9 @@ def _add_watching(commands: Any) -> None:
         "dashboard",
         "serve the dashboard on this machine until Ctrl-C",
         ["", "--port 9000", "--host 0.0.0.0", "--allowed-host agents.example"],
-        "Only this machine can open it. With --host others can too, if they know the token: it is part of the address "
-        "that is shown, new each time, or what PYJAMA_TOKEN says. Nothing is encrypted: prefer ssh -L, or a reverse "
-        "proxy and --allowed-host.",
+        "Only this machine can open it. With --host or --allowed-host others can too, if they know the token. It is "
+        "new at each start and part of the printed address, unless you set PYJAMA_TOKEN. The connection is not "
+        "encrypted: prefer ssh -L or a reverse proxy.",
     )
     _add_port(dashboard)
     dashboard.add_argument(
@@ -106,11 +106,11 @@ def _add_watching(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="answer to this name too, by which a reverse proxy is reached; needs the token (may be repeated)",
+        help="also answer to this name, under which a reverse proxy serves the page; repeat it for more names",
     )
-    dashboard.add_argument("--trust-proxy", action="store_true", help="the proxy decides who gets in: ask for no token")
+    dashboard.add_argument("--trust-proxy", action="store_true", help="ask for no token: the proxy decides who gets in")
     dashboard.add_argument(
-        "--root-path", default="", metavar="PATH", help="the path that a proxy shows it below and does not strip"
+        "--root-path", default="", metavar="PATH", help="the path prefix of a proxy that does not strip it"
     )
     demo = _add(
         commands,
@@ -131,9 +131,9 @@ def _add_reading(commands: Any) -> None:
         "status",
         "show agents and tools on one screen",
         ["", "--json | jq .agents", "|| echo 'something went wrong'"],
-        "The exit code is 1 when the last run to end, of any agent, failed or crashed.",
+        "The exit code is 1 if the last finished run of any agent failed or crashed.",
     )
-    status.add_argument("--json", action="store_true", help="the whole dashboard data as JSON")
+    status.add_argument("--json", action="store_true", help="print all dashboard data as JSON")
     _add_top(commands)
     _add_show(commands)
     _add_tail(commands)
@@ -146,14 +146,16 @@ def _add_top(commands: Any) -> None:
         "top",
         "watch agents and tools on the whole terminal",
         ["", "--sort errors", "--once | head -20"],
-        "q or Ctrl-C ends it; the first letter of an order sorts by it. Where nobody watches, in a pipe for "
-        "instance, it shows one frame of plain text and ends.",
+        "Press q or Ctrl-C to exit, or the first letter of an order to sort by it. If the output is not a terminal, it "
+        "prints one snapshot as plain text and exits.",
     )
-    top.add_argument("--sort", choices=SORTS, default=SORTS[0], help="what to order by (calls)")
-    top.add_argument("--reverse", action="store_true", help="the other way round")
+    top.add_argument("--sort", choices=SORTS, default=SORTS[0], help="what to sort by (calls)")
+    top.add_argument("--reverse", action="store_true", help="reverse the order")
     how_often = top.add_mutually_exclusive_group()
-    how_often.add_argument("--interval", type=_seconds, default=1.0, metavar="S", help="seconds between two looks (1)")
-    how_often.add_argument("--once", action="store_true", help="one frame of plain text")
+    how_often.add_argument(
+        "--interval", type=_seconds, default=1.0, metavar="S", help="seconds between two updates (1)"
+    )
+    how_often.add_argument("--once", action="store_true", help="print one snapshot as plain text and exit")
 
 
 def _add_show(commands: Any) -> None:
@@ -162,10 +164,10 @@ def _add_show(commands: Any) -> None:
         "show",
         "show one run as a tree, with times and errors",
         ["", "crawler", "5e5510", "latest --all --values", "crawler --json | jq .root"],
-        "Of many calls in a row that are alike and went well, some are shown and the rest are counted.",
+        "Of many successful calls of one tool in a row, some are shown and the rest are counted.",
     )
     _add_session(show)
-    show.add_argument("--all", action="store_true", help="every call, however many are alike")
+    show.add_argument("--all", action="store_true", help="show every call")
     show.add_argument("--values", action="store_true", help="captured arguments and results, and tracebacks")
     show.add_argument("--json", action="store_true", help="the tree as JSON")
 
@@ -181,15 +183,17 @@ def _add_tail(commands: Any) -> None:
             "-f --grep 'Timeout|refused'",
             "-f --json --tool fetch | jq '.duration_ns // empty'",
         ],
-        "Filters may be given several times, and hold if one of the values does; names may have * and ? in them. "
-        "Different filters must all hold.",
+        "Repeat a filter to match any of its values; different filters are combined with AND. Names accept the "
+        "wildcards * and ?.",
     )
-    tail.add_argument("-f", "--follow", action="store_true", help="go on with new events until Ctrl-C")
-    tail.add_argument("-n", "--lines", type=_count, default=20, metavar="N", help="how many to begin with (20)")
+    tail.add_argument("-f", "--follow", action="store_true", help="keep printing new events until Ctrl-C")
+    tail.add_argument(
+        "-n", "--lines", type=_count, default=20, metavar="N", help="how many events to show at first (20)"
+    )
     tail.add_argument("--agent", action="append", metavar="NAME", help="events of this agent")
     tail.add_argument("--tool", action="append", metavar="NAME", help="calls of this tool")
     tail.add_argument("--status", action="append", metavar="STATUS", help="ok, error, cancelled, completed or failed")
-    tail.add_argument("--grep", metavar="REGEX", help="lines in which this is found")
+    tail.add_argument("--grep", metavar="REGEX", help="lines that match this regular expression")
     tail.add_argument("--json", action="store_true", help="one JSON object a line, as recorded")
 
 
@@ -207,17 +211,19 @@ def _add_export(commands: Any) -> None:
         "A run comes with the runs inside it. chrome-trace opens in ui.perfetto.dev, html is one page to mail.",
     )
     _add_session(export)
-    export.add_argument("--all", action="store_true", help="everything that is recorded; takes no SESSION")
-    export.add_argument("--format", choices=FORMATS, help="by default the one FILE ends in; jsonl if it has no ending")
-    export.add_argument("-o", "--output", metavar="FILE", help="where to (default: standard output)")
+    export.add_argument("--all", action="store_true", help="everything that is recorded; not together with RUN")
+    export.add_argument(
+        "--format", choices=FORMATS, help="by default the format of FILE's ending, or jsonl if it has none"
+    )
+    export.add_argument("-o", "--output", metavar="FILE", help="the file to write (default: standard output)")
 
 
 def _add_session(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "session",
         nargs="?",
-        metavar="SESSION",
-        help="an agent's name for its latest run, a session's id or the beginning of one, or latest (the default)",
+        metavar="RUN",
+        help="an agent's name for its latest run, a run's id or the beginning of one, or latest (the default)",
     )
 
 
@@ -227,7 +233,8 @@ def _add_keeping(commands: Any) -> None:
         "clear",
         "set all totals to zero",
         ["", "--yes"],
-        "The same as removing metrics.json: totals begin anew, runs under way re-appear.",
+        "Finished runs disappear; agents that are running stay listed and count from zero. Removing metrics.json does "
+        "the same.",
     )
     clear.add_argument("--yes", "-y", action="store_true", help="do not ask")
     _add(
@@ -251,7 +258,10 @@ def _add_running(commands: Any) -> None:
     )
     run.add_argument("--agent", required=True, metavar="NAME", help="the agent's name on the dashboard")
     run.add_argument(
-        "--verbose", "-v", action="store_true", help="say where to see the run also where standard error is no terminal"
+        "--verbose",
+        "-v",
+        action="store_true",
+        help="print where to see the run, even if standard error is not a terminal",
     )
     run.add_argument("command_line", nargs=argparse.REMAINDER, metavar="CMD", help="the program and its arguments")
 
@@ -260,7 +270,7 @@ def _add_completion(commands: Any) -> None:
     completion = _add(
         commands,
         "completion",
-        "print what makes a shell complete this command",
+        "print a shell completion script",
         ["bash > ~/.local/share/bash-completion/completions/pyjama", "zsh > ~/.zfunc/_pyjama", "fish | source"],
     )
     completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
