@@ -58,8 +58,8 @@ def _made_token() -> str:
     """A token for this run, which only the terminal is told: what goes into a file or a log stays there."""
     if not sys.stdout.isatty():
         raise ViewerError(
-            f"A dashboard for other machines needs a token, and this is no terminal to tell you one: set {_TOKEN}, "
-            "for instance to what  python -c 'import secrets; print(secrets.token_urlsafe())'  prints."
+            "--host and --allowed-host need an access token, and there is no terminal to print one to. Set one:  "
+            f"export {_TOKEN}=$(python -c 'import secrets; print(secrets.token_urlsafe())')"
         )
     return secrets.token_urlsafe()
 

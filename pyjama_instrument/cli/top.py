@@ -111,7 +111,8 @@ def frame(data: DashboardData, rates: dict[str, float], order: _Order, size: tup
     tools = _tools(data, rates, order, name_limit)
     room_for_agents = max(left // 2, left - len(tools))
     lines += _cut(_agents(data, order, name_limit), room_for_agents)
-    lines += ["", *_cut(tools, left - min(len(data.agents) + 1, room_for_agents))]
+    if data.metrics.tools:
+        lines += ["", *_cut(tools, left - min(len(data.agents) + 1, room_for_agents))]
     return [*lines, *notes]
 
 

@@ -348,6 +348,13 @@ def test_top_in_a_pipe_is_one_frame_of_plain_text(pyjama: Pyjama) -> None:
     assert "\x1b" not in shown
 
 
+def test_top_shows_no_table_of_tools_while_there_are_none(pyjama: Pyjama, own_store: Path) -> None:
+    dead_journal(own_store, session_begins())
+    shown = pyjama("top").stdout
+    assert "AGENT" in shown
+    assert "TOOL" not in shown
+
+
 def test_top_says_what_an_agent_is_at_for_how_long_and_how_far_it_is(pyjama: Pyjama, own_store: Path) -> None:
     writer = Writer(own_store)
     workflow = session_begins() | {"kind": "workflow.declared", "steps": ["load", "check", "save"]}
