@@ -199,14 +199,14 @@ def _health_notes(health: dict[str, Any]) -> list[str]:
     notes = []
     if health.get("locks") == "untrusted":
         notes.append(
-            "file locks do not keep others out where the store is: nothing is retired or deleted, and nobody is seen "
-            "to have crashed; set PYJAMA_HOME to a directory on a local disk"
+            "file locks have no effect on the store's file system: crashes cannot be seen, and nothing is retired or "
+            "deleted. Set PYJAMA_HOME to a directory on a local disk"
         )
     elif processes := _unseen_processes(health.get("lock-domains")):
         notes.append(
-            f"processes that write here do not see each other's locks: {processes} and others. Nobody is called "
-            "crashed for a missing lock, and nothing is retired. Use one volume of one kernel, or a PYJAMA_HOME for "
-            "each side (docs/howto/containers.md), then run  pyjama clear"
+            f"processes that write here do not see each other's locks: {processes} and others. A missing lock does "
+            "not mean crashed here, and nothing is retired. Use one volume of one kernel, or a PYJAMA_HOME for each "
+            "side (docs/howto/containers.md), then run  pyjama clear"
         )
     if torn := health.get("torn"):
         notes.append(f"{torn} damaged records were skipped")

@@ -268,7 +268,7 @@ def _original_lock(home: str) -> Iterator[_Finding]:
         yield _Finding("ok", "free")
         return
     if age < _STALE_SECONDS:
-        yield _Finding("ok", "held by somebody who is rewriting the snapshot")
+        yield _Finding("ok", "held by a process that is rewriting the snapshot")
         return
     yield _Finding(
         "warn",
