@@ -102,8 +102,13 @@ def drive(kind: Kind, begin: Begin, function: Callable[..., Any], args: Any, kwa
     """Call a function of any kind. The activity begins when its code does, which may be never."""
     if kind == "sync":
         return run(begin, function, args, kwargs)
-    suspended = function(*args, **kwargs)
-    return renamed(_DRIVERS[kind](begin, suspend(suspended).take), suspended)
+    held = function(*args, **kwargs)
+    try:
+        return renamed(_DRIVERS[kind](begin, suspend(held).take), held)
+    except RecursionError:
+        if type(held) is CoroutineType:  # or Python would warn that nobody awaits it
+            held.close()
+        raise
 
 
 def drive_later(kind: Kind, begin: Begin, function: Callable[[], Any], name_of: Any) -> Any:

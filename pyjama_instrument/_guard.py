@@ -2,7 +2,8 @@
 
 Only ``Exception`` is ever swallowed, never ``KeyboardInterrupt``, ``SystemExit`` or other ``BaseException``.
 What is swallowed is counted by place, said once per place on stderr, and shown to ``observers`` (tests use
-them to turn a swallowed fault back into a failure).
+them to turn a swallowed fault back into a failure). If the program has filled the stack, which is no fault of ours, it
+is only counted.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ observers: list[Callable[[BaseException, str], None]] = []
 counts: dict[str, int] = {}
 _said: set[str] = set()
 _unsaid: deque[str] = deque()
+_OUR_DEPTH = 100  # no call of ours takes as many frames
 
 not_now: Callable[[], bool] = lambda: False  # noqa: E731  # the recorder puts its own in this place
 """Whether the running thread keeps others from the journal.
@@ -29,6 +31,8 @@ def swallow(error: Exception, where: str) -> None:
     """Take note of a fault of ours at ``where`` and let the host go on."""
     try:
         counts[where] = counts.get(where, 0) + 1
+        if _stack_was_full(error):
+            return
         say_once(where, f"{where}: {type(error).__name__}: {_message(error)} (the program goes on; said once)")
     except Exception:  # a guard that raises is none: out of memory or of stack, there is nobody to tell
         pass
@@ -37,6 +41,19 @@ def swallow(error: Exception, where: str) -> None:
             observer(error, where)
         except Exception:  # an observer is somebody else's code
             counts["observer"] = counts.get("observer", 0) + 1
+
+
+def _stack_was_full(error: Exception) -> bool:
+    """Whether the program itself recurses without end, so that a call of ours had no room.
+
+    A function that recurses below us, such as the program's own redactor, leaves a long traceback.
+    """
+    if not isinstance(error, RecursionError):
+        return False
+    traceback, left = error.__traceback__, _OUR_DEPTH
+    while traceback is not None and left:
+        traceback, left = traceback.tb_next, left - 1
+    return left > 0
 
 
 def say_once(key: str, sentence: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyjama_instrument import _guard, redaction, unpickle
 from pyjama_instrument._context import Scope, current
-from pyjama_instrument._drive import Activity, Kind, Suspended, drive, drive_later, finish, renamed, resume, run
+from pyjama_instrument._drive import Activity, Kind, Suspended, drive, drive_later, finish, renamed, resume
 from pyjama_instrument._hooked import hooked
 from pyjama_instrument._outcome import NOTHING, Declared, names_of, outcome
 from pyjama_instrument._tool_call import ToolCall
@@ -50,7 +50,14 @@ def _run_later(source: Tool) -> Any:
             start_ns = clock()
             recorder.in_flight[span] = inner = (scope[0], span, scope[1], name, start_ns)
             token = set_scope(inner)
+        except RecursionError:  # the program has filled the stack: the call is recorded later
+            begun: Any = (None, None)
+            try:
+                begun = scope, span  # type: ignore[possibly-undefined]  # that is caught
+            except NameError:
+                pass
         except Exception as fault:
+            begun = ()
             _guard.swallow(fault, "tool.begin")
         else:
             try:
@@ -68,7 +75,15 @@ def _run_later(source: Tool) -> Any:
                 pass
             source.end_well(scope, span, duration_ns)
             return result
-        return await suspended.take()
+        if not begun:
+            return await suspended.take()
+        try:
+            result = await suspended.take()
+        except BaseException as error:
+            recorder.unwritten += ((source, *begun, 0, type(error)),)
+            raise
+        recorder.unwritten += ((source, *begun, 0, None),)
+        return result
 
     return run_later
 
@@ -155,12 +170,21 @@ class Tool:
 
     def call(self, function: Any, args: Any, kwargs: Any) -> Any:
         """A function of any kind is called, while recording is on."""
+        if self.kind == "sync":
+            call, args, kwargs = self.begin_call(function, args, kwargs)
+            if call is None:
+                return function(*args, **kwargs)
+            token = call.enter()
+            try:  # as in run(), without its frame: the function is to recurse as deep as it can
+                result = function(*args, **kwargs)
+            except BaseException as error:
+                call.leave(token)
+                call.end(error, None)
+                raise
+            return finish(call, token, result)
         call = ToolCall(self, function, args, kwargs)
         if not self.has_pre_hooks():
             return drive(self.kind, call.begin, function, args, kwargs)
-        if self.kind == "sync":
-            call.begin_with_pre_hooks()
-            return run(lambda: call, function, call.args, call.kwargs)
         # The pre-hooks may change the arguments, so the function is called after them.
         return drive_later(self.kind, call.begin_with_pre_hooks, lambda: function(*call.args, **call.kwargs), function)
 
@@ -216,8 +240,11 @@ class Tool:
             return None
         return ts, duration_ns
 
-    def write_late(self, scope: Scope, span: str, duration_ns: int, error: type[BaseException] | None) -> None:
-        """Record the end of a call for which the stack had no room when it ended."""
+    def write_late(
+        self, scope: Scope | None, span: str | None, duration_ns: int, error: type[BaseException] | None
+    ) -> None:
+        """Record the end of a call for which the stack had no room when it ended, or already when it began."""
+        scope, span = scope or self.head[0] or current.get() or ambient(), span or recorder.ids.span()
         more: dict[str, Any] = {}
         if error is not None:
             status = "error" if issubclass(error, Exception) else "cancelled"

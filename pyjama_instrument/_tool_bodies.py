@@ -24,7 +24,7 @@ def plain_body(function: Any, source: Tool) -> FunctionType:
     recurses as deep as below any decorator. For what it may refer to see ``_stand_in``.
     """
     own, name, brief_ns = recorder, source.name, _BRIEF_NS
-    any_error, fault_type, too_deep = BaseException, Exception, RecursionError
+    any_error, fault_type, too_deep, unbound = BaseException, Exception, RecursionError, NameError
     none_left, not_ours, failed, length, kind_of = IndexError, KeyError, OSError, len, type
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -43,9 +43,15 @@ def plain_body(function: Any, source: Tool) -> FunctionType:
             start_ns = clock()
             own.in_flight[span] = inner = (scope[0], span, scope[1], name, start_ns)
             token = set_scope(inner)
-        except too_deep:  # from here on, nothing that takes a frame
-            own._dropped._counted["recursion", 0] += 1
+        except too_deep:  # from here on, nothing that takes a frame, or is a call if that can be helped
+            begun: Any = (None, None)
+            try:
+                begun = scope, span  # type: ignore[possibly-undefined]  # that is caught
+                del own.in_flight[span]  # type: ignore[possibly-undefined]
+            except (unbound, not_ours):  # it got less far than that
+                pass
         except fault_type as fault:
+            begun = ()
             source.swallow(fault, "tool.begin")
         else:
             try:
@@ -89,14 +95,22 @@ def plain_body(function: Any, source: Tool) -> FunctionType:
                 source.swallow(fault, "tool.end")
             return result
         # Only here: the function must not find a fault of ours as what is being handled.
-        return function(*args, **kwargs)
+        if not begun:
+            return function(*args, **kwargs)
+        try:
+            result = function(*args, **kwargs)
+        except any_error as error:
+            own.unwritten += ((source, *begun, 0, kind_of(error)),)
+            raise
+        own.unwritten += ((source, *begun, 0, None),)
+        return result
 
     return call  # type: ignore[return-value]  # a function's type is FunctionType
 
 
 def async_body(function: Any, source: Tool) -> FunctionType:
     """The same for an async function."""
-    own = recorder
+    own, too_deep, kind_of = recorder, RecursionError, type
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if not own.enabled:
@@ -104,9 +118,14 @@ def async_body(function: Any, source: Tool) -> FunctionType:
         if source.hooked:
             return source.call(function, args, kwargs)
         coroutine = function(*args, **kwargs) if kwargs else function(*args)
-        suspended = source.suspended()
-        suspended.held = coroutine
-        run_later = source.run_later or source.make_run_later(function)
-        return run_later(suspended)
+        try:
+            suspended = source.suspended()
+            suspended.held = coroutine
+            run_later = source.run_later or source.make_run_later(function)
+            return run_later(suspended)
+        except too_deep:
+            if kind_of(coroutine) is source.rest[-1]:  # or Python would warn that nobody awaits it
+                coroutine.close()
+            raise
 
     return call  # type: ignore[return-value]  # a function's type is FunctionType

@@ -42,7 +42,9 @@ class Tool(Protocol):
 class ToolCall:
     """One call, as an activity of the drivers."""
 
-    __slots__ = ("args", "first_item_ns", "function", "items", "kwargs", "more", "scope", "span", "start_ns", "tool")
+    __slots__ = (
+        "args", "first_item_ns", "function", "items", "kwargs", "late", "more", "scope", "span", "start_ns", "tool"
+    )  # fmt: skip
 
     def __init__(self, tool: Tool, function: Any, args: Any, kwargs: Any) -> None:
         self.tool = tool
@@ -53,15 +55,19 @@ class ToolCall:
         self.first_item_ns: int | None = None
         self.more: dict[str, Any] = {}
         self.span = ""
+        self.late: tuple[Scope | None, ...] = ()
 
     def begin(self) -> ToolCall:
+        scope = None
         try:
+            self.scope = scope = current.get() or ambient()
             recorder.notice_fork()
-            self.scope = current.get() or ambient()
             self.more = self._capture_arguments()
             span = recorder.ids.span()
             self.start_ns = self.tool.begin(self.scope, span)
             self.span = span
+        except RecursionError:  # the program has filled the stack: the call is recorded later
+            self.late = (scope,)
         except Exception as fault:
             _guard.swallow(fault, "tool.begin")
         return self
@@ -91,6 +97,8 @@ class ToolCall:
 
     def end(self, error: BaseException | None, result: Any) -> None:
         if not self.span:
+            if self.late:  # nothing that takes a frame
+                recorder.unwritten += ((self.tool, *self.late, None, 0, None if error is None else type(error)),)
             return
         try:
             self._note_result(error, result)

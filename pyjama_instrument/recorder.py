@@ -202,6 +202,8 @@ class Recorder(_EachCall):
         try:
             self.notice_fork()
             self.emit(encode(event))
+        except RecursionError:  # the host's stack is full, or its data is too deep
+            self._dropped._counted["recursion", 0] += 1
         except Exception as error:
             _guard.swallow(error, "recorder.record")
             self._drop("unencodable")
@@ -309,6 +311,12 @@ class Recorder(_EachCall):
                 self._ragged = os.write(journal.fd, b"\n") != 1
             self.fd = -1 if self._ragged or self._full else journal.fd
 
+    def _finish_journal(self) -> None:
+        """Write what is still to be written as the program ends."""
+        self._end_the_line()
+        if self.fd >= 0:
+            self._report_drops()
+
     def _drop(self, reason: str, count: int = 1) -> None:
         try:
             self._dropped.add(reason, count)
@@ -387,7 +395,8 @@ class Recorder(_EachCall):
     def _lines_due(self) -> int:
         """How many lines that there is one of for each span should have been written until now."""
         coming = [*self._late.values(), *self._pending]
-        return self.ids.used - len(self.in_flight) - self._dropped.total() - _one_a_span(coming)
+        late = len(self.unwritten) + _one_a_span(coming)
+        return self.ids.used - len(self.in_flight) - self._dropped.total() - late
 
     def _count_astray(self) -> None:
         """Where the program has closed our descriptor and been given its number: count what went into its file.
@@ -563,7 +572,10 @@ class Recorder(_EachCall):
         """Record at once that a call begins."""
         self.emit(self.tool_started(scope[0], tool, scope[1], span, self.now_us()))
         self.announced.add(span)
-        self._revive_flusher()
+        try:
+            self._revive_flusher()
+        except RecursionError:  # the host's stack is full: the next call will do it, and this one has begun
+            pass
 
     def _announce(self, span: str, call: Call) -> None:
         session, _, parent, tool, start_ns = call
@@ -742,7 +754,7 @@ class Recorder(_EachCall):
                 self._write_unwritten()
                 self._end_implicit()
             if self.turn.wait():
-                self._alone(self._end_the_line)
+                self._alone(self._finish_journal)
             self._fold_at_exit()
             if self._pending:  # another thread is stuck at the journal
                 self._dropped.add("stuck", len(self._pending))
