@@ -15,7 +15,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
+
+import pyjama_instrument
 
 __all__ = ["ERRORS", "SHORT", "Dies", "Fails", "Stops", "injected"]
 
@@ -25,6 +28,7 @@ _OS_CALLS = (
 )  # fmt: skip
 _FCNTL_CALLS = ("fcntl", "flock")
 _COUNTED = ("pyjama_instrument", "os", "genericpath", "filelock")
+_PACKAGE = os.path.dirname(pyjama_instrument.__file__) + os.sep
 
 SHORT = "short write"
 ERRORS = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EMFILE", "EACCES", "EINTR", SHORT)
@@ -94,7 +98,7 @@ def injected(fault: Dies | Fails | Stops | None) -> Iterator[list[str]]:
 
     def replacement(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*args: Any, **options: Any) -> Any:
-            if not sys._getframe(1).f_globals.get("__name__", "").startswith(_COUNTED):
+            if not _is_counted(sys._getframe(1)):
                 return call(*args, **options)
             seen.append(name)
             if fault is not None and fault.meets(len(seen)):
@@ -110,6 +114,12 @@ def injected(fault: Dies | Fails | Stops | None) -> Iterator[list[str]]:
     finally:
         for module, name, call in real:
             setattr(module, name, call)
+
+
+def _is_counted(frame: FrameType) -> bool:
+    """Whether the code is the package's. A function that stands in for a decorated one has the program's globals."""
+    code, name = frame.f_code, frame.f_globals.get("__name__", "")
+    return code.co_filename.startswith(_PACKAGE) or name.startswith(_COUNTED)
 
 
 def _half(call: Callable[..., Any], args: tuple[Any, ...]) -> Any:

@@ -26,7 +26,7 @@ from pyjama_instrument.reader import Reader
 from tests.faults.oracle import balance
 from tests.process.children import HANG_SECONDS, line_from, started, until
 from tests.scale import full
-from tests.stores import a_call, dead_journal, fold, session_begins, snapshot
+from tests.stores import Writer, a_call, dead_journal, fold, session_begins, snapshot
 
 _SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32)
 _NOLOGFLUSH = struct.pack("I", 2)
@@ -145,11 +145,16 @@ def test_power_loss_leaves_a_whole_document_and_doubles_nothing(disk: Disk, tmp_
             shutil.rmtree(home / "history")
 
 
-def test_power_loss_that_shortens_a_journal_below_its_offset_loses_nothing_later(own_store: Path) -> None:
-    name = dead_journal(own_store, session_begins(), *[a_call() for _ in range(20)])
+@pytest.mark.parametrize("place", ["journal", "history"])
+def test_power_loss_that_shortens_a_journal_below_its_offset_loses_nothing_later(own_store: Path, place: str) -> None:
+    writer = Writer(own_store)
+    writer.write(session_begins(), *[a_call() for _ in range(20)])
+    if place == "history":
+        writer.die()
     fold(own_store)
-    path = own_store / "journal" / name.filename
+    path = own_store / place / writer.journal.name.filename
     os.truncate(path, path.stat().st_size // 2)
+    writer.die()
     dead_journal(own_store, a_call(), a_call())
     balance(own_store, 22).check()
 
