@@ -473,8 +473,18 @@ class _Run(_Visit):
     def end(self, error: BaseException | None, result: Any) -> None:
         try:
             self.session._end(error)
+        except RecursionError:  # the program has filled the stack: nothing that takes a frame
+            recorder.unwritten += ((self, None if error is None else type(error)),)
         except Exception as fault:
             _guard.swallow(fault, "session.end")
+
+    def write_late(self, error: type[BaseException] | None) -> None:
+        """Record the end for which the stack had no room."""
+        status, info = "completed", None
+        if error is not None:
+            status = "failed" if issubclass(error, Exception) else "cancelled"
+            info = {"type": error.__qualname__, "message": ""}
+        recorder.end_session(self.session._state, status, info)
 
 
 _entered: ContextVar[tuple[_Run, ...]] = ContextVar("pyjama_entered", default=())

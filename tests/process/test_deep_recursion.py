@@ -118,11 +118,11 @@ with agent_session("top") as run:
             pass
 from pyjama_instrument.recorder import recorder
 assert flush()
-print(len(entered), len(recorder.in_flight), len(recorder.announced))
+print(len(entered), len(recorder.in_flight), len(recorder.announced), len(recorder.open_sessions))
 """
     done = run_python(source)
     entered, *left = map(int, done.stdout.split())
-    assert (left, done.stderr) == ([0, 0], "")
+    assert (left, done.stderr) == ([0, 0, 0], "")
     data = get_dashboard_data()
     counted = sum(tool.count for tool in data.metrics.tools.values())
     if form not in ("session", "step"):
