@@ -15,7 +15,7 @@ import _thread
 import time
 from typing import Any
 
-__all__ = ["allocate_lock", "block_signals", "get_ident", "get_native_id", "sleep", "start_new_thread"]
+__all__ = ["allocate_lock", "are_replaced", "block_signals", "get_ident", "get_native_id", "sleep", "start_new_thread"]
 
 
 _BUILTIN = type(len)
@@ -41,6 +41,12 @@ get_ident = _threads.get_ident
 get_native_id = getattr(_threads, "get_native_id", get_ident)  # WebAssembly has none
 start_new_thread = _threads.start_new_thread
 sleep = _original(time, "sleep").sleep
+
+
+def are_replaced() -> bool:
+    """Whether Python's locks are not the operating system's any more, those of the import system among them."""
+    as_of_now: Any = _thread.allocate_lock
+    return type(as_of_now) is not _BUILTIN
 
 
 def block_signals() -> None:

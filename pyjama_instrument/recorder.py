@@ -27,7 +27,7 @@ from pyjama_instrument._drive import kind_of
 from pyjama_instrument._flusher import Flusher
 from pyjama_instrument._hooked import hooked, when_changed
 from pyjama_instrument._ids import Ids
-from pyjama_instrument._native import sleep
+from pyjama_instrument._native import are_replaced, sleep
 from pyjama_instrument._outcome import ControlFlow, outcome, what_ended_the_program
 from pyjama_instrument._pace import Budget, Pace
 from pyjama_instrument._tally import Tally
@@ -122,6 +122,7 @@ class Recorder(_EachCall):
         self._writer = ""
         self._segment = 0
         self._left_by_parent: object = None
+        self._folds_with: Any = None
         self._begin()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -137,6 +138,7 @@ class Recorder(_EachCall):
         self.ambient = None
         self._claimed: dict[str, Scope] = {}
         self.turn = Turn(self._end_turn)
+        self._importing = Turn()
         self._journal: Journal | None = None
         self._flusher: Flusher | None = None
         self._tick_due = 0.0
@@ -218,6 +220,7 @@ class Recorder(_EachCall):
             self._drop(self._refused)
             return
         self._look_at_argv()
+        self._import_for_the_flusher()
         if self.turn.wait():
             self._alone(self._emit_alone, line, reason, written)
         else:
@@ -375,8 +378,7 @@ class Recorder(_EachCall):
         try:
             return Journal(store, name, self._header)
         except JournalFull:
-            from pyjama_instrument.storage.compaction import compact
-
+            compact = self._compaction().compact
             began = time.monotonic()
             with contextlib.suppress(OSError, SchemaTooNew):  # then it stays full
                 compact(store, original_wait_seconds=0.0, enough=Budget(_EXIT_FOLD_SECONDS))
@@ -480,6 +482,7 @@ class Recorder(_EachCall):
 
     def more_spans(self) -> str:
         """A span id, and more of them made in advance."""
+        self._import_for_the_flusher()
         self._revive_flusher()
         return self.ids.more_spans()
 
@@ -496,12 +499,12 @@ class Recorder(_EachCall):
             self._look_at_argv()
             self._write_unwritten()
             self._mind_the_journal()
-            if self._wants_room:
+            if self._wants_room and self._can_fold():
                 self._fold_whosever_turn_it_is()
                 self._mind_the_journal()
             self._announce_slow_calls()
             _guard.say()
-            if self.dirty and self.mono_ns() + _EARLY_NS >= self._fold_at:
+            if self.dirty and self.mono_ns() + _EARLY_NS >= self._fold_at and self._can_fold():
                 self._fold()
             else:
                 self._forget_if_idle()
@@ -587,22 +590,55 @@ class Recorder(_EachCall):
         prefix = tool_prefix("tool.started", session.agent, session.id, tool)
         return f'{prefix}"parent":"{parent}","span":"{span}","ts":{ts}}}\n'.encode("ascii")
 
-    def _fold(self) -> None:
-        from pyjama_instrument.storage.compaction import goes_on  # json is needed only from here on
+    def _compaction(self) -> Any:
+        """The module that folds, imported when that is needed first, by one thread at a time.
 
+        Two threads that import the same wait for each other by a lock of the interpreter's, which after gevent's
+        replacements is one that lets other greenlets run.
+        """
+        if self._folds_with is None:
+            if self._importing.wait():
+                self._importing.take(self._import_compaction)
+            else:
+                self._import_compaction()
+        return self._folds_with
+
+    def _import_for_the_flusher(self) -> None:
+        """Under gevent or eventlet, have the program's own thread import what folds.
+
+        Its imports wait for those of another thread by a lock that only a greenlet of its own could release.
+        """
+        if not self._can_fold():
+            try:
+                self._compaction()
+            except Exception as fault:
+                _guard.swallow(fault, "recorder.import")
+
+    def _can_fold(self) -> bool:
+        """Whether the flusher may: see :meth:`_import_for_the_flusher`."""
+        return self._folds_with is not None or not are_replaced()
+
+    def _import_compaction(self) -> None:
+        from pyjama_instrument.storage import compaction
+
+        self._folds_with = compaction
+
+    def _fold(self) -> None:
         journal = self._journal
         if journal is None:
             return
         began_ns = self.mono_ns()
         # Whoever folded last goes on, as long as it is in time: it need not read the snapshot again.
-        if not goes_on(journal.store) and 0 <= (age := _age_seconds(journal.store)) < _TAKE_OVER_SECONDS:
+        if (
+            not self._compaction().goes_on(journal.store)
+            and 0 <= (age := _age_seconds(journal.store)) < _TAKE_OVER_SECONDS
+        ):
             self._fold_at = began_ns + int(max(_TAKE_OVER_SECONDS - age, _LOOK_SECONDS) * 1e9)
             return
         self._fold_whosever_turn_it_is()
 
     def _fold_whosever_turn_it_is(self) -> None:
-        from pyjama_instrument.storage.compaction import compact
-
+        compact = self._compaction().compact
         journal, flusher = self._journal, self._flusher
         if journal is None or flusher is None:
             return
@@ -641,6 +677,7 @@ class Recorder(_EachCall):
 
     def wake(self) -> None:
         """Have the flusher look now."""
+        self._import_for_the_flusher()
         self._revive_flusher()
         if (flusher := self._flusher) is not None and not self._exiting:
             flusher.wake()
@@ -654,9 +691,7 @@ class Recorder(_EachCall):
         return False
 
     def _folded_until(self, deadline: float) -> bool:
-        # Not at the top: only a fold needs it. Below another root directory it may not be found any more.
-        from pyjama_instrument.storage.compaction import compact
-
+        compact = self._compaction().compact  # first: below another root directory it may not be found
         self.notice_fork()
         self._write_unwritten()
         while (journal := self._journal) is not None:
@@ -767,8 +802,7 @@ class Recorder(_EachCall):
 
     def _fold_at_exit(self) -> None:
         if self._journal is not None and self.dirty:
-            from pyjama_instrument.storage.compaction import compact
-
+            compact = self._compaction().compact
             enough = Budget(self._exit_seconds)
             compact(self._journal.store, wait_seconds=_EXIT_WAIT_SECONDS, original_wait_seconds=0.0, enough=enough)
 

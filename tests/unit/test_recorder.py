@@ -687,3 +687,55 @@ def test_events_that_wait_for_a_journal_that_cannot_be_opened_are_told_as_droppe
     recorder.emit(b"{}\n")
     assert recorder._dropped.untold() == {"unavailable": 2}
     assert not recorder._pending
+
+
+def test_what_folds_is_imported_by_one_thread_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two that import the same wait for each other by a lock that gevent may have replaced.
+    at_it, most, gate = [], [], threading.Barrier(4)
+    real = recorder._import_compaction
+
+    def importing() -> None:
+        at_it.append(True)
+        most.append(len(at_it))
+        real()
+        at_it.pop()
+
+    def begin() -> None:
+        gate.wait(HANG_SECONDS)
+        assert recorder._compaction() is compaction
+
+    monkeypatch.setattr(recorder, "_import_compaction", importing)
+    monkeypatch.setattr(recorder, "_folds_with", None)
+    threads = [threading.Thread(target=begin) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(most) == {1}
+
+
+def test_under_green_threads_the_program_s_own_thread_imports_what_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    # An import of the program's that waits for one of ours would wait by a lock that no greenlet of its own releases.
+    importers = []
+    real = recorder._import_compaction
+
+    def importing() -> None:
+        importers.append(threading.get_ident())
+        real()
+
+    def tick() -> None:
+        recorder.dirty, recorder._fold_at = True, 0
+        recorder._tick()
+
+    monkeypatch.setattr(recorder, "_import_compaction", importing)
+    monkeypatch.setattr(recorder_module, "are_replaced", lambda: True)
+    monkeypatch.setattr(recorder, "_folds_with", None)
+    work()
+    recorder._folds_with = None  # as if they had been replaced only now
+    thread = threading.Thread(target=tick)
+    thread.start()
+    thread.join()
+    assert recorder._folds_with is None
+    recorder.wake()
+    assert recorder._folds_with is not None
+    assert set(importers) == {threading.get_ident()}
