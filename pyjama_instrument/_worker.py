@@ -11,9 +11,10 @@ import sys
 
 from pyjama_instrument._system import OPEN_FILE
 
-__all__ = ["is_multiprocessing_child", "is_worker"]
+__all__ = ["is_worker", "multiprocessing_package"]
 
 _FORKED_NOT_EXECUTED = 0x40  # PF_FORKNOEXEC: the kernel sets it at a fork and takes it away at an exec
+_MULTIPROCESSING = ("multiprocessing", "multiprocess")  # the second is that of pathos
 _FLAGS_AFTER_NAME = 6  # field 9 of /proc/self/stat; the name, field 2, may hold spaces and brackets
 
 
@@ -24,13 +25,16 @@ def is_worker(forked: bool) -> bool:
         forked: our hooks have seen the fork. Without ``/proc``, as on macOS, a fork from before they were in place
             cannot be known.
     """
-    return forked or is_multiprocessing_child() or _forked_and_not_executed()
+    return forked or multiprocessing_package() is not None or _forked_and_not_executed()
 
 
-def is_multiprocessing_child() -> bool:
-    """Whether this process was started by ``multiprocessing``."""
-    process = sys.modules.get("multiprocessing.process")
-    return process is not None and process.parent_process() is not None
+def multiprocessing_package() -> str | None:
+    """What started this process: ``multiprocessing`` or a copy of it that pickles more; None if neither did."""
+    for name in _MULTIPROCESSING:
+        parent_process = getattr(sys.modules.get(f"{name}.process"), "parent_process", None)
+        if parent_process is not None and parent_process() is not None:
+            return name
+    return None
 
 
 def _forked_and_not_executed() -> bool:

@@ -33,7 +33,7 @@ from pyjama_instrument._pace import Budget, Pace
 from pyjama_instrument._tally import Tally
 from pyjama_instrument._turn import Turn
 from pyjama_instrument._unforked import unforked_mark
-from pyjama_instrument._worker import is_multiprocessing_child, is_worker
+from pyjama_instrument._worker import is_worker, multiprocessing_package
 from pyjama_instrument.config import disabled_by_environment, home_to_write, resolve_home, set_home
 from pyjama_instrument.errors import ConfigError, PyjamaError, SchemaTooNew
 from pyjama_instrument.redaction import Redactor
@@ -741,8 +741,8 @@ class Recorder(_EachCall):
 
     def _hook_into_multiprocessing(self) -> None:
         # A worker of multiprocessing leaves by os._exit and runs only the finalizers of multiprocessing.util.
-        util = sys.modules.get("multiprocessing.util")
-        if util is not None and is_multiprocessing_child() and not self._finalized:
+        util = sys.modules.get(f"{multiprocessing_package()}.util")
+        if util is not None and not self._finalized:
             self._finalized = True
             util.Finalize(None, self._at_exit, exitpriority=-100)
 

@@ -106,7 +106,7 @@ def test_a_program_of_its_own_that_is_gone_without_a_word_has_crashed(run_python
 
 
 _POOL = """
-import multiprocessing, sys, warnings
+import importlib, sys, warnings
 from pyjama_instrument import tool
 
 @tool
@@ -115,15 +115,19 @@ def work(n): return n
 if __name__ == "__main__":
     # A pool forks the successors of its workers from one of its own threads.
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-    context = multiprocessing.get_context(sys.argv[1])
+    context = importlib.import_module(sys.argv[2]).get_context(sys.argv[1])
     with context.Pool(2, maxtasksperchild=2) as pool:  # leaving it terminates the workers
         assert pool.map(work, range(12), chunksize=1) == list(range(12))
 """
 
 
+@pytest.mark.parametrize("package", ["multiprocessing", "multiprocess"])
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_recycled_workers_of_multiprocessing_leave_no_crash(run_python: RunPython, tmp_path: Path, method: str) -> None:
-    run_python(_script(tmp_path, "pool.py", _POOL), method)
+def test_recycled_workers_of_multiprocessing_leave_no_crash(
+    run_python: RunPython, tmp_path: Path, method: str, package: str
+) -> None:
+    pytest.importorskip(package)
+    run_python(_script(tmp_path, "pool.py", _POOL), method, package)
     assert _calls() == 12
     assert _statuses().keys() <= {"completed", "ended"}
 
