@@ -101,6 +101,56 @@ gevent.joinall([gevent.spawn(forker)] + [gevent.spawn(say, "another") for _ in r
     assert counts() == {"quick": 20, "slow": 10}
 
 
+@in_each_order
+def test_the_flusher_imports_nothing_by_itself_so_no_greenlet_waits_for_it(run_python: RunPython, begin: str) -> None:
+    source = f"""{begin}{PROGRAM}
+elsewhere, main = [], threading.get_native_id()
+
+class Finder:
+    '''Is asked for every module that is not loaded yet.'''
+    def find_spec(self, name, path=None, target=None):
+        if threading.get_native_id() != main: elsewhere.append(name)
+
+sys.meta_path.insert(0, Finder())
+quick()
+while not os.path.exists(os.environ["PYJAMA_HOME"] + "/metrics.json"):
+    for _ in range(64): quick()
+    gevent.sleep(0.01)
+assert not elsewhere, elsewhere
+"""
+    run_python(source)
+
+
+def test_a_flusher_that_imports_while_locks_are_replaced_holds_nobody_up(run_python: RunPython) -> None:
+    source = f"""{IMPORT}{PROGRAM}
+import importlib.machinery
+importing, replaced, main = threading.Event(), threading.Event(), threading.get_ident()
+
+class Finder:
+    '''Holds the flusher up in the midst of its import until the main thread is no longer in this program's code.'''
+    def find_spec(self, name, path=None, target=None):
+        if name != "pyjama_instrument.fold" or threading.get_ident() == main: return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        self.execute, spec.loader.exec_module = spec.loader.exec_module, self.execute_late
+        return spec
+    def execute_late(self, module):
+        importing.set()
+        replaced.wait()
+        while sys._current_frames()[main].f_code.co_filename == "<string>": pause(0.001)
+        self.execute(module)
+
+sys.meta_path.insert(0, Finder())
+pause = time.sleep
+quick()
+importing.wait()
+{PATCH}
+replaced.set()
+assert flush()
+"""
+    run_python(source)
+    assert counts() == {"quick": 1}
+
+
 def test_calls_of_many_greenlets_at_once_count_exactly_and_show_while_they_last(
     own_store: Path, run_python: RunPython
 ) -> None:
