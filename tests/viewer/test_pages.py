@@ -100,11 +100,6 @@ def test_the_pages_are_reached_from_the_top_and_the_back_button_goes_back(page: 
     page.locator("#active .row").wait_for()
 
 
-def test_an_address_of_no_page_shows_the_overview(page: Page, shop: Shop) -> None:
-    page.goto(f"{shop.url}#/no/such/page")
-    page.locator("#active .row").wait_for()
-
-
 def test_going_back_from_a_run_shows_the_overview_although_nothing_has_changed(page: Page, shop: Shop) -> None:
     page.goto(shop.url)
     page.locator("#active a.name").click()
