@@ -726,7 +726,11 @@ class Recorder(_EachCall):
     def _is_left_without_journal(self) -> bool:
         """Whether the program has closed our descriptors, or the store is gone; the next look begins a new journal."""
         journal = self._journal
-        return journal is not None and not journal.is_ours()
+        try:
+            return journal is not None and not journal.is_ours()
+        except Exception as error:
+            _guard.swallow(error, "recorder.look")
+            return False
 
     # -- fork and exit
 
