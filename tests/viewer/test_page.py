@@ -218,7 +218,7 @@ def test_the_policy_stops_a_script_that_got_in_all_the_same(
 def test_rows_are_updated_in_place(page: Page, fake: FakeDashboard) -> None:
     page.goto(fake.url)
     row = page.locator("#active .row")
-    row.get_by_text("2/2").wait_for()
+    row.get_by_text("1/2").wait_for()
     row.evaluate("node => node.mark = 'the same node'")
     fake.reader.data = data_of(run_of("one", workflow=["a", "b"], done=1, calls=77), run_of("two"))
     page.get_by_text("77 calls").wait_for()
