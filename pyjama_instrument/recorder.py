@@ -53,6 +53,7 @@ _FOLD_SECONDS = 0.5
 _BREATH_SECONDS = 0.1
 _TAKE_OVER_SECONDS = 0.55
 _LOOK_SECONDS = 0.45
+_LOOKS = 10
 _EARLY_NS = 5_000_000  # a thread may be woken up a little too early
 _KEEP_SECONDS = 10.0
 _REOPEN_SECONDS = 0.5
@@ -389,10 +390,21 @@ class Recorder(_EachCall):
         return time.monotonic_ns() < self._reopen_at
 
     def _look_at_descriptor(self, journal: Journal) -> None:
-        """The journal's descriptor leads to the journal, so what was recorded until now is there."""
-        self._looked = None
-        with contextlib.suppress(OSError):  # it cannot be looked at now: then nothing is told from it
-            self._looked = _Look(self._lines_due(), journal.size())
+        """The journal's descriptor leads to the journal, so what was recorded until now is there.
+
+        Threads go on recording meanwhile, and may be given the number meanwhile. So a look counts only if no line came
+        in its midst and the descriptor still leads to the journal after it; otherwise the look before it stands.
+        """
+        try:
+            lines = self._lines_due()
+            for _ in range(_LOOKS):
+                size, before, lines = journal.size(), lines, self._lines_due()
+                if lines == before:
+                    if journal.is_ours():
+                        self._looked = _Look(lines, size)
+                    return
+        except OSError:  # it cannot be looked at now: then nothing is told from it
+            self._looked = None
 
     def _lines_due(self) -> int:
         """How many lines that there is one of for each span should have been written until now."""
@@ -551,6 +563,7 @@ class Recorder(_EachCall):
         if not journal.is_full():
             journal.rotate()
             self.fd, self._full, self._wants_room = journal.fd, False, False
+            self._looked = None  # the look before was at another file
             self._look_at_descriptor(journal)
         elif not self._wants_room:
             self._wants_room = True

@@ -22,10 +22,11 @@ TAKE_THE_NUMBER = """
 from pyjama_instrument.recorder import recorder
 
 def take_the_number(flags=os.O_RDWR | os.O_CREAT | os.O_APPEND):
+    # In one step: between a close and the next open, the background thread may find the number free and begin anew.
     number = recorder.fd
-    os.closerange(3, 65536)
-    host = os.open(sys.argv[1], flags, 0o600)
-    os.dup2(host, number)
+    os.dup2(os.open(sys.argv[1], flags, 0o600), number)
+    os.closerange(3, number)
+    os.closerange(number + 1, 65536)
     return recorder._journal
 
 def noticed(journal):
