@@ -818,7 +818,8 @@ class Recorder(_EachCall):
             pass
 
     def _fold_at_exit(self) -> None:
-        if self._journal is not None and self.dirty:
+        # What was recorded is on file: who has paid for a backlog of others at the start pays nothing at the end.
+        if self._journal is not None and self.dirty and self._exit_seconds >= 0:
             compact = self._compaction().compact
             enough = Budget(self._exit_seconds)
             compact(self._journal.store, wait_seconds=_EXIT_WAIT_SECONDS, original_wait_seconds=0.0, enough=enough)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pyjama_instrument.errors import StoreError, StoreUnavailable
@@ -165,8 +165,12 @@ class Waiting(NamedTuple):
 
 def waiting(journal: int, writer: str = "-", folded: Mapping[str, Any] | None = None) -> Waiting:
     """What waits in the directory ``journal``; ``folded`` are the offsets of a snapshot."""
+    return _waiting(_sizes(journal), writer, folded)
+
+
+def _waiting(sizes: Iterable[tuple[str, int]], writer: str, folded: Mapping[str, Any] | None = None) -> Waiting:
     segments = total = ours = 0
-    for name, size in _sizes(journal):
+    for name, size in sizes:
         stored = folded.get(name.removesuffix(".jsonl")) if folded else None
         offset = stored.get("offset") if type(stored) is dict else 0
         left = size - offset if type(offset) is int and offset >= 0 else size
@@ -190,7 +194,8 @@ def _looks_full(store: Store) -> bool:
 
 def _is_full(store: Store, writer: str) -> bool:
     """Whether so much waits to be folded that no more must be added."""
-    if waiting(store.journal, writer).share() < 1:
+    sizes = [*_sizes(store.journal)]
+    if _waiting(sizes, writer).share() < 1:
         return False
     from pyjama_instrument.storage._snapshot import load  # seldom needed, and dear to import
 
@@ -198,7 +203,7 @@ def _is_full(store: Store, writer: str) -> bool:
         folded = load(store.fd).document.get("journals")
     except (OSError, StoreError):
         return True
-    return waiting(store.journal, writer, folded).share() >= 1
+    return _waiting(sizes, writer, folded).share() >= 1
 
 
 def _sizes(journal: int, asked: int | None = None) -> Iterator[tuple[str, int]]:
