@@ -29,11 +29,12 @@ stress: PACKAGES += clojure libdata-json-clojure # an agent of the original in i
 stress: lint browser system ## the same tests at full size: long storms, every injection (ARGS=... goes to pytest)
 	@PYJAMA_STRESS=1 $(BIN)/python -m pytest -o timeout=3600 $(ARGS)
 
-lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter
+lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter, codespell
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
 	@$(BIN)/mypy --strict
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/codespell $(CODE) *.md Makefile mkdocs.yml pyproject.toml
 
 fmt: $(VENV)/.dev ## format and sort the code
 	@$(BIN)/ruff check --fix $(CODE)
