@@ -1,6 +1,6 @@
-"""Makes the pictures of the documentation from the running demo: ``make screenshots``.
+"""Take the pictures of the documentation from the running demo: ``make screenshots``.
 
-The demo records into a store of its own. Each picture is made by day and by night.
+The demo records into its own store. Each picture is taken in the light and in the dark colour scheme.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def main() -> None:
-    """Run the demo and take the pictures: of the overview when an agent is stuck, of the rest when all is over."""
+    """Run the demo and take the pictures: the overview while agents run, the other pages when they have finished."""
     executable = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if executable is None:
         sys.exit("make screenshots needs Chromium")

@@ -4,9 +4,9 @@
     python examples/codebase_analyzer.py PROJECT_DIR --json
     python examples/codebase_analyzer.py PROJECT_DIR --out DIR    # software-versions.md and .json in DIR
 
-Run ``pyjama dashboard`` in another terminal to watch it work. Everything the dashboard shows comes from the
-``@tool`` lines and the ``agent_session`` below. A manifest that cannot be read is a failed tool call on the
-dashboard and a problem in the report; the run goes on.
+Run ``pyjama dashboard`` in another terminal to watch it work. Everything that the dashboard shows comes from the
+``@tool`` decorators and the ``agent_session`` below. If a manifest cannot be read, the dashboard shows a failed call,
+the report lists a problem, and the run continues.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SUFFIXES = {
 
 @dataclass
 class Report:
-    """What was found in one project."""
+    """The findings of one project."""
 
     project: str
     files: int = 0
@@ -75,9 +75,9 @@ class Report:
 def walk(
     root: Path, on_error: Callable[[OSError], None] | None = None, on_folder: Callable[[], None] = lambda: None
 ) -> Iterator[str]:
-    """Relative paths of the regular files below ``root``, in order.
+    """Yield the relative paths of the regular files in ``root``, in order.
 
-    Links are not followed, so no loop can trap the walk; virtual environments, caches and version control are left out.
+    The walk does not follow links, so it always ends. It leaves out virtual environments, caches and version control.
     """
     for folder, folders, names in os.walk(root, onerror=on_error):
         folders[:] = sorted(name for name in folders if not _is_skipped(folder, name))
@@ -93,12 +93,12 @@ def _is_skipped(folder: str, name: str) -> bool:
 
 
 def is_wanted(path: str, *, imports: bool) -> bool:
-    """Whether the agent reads the file: all manifests and, for ``imports``, Python sources."""
+    """Whether the agent reads the file: each manifest and, with ``imports``, each Python source."""
     return is_manifest(path) or (imports and path.endswith(".py"))
 
 
 class Analyzer:
-    """The agent's tools. ``pause`` (seconds) makes each of them take that much longer, so that a person can watch."""
+    """The agent's tools. ``pause`` lengthens each call by so many seconds, so that you can watch."""
 
     def __init__(self, root: Path, *, pause: float = 0.0) -> None:
         self.root = root
@@ -107,16 +107,16 @@ class Analyzer:
 
     @tool("list_files")
     def list_files(self) -> Iterator[str]:
-        """Relative paths of the project's regular files."""
+        """Yield the relative paths of the project's regular files."""
         for count, path in enumerate(walk(self.root, self._note_unreadable, self._wait)):
             if count == MAX_FILES:
-                self.problems.append(f"more than {MAX_FILES} files: the rest was not looked at")
+                self.problems.append(f"more than {MAX_FILES} files: the rest was skipped")
                 return
             yield path
 
     @tool("read_file")
     async def read_file(self, path: str) -> str:
-        """The text of one file.
+        """Return the text of one file.
 
         Raises:
             ManifestError: the file is too large or is not UTF-8 text.
@@ -133,7 +133,7 @@ class Analyzer:
 
     @tool("detect_versions")
     def detect_versions(self, path: str, text: str) -> list[Finding]:
-        """The versions that one file states.
+        """Return the versions that one file contains.
 
         Raises:
             ManifestError: the file is malformed.
@@ -143,7 +143,7 @@ class Analyzer:
 
     @tool("find_conflicts")
     def find_conflicts(self, findings: Iterable[Finding]) -> dict[str, list[str]]:
-        """Names that are wanted in different versions by different files, with every version and its source."""
+        """Return the names for which files want different versions, each with its versions and their sources."""
         self._wait()
         wanted: dict[str, dict[str, set[str]]] = {}
         for each in findings:
@@ -158,10 +158,10 @@ class Analyzer:
 
     @tool("write_file")
     def write_file(self, path: Path, text: str) -> int:
-        """Write one report file, its folder included; returns the number of bytes.
+        """Write one report file, create its directory if needed, and return the number of bytes.
 
         Raises:
-            OSError: the place cannot be written.
+            OSError: the file cannot be written.
         """
         self._wait()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -191,8 +191,8 @@ def analyze(
 
     Args:
         project: an existing directory.
-        out: where to write ``software-versions.md`` and ``software-versions.json``; nothing is written without it.
-        agent: the name to appear under on the dashboard.
+        out: the directory for ``software-versions.md`` and ``software-versions.json``; None writes no files.
+        agent: the agent's name on the dashboard.
         imports: also read Python sources and report which packages they import.
         pause: seconds by which to lengthen every tool call.
 
@@ -230,7 +230,7 @@ def _discover(analyzer: Analyzer, report: Report, *, imports: bool) -> list[str]
 
 
 async def _read_all(analyzer: Analyzer, paths: Iterable[str]) -> dict[str, str]:
-    """The text of each readable file; several are read at a time."""
+    """Read several files at a time, and return the text of each readable file."""
     gate = asyncio.Semaphore(READERS)
 
     async def read(path: str) -> tuple[str, str | None]:
@@ -294,13 +294,13 @@ def _section(title: str, findings: Sequence[Finding]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """Text from the project made safe for a table cell and for a terminal."""
+    """Make text from the project safe for a table cell and for a terminal."""
     printable = "".join(character if character.isprintable() else " " for character in text)
     return printable.replace("|", "\\|").replace("<", "&lt;")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     options = _options(argv)
     if not options.project.is_dir():
         print(f"{options.project}: not a directory", file=sys.stderr)

@@ -1,9 +1,9 @@
-"""Record an agent's run by calling functions, for code that cannot be decorated.
+"""Record a run by calling functions, for code that you cannot decorate.
 
     python examples/functional_api.py
 
-This is the functional interface: one function per thing that happens. Ids may be any names; durations are in
-milliseconds. ``pyjama dashboard`` shows the result like that of any decorated agent.
+The functional API has one function for each thing that happens. An id can be any name; durations are in milliseconds.
+``pyjama dashboard`` shows this agent like any other.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ AGENT = "functional-agent"
 
 
 def main() -> None:
-    """One run of two steps with one tool call in each, the second of which fails."""
-    shared.record_agent_start(AGENT, {"purpose": "show the functional interface"})
+    """Record one run of two steps with one tool call each. The second call fails."""
+    shared.record_agent_start(AGENT, {"purpose": "show the functional API"})
     shared.record_workflow_info(AGENT, ["fetch", "store"])
 
     shared.record_step_start(AGENT, "fetch")
@@ -37,7 +37,7 @@ def main() -> None:
     shared.record_agent_complete(AGENT)
 
     data = shared.get_dashboard_data()
-    print(f"{len(pages)} pages; the dashboard's data for the agent:")
+    print(f"{len(pages)} pages; the dashboard data of the agent:")
     print(json.dumps(data["agents"][AGENT], indent=2))
 
 

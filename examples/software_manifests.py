@@ -1,8 +1,8 @@
-"""Read the versions of languages and dependencies out of the files that declare them.
+"""Find the versions of languages and dependencies in the files that declare them.
 
-Pure functions from text to findings: nothing here touches the disk, the network or an interpreter, so an
-untrusted project can be read safely. A file that cannot be understood raises :class:`ManifestError`.
-The agent that uses them is ``codebase_analyzer.py``, beside this file.
+These functions turn text into findings. They use no disk, no network and no interpreter, so you can safely read an
+untrusted project. A file that cannot be parsed raises :class:`ManifestError`. The agent that uses these functions is
+``codebase_analyzer.py``, in the same directory.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = ["Finding", "ManifestError", "is_manifest", "parse_imports", "parse_ma
 
 
 class ManifestError(ValueError):
-    """The file claims to be a manifest but cannot be read as one."""
+    """The file has the name of a manifest but cannot be parsed as one."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
 class Finding:
-    """One version that a file states. ``version`` is what is written there; empty when any will do."""
+    """One version in a file. ``version`` is the text in the file; it is empty if any version will do."""
 
     ecosystem: str
     kind: str
@@ -57,7 +57,7 @@ def dependency(ecosystem: str, name: object, version: object = "") -> Finding:
 
 
 def _table(value: object) -> Mapping[str, Any]:
-    """The value where it is a table, otherwise an empty one: manifests often hold what nobody expects there."""
+    """Return the value if it is a table, otherwise an empty table, because manifests are often malformed."""
     return value if isinstance(value, Mapping) else {}
 
 
@@ -131,7 +131,7 @@ def _setup_cfg(text: str) -> Iterator[Finding]:
 
 
 def parse_imports(text: str, source: str) -> list[Finding]:
-    """The packages outside the standard library that a Python source imports by absolute name.
+    """Return the packages outside the standard library that a Python source imports by absolute name.
 
     Raises:
         ManifestError: the source is not valid Python.
@@ -245,7 +245,7 @@ def _gemfile(text: str) -> Iterator[Finding]:
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
-    """Refuses a document type before its entities are read: they are how a small file expands to gigabytes."""
+    """Refuse a document type before its entities are read, because they can expand a small file to gigabytes."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         raise ManifestError("a DOCTYPE is refused")
@@ -269,7 +269,7 @@ def _pom_xml(text: str) -> Iterator[Finding]:
 
 
 def _maven_value(value: str, properties: Mapping[str, str]) -> str:
-    """The value with ``${property}`` replaced once; what is defined elsewhere stays as it is written."""
+    """Replace each ``${property}`` once. A property that is defined elsewhere stays unchanged."""
     return re.sub(r"\$\{([^}]+)\}", lambda match: properties.get(match[1], match[0]), value.strip())
 
 
@@ -311,7 +311,7 @@ def _dockerfile(text: str) -> Iterator[Finding]:
 
 
 def _image(image: str) -> tuple[str, str]:
-    """Name and version of ``host:port/name:tag@digest``; a digest is the version only where there is no tag."""
+    """Split ``host:port/name:tag@digest`` into name and version. The digest is the version if there is no tag."""
     named, _, digest = image.partition("@")
     folder, slash, last = named.rpartition("/")
     name, _, tag = last.partition(":")
@@ -319,7 +319,7 @@ def _image(image: str) -> tuple[str, str]:
 
 
 def _version_file(ecosystem: str, prefix: str = "") -> Parser:
-    """A parser of files such as ``.python-version``: one version a line, comments allowed."""
+    """Return a parser for files such as ``.python-version``: one version per line, comments allowed."""
 
     def parse(text: str) -> Iterator[Finding]:
         for line in text.splitlines():
@@ -359,7 +359,7 @@ def _workflow(text: str) -> Iterator[Finding]:
         yield dependency("github-actions", action, version)
 
 
-# --- Which file is read by which parser ---------------------------------------------------------------------
+# --- Which parser reads which file ---------------------------------------------------------------------------
 
 _PARSERS: tuple[tuple[str, Parser], ...] = (
     ("pyproject.toml", _pyproject),
@@ -403,12 +403,12 @@ def _parser_for(path: str) -> Parser | None:
 
 
 def is_manifest(path: str) -> bool:
-    """Whether a file of this relative, slash-separated path is one that :func:`parse_manifest` reads."""
+    """Whether :func:`parse_manifest` can read a file with this relative, slash-separated path."""
     return _parser_for(path) is not None
 
 
 def parse_manifest(path: str, text: str) -> list[Finding]:
-    """What the manifest at ``path`` (relative, slash-separated) with content ``text`` states, without duplicates.
+    """Return the findings of the manifest at ``path`` (relative, slash-separated) with the content ``text``.
 
     Raises:
         ManifestError: no parser knows the file, or its content is malformed. The message names the path.

@@ -1,9 +1,9 @@
-"""One session, many workers: a thread pool, a process pool, asyncio tasks and a child program.
+"""Record one run with many workers: a thread pool, a process pool, asyncio tasks and a child program.
 
     python examples/threads_and_processes.py
 
-Asyncio tasks and ``asyncio.to_thread`` follow the session by themselves. A pool does not, because its workers are
-older than the session: hand it ``run.bind(function)``. A child program gets ``env=run.env()``.
+asyncio tasks and ``asyncio.to_thread`` belong to the run by themselves. The workers of a pool do not, so pass
+``run.bind(function)`` to the pool. Start a child program with ``env=run.env()``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHILD = "from pyjama_instrument import tool; print(tool('in_child_program')(sum)
 
 @tool
 def square(number: int) -> int:
-    """A tool that runs wherever it is called."""
+    """A tool that you can call in any thread or process."""
     return number * number
 
 
@@ -35,13 +35,13 @@ async def double(number: int) -> int:
 
 
 async def in_tasks() -> int:
-    """Tasks and ``to_thread`` keep the session without any help."""
+    """Tasks and ``to_thread`` belong to the run without further code."""
     doubled = await asyncio.gather(*(double(number) for number in range(4)))
     return sum(doubled) + await asyncio.to_thread(square, 5)
 
 
 def main() -> None:
-    """Count the same few numbers in four ways, all in one session."""
+    """Use four kinds of workers in one run."""
     with agent_session("many-workers", workflow=["threads", "processes", "tasks", "child"]) as run:
         with run.step("threads"), ThreadPoolExecutor(4) as threads:
             print("threads:", sum(threads.map(run.bind(square), range(4))))

@@ -1,11 +1,11 @@
 #!/bin/sh
-# The classic set-up. In three terminals, with the environment active that has the package:
+# Watch an agent with three terminals. Activate the environment that has the package in each of them, then run:
 #
 #   examples/three_terminals.sh dashboard      # the page, at http://localhost:8080
-#   examples/three_terminals.sh agent [DIR]    # an agent that looks at DIR, slowly enough to watch
-#   examples/three_terminals.sh watch          # the file behind it all, once a second
+#   examples/three_terminals.sh agent [DIR]    # an agent that analyses DIR, slowly enough to watch
+#   examples/three_terminals.sh watch          # the file metrics.json, once a second
 #
-# Start and stop them in any order; they share nothing but the directory ~/.pyjama (or $PYJAMA_HOME).
+# Start and stop them in any order. They share only the directory ~/.pyjama (or $PYJAMA_HOME).
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 snapshot=${PYJAMA_HOME:-$HOME/.pyjama}/metrics.json
