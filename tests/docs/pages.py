@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["ROOT", "Fence", "anchors", "fences", "links", "pages", "section"]
+__all__ = ["ROOT", "Fence", "anchors", "fences", "links", "pages", "prose", "section"]
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,12 +41,12 @@ def fences(page: Path, language: str) -> list[Fence]:
 
 def links(page: Path) -> Iterator[str]:
     """Where the page's links lead, as written."""
-    return (found[1] for found in _LINK.finditer(_prose(page)))
+    return (found[1] for found in _LINK.finditer(prose(page)))
 
 
 def anchors(page: Path) -> set[str]:
     """The names that ``#…`` may lead to on the page, made from its headings the way code hosts do it."""
-    headings = _HEADING.findall(_prose(page))
+    headings = _HEADING.findall(prose(page))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -60,5 +60,6 @@ def section(page: Path, heading: str) -> str:
     return text[found.end() :][: end.start() if end else None]
 
 
-def _prose(page: Path) -> str:
+def prose(page: Path) -> str:
+    """The text of the page without its fenced blocks."""
     return _FENCE.sub("", page.read_text(encoding="utf-8"))
