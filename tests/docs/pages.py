@@ -25,7 +25,7 @@ class Fence(NamedTuple):
 
 
 def pages() -> list[Path]:
-    """Every page a reader is meant to read."""
+    """Every page of the documentation."""
     return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 

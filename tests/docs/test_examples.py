@@ -147,6 +147,12 @@ def test_the_secrets_of_the_redaction_page_are_masked(tmp_path: Path, run_python
     assert call.arguments == {"url": "postgres://[redacted]@db/sales", "password": "[redacted]"}
 
 
+def test_the_function_of_the_redaction_page_decides_as_its_comments_say(tmp_path: Path, run_python: RunPython) -> None:
+    _run_alone(_example("docs/howto/redaction.md", 1), Claim(), tmp_path, run_python)
+    (call,) = [event for event in tail_events() if event.kind == "tool.ended"]
+    assert (call.arguments, call.result) == ({"iban": "[redacted]", "amount": 5}, "[redacted]")
+
+
 def test_the_figures_of_a_child_run_are_added_up_as_the_page_says(tmp_path: Path, run_python: RunPython) -> None:
     _run_alone(_example("docs/howto/read-a-run.md", 0), Claim(), tmp_path, run_python)
     shown = run_python(

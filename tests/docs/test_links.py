@@ -1,4 +1,4 @@
-"""Nobody who follows the documentation ends up nowhere."""
+"""Every link in the documentation leads to a page that exists."""
 
 from __future__ import annotations
 
