@@ -9,6 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 CODE := pyjama_instrument tests examples docs $(wildcard benchmarks)
+PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 MATRIX := 3.11 3.12 3.13 3.14 3.15
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1 # its check for a newer version needs the network
@@ -23,7 +24,7 @@ demo: $(VENV)/.viewer ## start the dashboard and some agents to look at (ARGS=--
 	@exec $(BIN)/pyjama demo $(ARGS)
 
 test: lint browser system ## all that CI runs: lint, types, layers, then all tests (ARGS=... goes to pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 stress: PACKAGES += clojure libdata-json-clojure # to run an agent of the original tool
 stress: lint browser system ## the same tests at full size: long storms, every injection (ARGS=... goes to pytest)
@@ -63,7 +64,7 @@ matrix: ## the tests with each Python from 3.11 to 3.15 on this machine, warning
 		if [ -z "$$found" ]; then echo "== Python $$v: not found, left out"; continue; fi; \
 		echo "== Python $$v: $$found"; \
 		$(MAKE) --no-print-directory VENV=.venv-$$v PYTHON="$$found" .venv-$$v/.dev; \
-		.venv-$$v/bin/python -W error -m pytest $(ARGS); \
+		.venv-$$v/bin/python -W error -m pytest $(PARALLEL) $(ARGS); \
 	done
 
 # The browser tests use Debian's Chromium. If it cannot be installed, they are skipped and print why; if CI is set,

@@ -21,8 +21,8 @@ from playwright.sync_api import Page, sync_playwright
 
 from benchmarks._figures import median, percentile
 from benchmarks.children._stores import Writers, call, ended, session_id, started
-from pyjama_instrument.storage._store import Store
 from pyjama_instrument.storage.compaction import compact
+from pyjama_instrument.storage.store_directory import Store
 from pyjama_instrument.viewer import start_dashboard
 
 __all__: list[str] = []

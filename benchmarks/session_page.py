@@ -19,8 +19,8 @@ from typing import Any
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks.children._stores import Writers, call, ended, session_id, started
-from pyjama_instrument.storage._store import Store
 from pyjama_instrument.storage.compaction import compact
+from pyjama_instrument.storage.store_directory import Store
 from pyjama_instrument.viewer import start_dashboard
 
 __all__: list[str] = []

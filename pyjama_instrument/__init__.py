@@ -7,9 +7,9 @@ Decorate tool functions with :func:`tool`, wrap agent runs in :class:`agent_sess
 from __future__ import annotations
 
 from pyjama_instrument.errors import PyjamaError
-from pyjama_instrument.instrument import tool
-from pyjama_instrument.recorder import configure, flush
-from pyjama_instrument.session import Session, agent_session, current_session
+from pyjama_instrument.recording.recorder import configure, flush
+from pyjama_instrument.recording.session import Session, agent_session, current_session
+from pyjama_instrument.recording.tool import tool
 
 __all__ = [
     "PyjamaError",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from pyjama_instrument import _system
+from pyjama_instrument import _platform
 from pyjama_instrument.errors import ConfigError, StoreUnavailable
 
 __all__ = [
@@ -50,7 +50,7 @@ def resolve_home(home: str | os.PathLike[str] | None = None) -> str:
         StoreUnavailable: nothing says where the user's home directory is.
         UnsupportedSystem: there can be no store on this system.
     """
-    _system.require()
+    _platform.require()
     if home is not None:
         return _checked_path(home)
     if _configured_home is not None:
@@ -145,6 +145,6 @@ def _user_home() -> str:
     if home := os.environ.get("HOME"):
         return home
     try:
-        return _system.pwd.getpwuid(os.getuid()).pw_dir
+        return _platform.pwd.getpwuid(os.getuid()).pw_dir
     except KeyError:
         raise StoreUnavailable("cannot tell the user's home directory: set HOME or PYJAMA_HOME") from None

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pyjama_instrument._markup import Limits, dashboard_html, notebook, session_html
+from pyjama_instrument.presentation.html import Limits, dashboard_html, notebook, session_html
 
 __all__ = [
     "AgentSummary",

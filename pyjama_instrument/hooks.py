@@ -18,11 +18,11 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pyjama_instrument import _guard, _system
-from pyjama_instrument._hooked import hooked, when_changed
-from pyjama_instrument._turn import Turn
+from pyjama_instrument import _guard, _platform
+from pyjama_instrument._hooked_tools import hooked, when_changed
 from pyjama_instrument.config import check_name
 from pyjama_instrument.errors import ConfigError
+from pyjama_instrument.threads.bounded_lock import BoundedLock
 
 if TYPE_CHECKING:
     from pyjama_instrument.events import ToolEnded
@@ -135,7 +135,7 @@ def _check_text(tool: object) -> None:
         raise ConfigError(f"tool name must be a string, not {type(tool).__name__}")
 
 
-_turn = Turn()
+_turn = BoundedLock()
 _running: ContextVar[tuple[Callable[..., Any], ...]] = ContextVar("pyjama_hooks_running", default=())
 pre_registry = _Registry()
 post_registry = _Registry()
@@ -144,10 +144,10 @@ post_registry = _Registry()
 def _begin_anew() -> None:
     """A forked child has not the thread whose turn it may have been."""
     global _turn
-    _turn = Turn()
+    _turn = BoundedLock()
 
 
-_system.after_fork_in_child(_begin_anew)
+_platform.after_fork_in_child(_begin_anew)
 
 
 def register_hook(tool: str, hook: PostHook) -> None:

@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from pyjama_instrument import _system, hooks, redaction
-from pyjama_instrument._context import SessionState
+from pyjama_instrument import _platform, hooks
 from pyjama_instrument.config import check_name, home_to_write, resolve_home
 from pyjama_instrument.errors import ConfigError, StoreUnavailable
-from pyjama_instrument.recorder import recorder
+from pyjama_instrument.recording.context import SessionState
+from pyjama_instrument.recording.recorder import recorder
+from pyjama_instrument.redaction import policy
 
 __all__ = [
     "clear_metrics",
@@ -60,7 +61,7 @@ def record_agent_start(agent_id: str, spec: Mapping[str, Any] | None = None) -> 
     agent = check_name(agent_id, "agent_id")
     if spec is not None and not isinstance(spec, Mapping):
         raise ConfigError(f"spec must be a mapping, not {type(spec).__name__}")
-    details = {} if spec is None else {"spec": redaction.shown_mapping("spec", dict(spec))}
+    details = {} if spec is None else {"spec": policy.shown_mapping("spec", dict(spec))}
     recorder.notice_fork()
     return _start(agent, **details).id
 
@@ -196,10 +197,10 @@ def clear_metrics(home: str | os.PathLike[str] | None = None) -> None:
         ConfigError: ``home`` cannot be a path.
         StoreUnavailable: the store cannot be used, or somebody held its lock for ten seconds.
     """
-    if _system.MISSING:
+    if _platform.MISSING:
         return  # nothing is recorded here that could be cleared
-    from pyjama_instrument.storage._store import Store
     from pyjama_instrument.storage.compaction import clear
+    from pyjama_instrument.storage.store_directory import Store
 
     store = Store(home_to_write() if home is None else resolve_home(home))
     try:

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import settings
 
 import pyjama_instrument.storage.compaction  # noqa: F401  # not first in the flusher, under pytest's import hook
-from pyjama_instrument import _guard, hooks, recorder
+from pyjama_instrument import _guard, hooks
+from pyjama_instrument.recording import recorder
 
 RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pyjama_instrument.storage._codec import encode
-from pyjama_instrument.storage._layout import SCHEMA, SegmentName
-from pyjama_instrument.storage._store import Store
+from pyjama_instrument.storage.codec import encode
 from pyjama_instrument.storage.compaction import Outcome, compact
 from pyjama_instrument.storage.journal import Journal
+from pyjama_instrument.storage.layout import SCHEMA, SegmentName
+from pyjama_instrument.storage.store_directory import Store
 
 __all__ = [
     "AGENT",

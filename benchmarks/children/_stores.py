@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pyjama_instrument.storage._codec import encode, tool_prefix
-from pyjama_instrument.storage._layout import SegmentName
-from pyjama_instrument.storage._liveness import hold
-from pyjama_instrument.storage._store import Store
+from pyjama_instrument.storage.codec import encode, tool_prefix
+from pyjama_instrument.storage.layout import SegmentName
+from pyjama_instrument.storage.liveness import hold
+from pyjama_instrument.storage.store_directory import Store
 
 __all__ = ["Writers", "call", "ended", "fill", "session_id", "started"]
 

@@ -14,7 +14,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from pyjama_instrument import _system
+from pyjama_instrument import _platform
 from pyjama_instrument.cli._parser import parse
 from pyjama_instrument.cli._terminal import complain
 from pyjama_instrument.errors import PyjamaError
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(name: str) -> Callable[[argparse.Namespace], int]:
     if name not in _WITHOUT_STORE:
-        _system.require()
+        _platform.require()
     module, function = _COMMANDS[name]
     command: Callable[[argparse.Namespace], int] = getattr(
         importlib.import_module(f"pyjama_instrument.cli.{module}"), function

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyjama_instrument._wording import count, duration, printable, problem
 from pyjama_instrument.cli._terminal import paint
+from pyjama_instrument.presentation.formatting import count, duration, printable, problem
 
 if TYPE_CHECKING:
     from pyjama_instrument.document import AgentSummary, DashboardData

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Protocol
 
-from pyjama_instrument._wording import printable
 from pyjama_instrument.errors import ConfigError, SessionNotFound
+from pyjama_instrument.presentation.formatting import printable
 
 if TYPE_CHECKING:
     from pyjama_instrument.document import DashboardData, SessionSummary

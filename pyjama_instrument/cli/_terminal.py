@@ -9,8 +9,8 @@ import sys
 import unicodedata
 from collections.abc import Sequence
 
-from pyjama_instrument._wording import printable as safe
-from pyjama_instrument._wording import problem
+from pyjama_instrument.presentation.formatting import printable as safe
+from pyjama_instrument.presentation.formatting import problem
 
 __all__ = [
     "colour_wanted",

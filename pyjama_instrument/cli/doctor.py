@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, NamedTuple, TypeAlias
 
-from pyjama_instrument._wording import count
 from pyjama_instrument.cli._terminal import paint, safe, say
 from pyjama_instrument.config import disabled_by_environment, resolve_home
 from pyjama_instrument.errors import PyjamaError, SchemaTooNew
-from pyjama_instrument.storage._layout import HISTORY, JOURNAL, ORIGINAL_LOCK, SCHEMA, SNAPSHOT, list_segments
-from pyjama_instrument.storage._liveness import hold, is_held
-from pyjama_instrument.storage._snapshot import load
-from pyjama_instrument.storage._trust import refusal
+from pyjama_instrument.presentation.formatting import count
 from pyjama_instrument.storage.journal import waiting
+from pyjama_instrument.storage.layout import HISTORY, JOURNAL, ORIGINAL_LOCK, SCHEMA, SNAPSHOT, list_segments
+from pyjama_instrument.storage.liveness import hold, is_held
+from pyjama_instrument.storage.snapshot import load
+from pyjama_instrument.storage.store_ownership import refusal
 
 __all__ = ["doctor"]
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyjama_instrument._wording import count, duration, moment, printable, problem
 from pyjama_instrument.cli._sessions import find_session
 from pyjama_instrument.cli._terminal import paint, say, table, width_of
+from pyjama_instrument.presentation.formatting import count, duration, moment, printable, problem
 
 if TYPE_CHECKING:
     from pyjama_instrument.document import SessionSummary, SessionTree, Span

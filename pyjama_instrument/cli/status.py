@@ -6,9 +6,9 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from pyjama_instrument._wording import duration
 from pyjama_instrument.cli._rows import ago, by_urgency, counts_by_status, doing, runs, steps_done, totals, troubles
 from pyjama_instrument.cli._terminal import columns_of_terminal, fit, paint, safe, say, table
+from pyjama_instrument.presentation.formatting import duration
 
 if TYPE_CHECKING:
     from pyjama_instrument.document import DashboardData

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from pyjama_instrument._wording import clock_or_date, duration, printable, problem
 from pyjama_instrument.cli._terminal import paint, say
 from pyjama_instrument.errors import ConfigError
+from pyjama_instrument.presentation.formatting import clock_or_date, duration, printable, problem
 
 if TYPE_CHECKING:
     from pyjama_instrument.events import Event

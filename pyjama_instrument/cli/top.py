@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from pyjama_instrument._wording import clock, duration, printable
 from pyjama_instrument.cli._parser import SORTS
 from pyjama_instrument.cli._rows import ago, counts_by_status, doing, steps_done, totals, troubles, urgency
 from pyjama_instrument.cli._terminal import paint, say, table
+from pyjama_instrument.presentation.formatting import clock, duration, printable
 
 if TYPE_CHECKING:
     from pyjama_instrument.document import DashboardData

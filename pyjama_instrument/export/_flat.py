@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from pyjama_instrument._wording import printable
 from pyjama_instrument.export._material import Material
+from pyjama_instrument.presentation.formatting import printable
 
 __all__ = ["COLUMNS", "write_csv", "write_jsonl"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
-from pyjama_instrument._tree import build_tree
 from pyjama_instrument.document import DashboardData, SessionSummary, SessionTree
 from pyjama_instrument.export._lines import Line
-from pyjama_instrument.storage._codec import decode_lines
+from pyjama_instrument.reader.span_tree import build_tree
+from pyjama_instrument.storage.codec import decode_lines
 
 __all__ = ["Material", "Trees", "family", "grow_trees"]
 

@@ -11,9 +11,9 @@ import hashlib
 import html
 from collections.abc import Iterator
 
-from pyjama_instrument._markup import STYLE, Limits, dashboard_html, session_html
-from pyjama_instrument._wording import count, moment, printable
 from pyjama_instrument.export._material import Material, grow_trees
+from pyjama_instrument.presentation.formatting import count, moment, printable
+from pyjama_instrument.presentation.html import STYLE, Limits, dashboard_html, session_html
 
 __all__ = ["write_page"]
 

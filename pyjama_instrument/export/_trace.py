@@ -12,10 +12,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from pyjama_instrument._wording import count, printable
 from pyjama_instrument.document import SessionTree
 from pyjama_instrument.export._lanes import Slice, lay_out
 from pyjama_instrument.export._material import Material, grow_trees
+from pyjama_instrument.presentation.formatting import count, printable
 
 __all__ = ["write_trace"]
 

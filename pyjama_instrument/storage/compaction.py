@@ -17,12 +17,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from pyjama_instrument._native import sleep
-from pyjama_instrument.fold import repaired
-from pyjama_instrument.storage._atomic import Changed, replace_keeping_previous, write_file, write_over
-from pyjama_instrument.storage._clock import advance, elapsed_now, restamp, went_back
-from pyjama_instrument.storage._domains import heal, proves_death, renew
-from pyjama_instrument.storage._layout import (
+from pyjama_instrument.fold.fold import repaired
+from pyjama_instrument.storage.atomic_replace import Changed, replace_keeping_previous, write_file, write_over
+from pyjama_instrument.storage.clock import advance, elapsed_now, restamp, went_back
+from pyjama_instrument.storage.encoded_cache import EncodedCache
+from pyjama_instrument.storage.journal_scan import CaughtUp, catch_up
+from pyjama_instrument.storage.layout import (
     CLEARED_AT,
     CORRUPT_PREFIX,
     PREVIOUS,
@@ -31,12 +31,12 @@ from pyjama_instrument.storage._layout import (
     SegmentName,
     segments_of,
 )
-from pyjama_instrument.storage._liveness import is_held
-from pyjama_instrument.storage._lock import Mark, locks_work, rewriting, try_lock
-from pyjama_instrument.storage._pieces import Pieces
-from pyjama_instrument.storage._scan import CaughtUp, catch_up
-from pyjama_instrument.storage._snapshot import Identity, Snapshot, identity, load, trust_locks
-from pyjama_instrument.storage._store import Store
+from pyjama_instrument.storage.liveness import is_held
+from pyjama_instrument.storage.lock_domains import heal, proves_death, renew
+from pyjama_instrument.storage.snapshot import Identity, Snapshot, identity, load, trust_locks
+from pyjama_instrument.storage.snapshot_lock import Mark, locks_work, rewriting, try_lock
+from pyjama_instrument.storage.store_directory import Store
+from pyjama_instrument.threads.native import sleep
 
 __all__ = ["Outcome", "clear", "compact", "goes_on"]
 
@@ -145,7 +145,7 @@ class _Kept:
     __slots__ = ("document", "identity", "pieces")
 
     def __init__(self) -> None:
-        self.pieces = Pieces()
+        self.pieces = EncodedCache()
         self.document: dict[str, Any] = {}
         self.identity: Identity | None = None
 
@@ -196,7 +196,7 @@ def _begin(store: Store, turn: _Turn) -> tuple[_Kept, Snapshot]:
     renew(snapshot.document)
     if went_back(snapshot.document.get("clock")):
         restamp(repaired(snapshot.document), time.time_ns() // 1_000_000)
-        kept.pieces = Pieces()
+        kept.pieces = EncodedCache()
     return kept, snapshot
 
 

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pyjama_instrument.errors import StoreError, StoreUnavailable
-from pyjama_instrument.storage import _handles
-from pyjama_instrument.storage._handles import inode
-from pyjama_instrument.storage._layout import HISTORY, JOURNAL, SegmentName
-from pyjama_instrument.storage._liveness import hold
-from pyjama_instrument.storage._store import Store
-from pyjama_instrument.storage._trust import owner_only
+from pyjama_instrument.storage import lock_descriptors
+from pyjama_instrument.storage.layout import HISTORY, JOURNAL, SegmentName
+from pyjama_instrument.storage.liveness import hold
+from pyjama_instrument.storage.lock_descriptors import inode
+from pyjama_instrument.storage.store_directory import Store
+from pyjama_instrument.storage.store_ownership import owner_only
 
 __all__ = ["SEGMENT_BYTES", "Journal", "JournalFull", "Waiting", "waiting"]
 
@@ -63,7 +63,7 @@ class Journal:
         self.store = store
         self.name = self.last = name
         self._header = header
-        self.fd = _handles.raised(_create(store.journal, name, header(name)))
+        self.fd = lock_descriptors.raised(_create(store.journal, name, header(name)))
         self._identity = inode(self.fd)
 
     def size(self) -> int:
@@ -136,14 +136,14 @@ class Journal:
         self.last = name  # whatever comes now: nobody may be given that name again
         try:
             # A thread that is about to write to our descriptor writes to the old file or to the new one.
-            self._identity = _handles.put_in_place(fd, self.fd)
+            self._identity = lock_descriptors.put_in_place(fd, self.fd)
             self.name = name
         finally:
-            _handles.close(fd)
+            lock_descriptors.close(fd)
 
     def close(self) -> None:
         """Close the descriptor if it is still ours."""
-        _handles.close(self.fd)
+        lock_descriptors.close(self.fd)
         self.fd = -1
 
 
@@ -197,7 +197,7 @@ def _is_full(store: Store, writer: str) -> bool:
     sizes = [*_sizes(store.journal)]
     if _waiting(sizes, writer).share() < 1:
         return False
-    from pyjama_instrument.storage._snapshot import load  # seldom needed, and dear to import
+    from pyjama_instrument.storage.snapshot import load  # seldom needed, and dear to import
 
     try:
         folded = load(store.fd).document.get("journals")
@@ -233,7 +233,7 @@ def _publish(directory: int, name: SegmentName, header: bytes) -> int:
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     fd = None
     try:
-        fd = _handles.open_noted(temporary, flags, dir_fd=directory)
+        fd = lock_descriptors.open_noted(temporary, flags, dir_fd=directory)
         owner_only(fd)
         hold(fd)
         if os.write(fd, header) != len(header):
@@ -241,7 +241,7 @@ def _publish(directory: int, name: SegmentName, header: bytes) -> int:
         os.rename(temporary, name.filename, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         if fd is not None:
-            _handles.close(fd)
+            lock_descriptors.close(fd)
         with contextlib.suppress(OSError):  # one that is left would be in the way of the next attempt
             os.unlink(temporary, dir_fd=directory)
         raise

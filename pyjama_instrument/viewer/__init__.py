@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pyjama_instrument import _system
+from pyjama_instrument import _platform
 from pyjama_instrument.errors import ViewerError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
     try:
         from pyjama_instrument.viewer import server
     except ModuleNotFoundError as missing:
-        _system.require()  # WebAssembly has not even what the web server imports
+        _platform.require()  # WebAssembly has not even what the web server imports
         if (missing.name or "").partition(".")[0] not in _EXTRA:
             raise
         raise ViewerError(

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pyjama_instrument._latency import bounds_ms
 from pyjama_instrument.document import DashboardData
+from pyjama_instrument.fold.histogram import bounds_ms
 from pyjama_instrument.viewer import activity
 from pyjama_instrument.viewer.activity import Entry, crashes, entries_of, merged, names_of, wanted_by
 from pyjama_instrument.viewer.asked import Asked

@@ -20,7 +20,7 @@ from types import TracebackType
 
 from uvicorn.server import ServerState
 
-from pyjama_instrument._system import after_fork_in_child
+from pyjama_instrument._platform import after_fork_in_child
 from pyjama_instrument.config import resolve_home
 from pyjama_instrument.errors import ConfigError, ViewerError
 from pyjama_instrument.export import export

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from pyjama_instrument.document import DashboardData, SessionTree
 from pyjama_instrument.errors import PyjamaError
-from pyjama_instrument.storage._past import Past
+from pyjama_instrument.storage.history_search import HistorySearch
 from pyjama_instrument.viewer.faults import report
 
 __all__ = ["ReaderLike", "Source"]
@@ -55,7 +55,7 @@ class ReaderLike(Protocol):
         before: tuple[int, str] | None = None,
         after: int | None = None,
         limit: int = 100,
-    ) -> Past:
+    ) -> HistorySearch:
         """The newest records that are wanted."""
         ...
 
@@ -193,12 +193,12 @@ class Source:
         before: tuple[int, str] | None = None,
         after: int | None = None,
         limit: int = 100,
-    ) -> Past:
+    ) -> HistorySearch:
         """The newest records that are wanted; none if the store cannot be read, which ``dashboard`` says."""
         try:
             return self.reader().look_back(wanted, before=before, after=after, limit=limit)
         except (PyjamaError, OSError):
-            return Past([], None)
+            return HistorySearch([], None)
 
     def _complain(self, error: Exception) -> None:
         """Log an error once, not at every poll."""

@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from pyjama_instrument._wording import duration
 from pyjama_instrument.document import InFlight, SessionSummary
+from pyjama_instrument.presentation.formatting import duration
 
 __all__ = [
     "MESSAGE_LIMIT",

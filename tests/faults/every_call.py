@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from pyjama_instrument import _guard
-from pyjama_instrument import recorder as recording
-from pyjama_instrument.recorder import recorder
+from pyjama_instrument.recording import recorder as recording
+from pyjama_instrument.recording.recorder import recorder
 from tests.faults.flows import FLOWS, Flow, Place, Work, in_a_child, place, what_is_wrong
 from tests.faults.injection import ERRORS, Dies, Fails, injected
 from tests.faults.oracle import all_numbers

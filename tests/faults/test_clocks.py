@@ -17,8 +17,9 @@ import pytest
 from pyjama_instrument import agent_session, tool
 from pyjama_instrument.document import Span
 from pyjama_instrument.reader import Reader, load_session
-from pyjama_instrument.recorder import flush, recorder
-from pyjama_instrument.storage import _clock, compaction
+from pyjama_instrument.recording.recorder import flush, recorder
+from pyjama_instrument.storage import clock as store_clock
+from pyjama_instrument.storage import compaction
 from tests.faults.oracle import balance
 from tests.process.children import ended, line_from, started, tell, until
 from tests.scale import full
@@ -164,7 +165,7 @@ def test_clocks_that_jump_while_the_machine_is_off_wipe_no_history(
 ) -> None:
     writer = _something_in_history(own_store)
     kept = _history(own_store)
-    monkeypatch.setattr(_clock, "_boot", lambda: "another one")
+    monkeypatch.setattr(store_clock, "_boot", lambda: "another one")
     for years in (10, 10, 0, -50, 10):
         clock.ahead = years * 365 * DAY
         writer.write(a_call(ts=us(clock)))
@@ -177,9 +178,9 @@ def test_clocks_that_run_on_let_history_grow_old_all_the_same(
     own_store: Path, clock: Clock, tidy_each_time: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = _something_in_history(own_store)
-    running = _clock._since_boot
+    running = store_clock._since_boot
     clock.ahead = 8 * DAY  # and so is the clock since boot: the time has really passed
-    monkeypatch.setattr(_clock, "_since_boot", lambda: running() + 8 * DAY)
+    monkeypatch.setattr(store_clock, "_since_boot", lambda: running() + 8 * DAY)
     for path in own_store.glob("journal/*.jsonl"):
         os.utime(path, (clock.time(),) * 2)
     writer.write(a_call(ts=us(clock)))
@@ -195,7 +196,7 @@ def told_ns():
     with open(os.environ["CLOCK"]) as file:
         return real_ns() + int(file.read() or 0) * 1_000_000_000
 time.time_ns, time.time = told_ns, lambda: told_ns() / 1e9
-from pyjama_instrument.recorder import recorder
+from pyjama_instrument.recording.recorder import recorder
 recorder.wall_ns = told_ns
 """
 

@@ -17,7 +17,7 @@ import pytest
 from pyjama_instrument.cli import main
 from pyjama_instrument.reader import Reader, get_dashboard_data
 from pyjama_instrument.storage import compaction
-from pyjama_instrument.storage._lock import locks_work, try_lock
+from pyjama_instrument.storage.snapshot_lock import locks_work, try_lock
 from tests.faults.oracle import balance
 from tests.process.children import ended, line_from, started, tell
 from tests.scale import full
@@ -64,7 +64,7 @@ def test_lockless_is_not_claimed_of_a_file_system_whose_locks_work(own_store: Pa
 
 
 def test_lockless_is_found_where_only_the_liveness_lock_fails(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyjama_instrument.storage._lock.is_held", lambda fd: False)
+    monkeypatch.setattr("pyjama_instrument.storage.snapshot_lock.is_held", lambda fd: False)
     assert not _locks_work(own_store)
 
 
@@ -103,9 +103,9 @@ def test_lockless_nothing_is_deleted(own_store: Path, lockless: None, monkeypatc
 def test_lockless_a_writer_that_seemed_dead_loses_nothing_when_locks_work_again(own_store: Path) -> None:
     writer = Writer(own_store)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pyjama_instrument.storage._lock.locks_work", lambda directory: False)
+        patch.setattr("pyjama_instrument.storage.snapshot_lock.locks_work", lambda directory: False)
         patch.setattr(compaction, "locks_work", lambda directory: False)
-        patch.setattr("pyjama_instrument.storage._scan.is_held", lambda fd: False)
+        patch.setattr("pyjama_instrument.storage.journal_scan.is_held", lambda fd: False)
         for _ in range(3):
             writer.write(a_call())
             fold(own_store)

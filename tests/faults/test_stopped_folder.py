@@ -28,7 +28,7 @@ STOPPED_SECONDS = full(30.0, 0.0)
 FOLDER = """
 from tests.faults.injection import Stops, injected
 from pyjama_instrument.storage.compaction import compact
-from pyjama_instrument.storage._store import Store
+from pyjama_instrument.storage.store_directory import Store
 store = Store(os.environ["PYJAMA_HOME"])
 with injected(Stops(int(sys.argv[1]), lambda: say("stopped"))) as seen:
     outcome = compact(store)
@@ -191,14 +191,14 @@ def test_stuck_folder_that_is_killed_at_last_leaves_the_fold_to_others(own_store
 
 def test_slow_disk_under_a_fold_makes_no_call_wait(own_store: Path) -> None:
     source = """
-from pyjama_instrument.storage import _atomic
+from pyjama_instrument.storage import atomic_replace
 gate = threading.Event()
 real = os.fsync
 def slow(fd):
     say("syncing")
     gate.wait()
     real(fd)
-_atomic.os.fsync = slow
+atomic_replace.os.fsync = slow
 with agent_session("agent"):
     work()
     assert sys.stdin.readline()

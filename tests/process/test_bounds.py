@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from pyjama_instrument import agent_session, flush, shared_metrics, tool
-from pyjama_instrument.fold import LIMITS, OTHER
+from pyjama_instrument.fold.fold import LIMITS, OTHER
 from pyjama_instrument.reader import get_dashboard_data, read_metrics
-from pyjama_instrument.recorder import recorder
+from pyjama_instrument.recording.recorder import recorder
 from pyjama_instrument.storage import journal as journal_module
-from pyjama_instrument.storage._lock import try_lock
 from pyjama_instrument.storage.journal import JournalFull
+from pyjama_instrument.storage.snapshot_lock import try_lock
 from tests.scale import full
 from tests.stores import Writer, a_call, dead_journal, fold, open_store, session_begins, session_ends, snapshot
 
@@ -79,7 +79,7 @@ def test_a_fold_at_the_limits_adds_what_is_new(own_store: Path) -> None:
 @pytest.fixture
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> int:
     """Bounds that a test can reach: 40 kB for a writer, in segments of 8 kB."""
-    monkeypatch.setattr("pyjama_instrument.recorder.SEGMENT_BYTES", 8_000)
+    monkeypatch.setattr("pyjama_instrument.recording.recorder.SEGMENT_BYTES", 8_000)
     monkeypatch.setattr(journal_module, "_WRITER_BYTES", 40_000)
     return 40_000
 

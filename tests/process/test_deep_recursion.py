@@ -116,7 +116,7 @@ with agent_session("top") as run:
             work(0)
         except RecursionError:
             pass
-from pyjama_instrument.recorder import recorder
+from pyjama_instrument.recording.recorder import recorder
 assert flush()
 print(len(entered), len(recorder.in_flight), len(recorder.announced), len(recorder.open_sessions))
 """

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from pyjama_instrument import agent_session, flush, tool
-from pyjama_instrument._flusher import Flusher
 from pyjama_instrument.reader import get_dashboard_data
-from pyjama_instrument.recorder import Recorder, recorder
+from pyjama_instrument.recording.flusher import Flusher
+from pyjama_instrument.recording.recorder import Recorder, recorder
 from pyjama_instrument.storage import compaction
 from tests.process.children import ended, started
 from tests.stores import snapshot
 
 TAKE_THE_NUMBER = """
-from pyjama_instrument.recorder import recorder
+from pyjama_instrument.recording.recorder import recorder
 
 def take_the_number(flags=os.O_RDWR | os.O_CREAT | os.O_APPEND):
     # In one step: between a close and the next open, the background thread may find the number free and begin anew.

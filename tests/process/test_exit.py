@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyjama_instrument.reader import get_dashboard_data
-from pyjama_instrument.storage._codec import encode
+from pyjama_instrument.storage.codec import encode
 from tests.process.children import PREAMBLE, ended, line_from, started, tell, the_session, until
 from tests.stores import Writer, a_call, remove, snapshot
 
@@ -174,19 +174,19 @@ def test_the_preamble_of_these_tests_records_nothing_by_itself(own_store: Path) 
 
 
 INTERRUPTED = """
-from pyjama_instrument import _pace
-from pyjama_instrument.recorder import recorder
+from pyjama_instrument.recording import throttle
+from pyjama_instrument.recording.recorder import recorder
 work()
 recorder._flusher.stop()  # so that all of it is left to the end
-recorder._exit_seconds, _pace._FEW = 600.0, 1 << 60  # long enough to be interrupted for sure
-from pyjama_instrument.storage import _scan
-read = _scan.read_segment
+recorder._exit_seconds, throttle._FEW = 600.0, 1 << 60  # long enough to be interrupted for sure
+from pyjama_instrument.storage import journal_scan
+read = journal_scan.read_segment
 
 def interrupted(*args, **options):
     os.kill(os.getpid(), signal.SIGINT)
     return read(*args, **options)
 
-_scan.read_segment = interrupted
+journal_scan.read_segment = interrupted
 """
 
 
@@ -205,7 +205,7 @@ def test_short_programs_drain_a_backlog_together_and_each_is_recorded(own_store:
     writer.raw(line * count)
     writer.die()
     source = """
-from pyjama_instrument import recorder
+from pyjama_instrument.recording import recorder
 recorder._EXIT_FOLD_SECONDS = recorder.recorder._exit_seconds = 0.0  # a few portions
 [work() for _ in range(100)]
 """

@@ -400,7 +400,7 @@ def test_a_signal_s_exception_around_a_fork_leaves_nothing_locked_and_the_flushe
     # Python reports what is raised in a hook of the fork, and forks all the same.
     source = f"""
 import random, warnings
-from pyjama_instrument.recorder import recorder
+from pyjama_instrument.recording.recorder import recorder
 warnings.simplefilter("ignore", DeprecationWarning)
 sys.unraisablehook = lambda _: None
 threading.excepthook = lambda _: None
@@ -492,7 +492,7 @@ def test_a_child_forked_during_a_fold_does_not_keep_the_fold_from_others_once_it
 ) -> None:
     source = f"""{FORK}
 import warnings
-from pyjama_instrument.recorder import recorder
+from pyjama_instrument.recording.recorder import recorder
 from pyjama_instrument.storage import compaction
 warnings.simplefilter("ignore", DeprecationWarning)
 folding = threading.Event()

@@ -16,7 +16,7 @@ USED_BEFORE = f"{IMPORT}tool('before')(abs)(1)\n"
 PROGRAM = """
 import os, signal, sys, threading, time
 import gevent, greenlet
-from pyjama_instrument.recorder import recorder
+from pyjama_instrument.recording.recorder import recorder
 
 MAIN = os.getpid()
 
@@ -129,7 +129,7 @@ importing, replaced, main = threading.Event(), threading.Event(), threading.get_
 class Finder:
     '''Holds the flusher up in the midst of its import until the main thread is no longer in this program's code.'''
     def find_spec(self, name, path=None, target=None):
-        if name != "pyjama_instrument.fold" or threading.get_ident() == main: return None
+        if name != "pyjama_instrument.fold.fold" or threading.get_ident() == main: return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         self.execute, spec.loader.exec_module = spec.loader.exec_module, self.execute_late
         return spec

@@ -18,7 +18,7 @@ import pytest
 
 from pyjama_instrument.errors import StoreUnavailable
 from pyjama_instrument.reader import get_dashboard_data
-from pyjama_instrument.storage._store import Store
+from pyjama_instrument.storage.store_directory import Store
 from tests.conftest import RunPython
 from tests.process.children import HANG_SECONDS, line_from, started, tell
 from tests.stores import Writer
@@ -298,7 +298,7 @@ def test_a_refused_store_is_said_once_and_hurts_nobody(tmp_path: Path, run_pytho
 GIVES_UP = """
 import os, sys, tempfile
 from pyjama_instrument import agent_session, flush, tool
-from pyjama_instrument.recorder import recorder
+from pyjama_instrument.recording.recorder import recorder
 
 @tool
 def work(x):

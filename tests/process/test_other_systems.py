@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pyjama_instrument import _system
+from pyjama_instrument import _platform
 from pyjama_instrument.cli import _COMMANDS, _WITHOUT_STORE
 from tests.other_systems import PYODIDE, Taken, run_without, windows
 
@@ -182,7 +182,7 @@ def test_who_has_switched_recording_off_is_told_nothing_there(taken: Taken, off:
 
 NEEDED = [
     *({name: None} for name in ("fcntl", "pwd", "resource")),
-    *({"os": [name]} for name in (*_system._CALLS, *_system._FLAGS)),
+    *({"os": [name]} for name in (*_platform._CALLS, *_platform._FLAGS)),
 ]
 
 
@@ -273,7 +273,7 @@ def test_what_is_taken_away_is_what_windows_lacks() -> None:
     assert modules >= {"fcntl", "grp", "posix", "pty", "pwd", "readline", "resource", "syslog", "termios", "tty"}
     assert modules.isdisjoint({"asyncio", "mmap", "os", "select", "signal", "socket", "subprocess", "threading"})
     lost = set(absent["os"] or ())
-    assert lost >= {*_system._CALLS, *_system._FLAGS} - {"fchmod"}  # which is there since Python 3.13
+    assert lost >= {*_platform._CALLS, *_platform._FLAGS} - {"fchmod"}  # which is there since Python 3.13
     assert lost >= {"statvfs", "killpg", "posix_spawnp", "WNOHANG", "uname"}
     assert lost.isdisjoint(
         {"O_CREAT", "O_APPEND", "fsync", "getpid", "kill", "link", "open", "rename", "stat", "utime"}

@@ -17,7 +17,7 @@ from tests.stores import fold
 _PREAMBLE = """
 import atexit, gc, logging, os, signal, sys, threading, time, weakref
 from pyjama_instrument import agent_session, flush, hooks, tool
-from pyjama_instrument.recorder import recorder
+from pyjama_instrument.recording.recorder import recorder
 
 @tool
 def work(x=0): return x
@@ -513,7 +513,7 @@ thread.join()
 
 def test_a_daemon_thread_that_is_stuck_at_the_journal_does_not_keep_the_program(run_python: RunPython) -> None:
     source = f"""{_PREAMBLE}
-from pyjama_instrument import recorder as module
+from pyjama_instrument.recording import recorder as module
 opening = threading.Event()
 
 def stuck(*_):

@@ -248,7 +248,7 @@ def test_a_program_that_answers_sigint_with_a_code_of_its_own_is_a_cancelled_run
 
 INTERRUPTED_EARLY = """
 import os, signal
-from pyjama_instrument.session import Session
+from pyjama_instrument.recording.session import Session
 env = Session.env
 
 def interrupted(session):

@@ -36,11 +36,11 @@ def _path() -> str:
 def test_neither_is_there_to_be_used(run_python: RunPython) -> None:
     source = """
 import fcntl
-from pyjama_instrument import _unforked
-from pyjama_instrument.storage import _liveness
+from pyjama_instrument import _fork_detection
+from pyjama_instrument.storage import liveness
 assert not any(name.startswith("F_OFD") for name in dir(fcntl))
-assert "F_OFD" not in str(_liveness.hold.__code__.co_names)
-assert type(_unforked.unforked_mark()) is _unforked._ProcessNumber
+assert "F_OFD" not in str(liveness.hold.__code__.co_names)
+assert type(_fork_detection.unforked_mark()) is _fork_detection._ProcessNumber
 """
     run_python(source, PYTHONPATH=_path())
 

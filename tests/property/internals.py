@@ -16,7 +16,7 @@ import pyjama_instrument
 __all__ = ["TARGETS", "Target", "replaced"]
 
 # Not beneath a call: who looks, who types, who tests.
-_APART = ("cli", "viewer", "reader", "testing", "document", "_tree", "_strategies", "shared_metrics", "__main__")
+_APART = ("cli", "viewer", "reader", "testing", "document", "shared_metrics", "__main__")
 
 
 class Target(NamedTuple):

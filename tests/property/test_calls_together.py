@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjama_instrument.fold import Fold, new_document
-from pyjama_instrument.storage._codec import CallDecoder, decode_lines, encode
+from pyjama_instrument.fold.fold import Fold, new_document
+from pyjama_instrument.storage.codec import CallDecoder, decode_lines, encode
 from tests.stores import Record, a_call, call_begins, session_begins, session_ends
 
 SESSIONS = ("a" * 32, "b" * 32)

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyjama_instrument import agent_session, testing, tool
-from pyjama_instrument._capture import jsonable
 from pyjama_instrument.config import check_name
 from pyjama_instrument.errors import ConfigError
 from pyjama_instrument.events import Event, ToolEnded, ToolStarted, parse_event, parse_line, to_json
+from pyjama_instrument.redaction.json_values import jsonable
 from pyjama_instrument.storage import compaction
-from pyjama_instrument.storage._codec import MAX_RECORD_BYTES, decode_lines, encode
+from pyjama_instrument.storage.codec import MAX_RECORD_BYTES, decode_lines, encode
 from pyjama_instrument.testing import FakeClock, SequentialIds, isolated_store
 
 # The flusher imports it when it first folds, and pytest rewrites it then: two threads may not parse at once in 3.11.

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyjama_instrument import agent_session, current_session, flush, tool
-from pyjama_instrument._context import current
-from pyjama_instrument.recorder import recorder, reset_for_testing
+from pyjama_instrument.recording.context import current
+from pyjama_instrument.recording.recorder import recorder, reset_for_testing
 from pyjama_instrument.storage import compaction
 from tests.property.internals import TARGETS, Target, replaced
 from tests.property.programs import (
@@ -45,35 +45,49 @@ assert compaction  # imported before anything is replaced
 
 _EXEMPT = {
     "called by the host itself, and beneath no call": """
-        instrument.tool session.current_session recorder.flush recorder.configure recorder.reset_for_testing
-        session.Session.agent session.Session.annotate session.Session.bind session.Session.cancel session.Session.env
-        session.Session.fail session.Session.id session.Session.span session.Session.step session.Session.workflow
-        session.Step.__aenter__ session.Step.__aexit__ session.Step.__enter__ session.Step.__exit__
-        session._Bound.__call__ session.agent_session.__aenter__ session.agent_session.__aexit__
-        session.agent_session.__call__ session.agent_session.__enter__ session.agent_session.__exit__
-        session.agent_session.__init__ recorder.Recorder.flush
+        recording.tool.tool recording.session.current_session recording.recorder.flush
+        recording.recorder.configure recording.recorder.reset_for_testing recording.session.Session.agent
+        recording.session.Session.annotate recording.session.Session.bind recording.session.Session.cancel
+        recording.session.Session.env recording.session.Session.fail recording.session.Session.id
+        recording.session.Session.span recording.session.Session.step recording.session.Session.workflow
+        recording.session.Step.__aenter__ recording.session.Step.__aexit__ recording.session.Step.__enter__
+        recording.session.Step.__exit__ recording.session._Bound.__call__
+        recording.session.agent_session.__aenter__ recording.session.agent_session.__aexit__
+        recording.session.agent_session.__call__ recording.session.agent_session.__enter__
+        recording.session.agent_session.__exit__ recording.session.agent_session.__init__
+        recording.recorder.Recorder.flush
     """,
     "refuses the host's arguments, by raising": """
-        config.check_name config.clean_text instrument._check_capture session._checked_steps _outcome.checked
+        config.check_name config.clean_text recording.tool._check_capture recording.session._checked_steps
+        recording.outcome.checked
     """,
     "runs the host's function, so that there is nobody beneath to catch": """
-        _drive.Suspended.take _drive._first_step _drive.drive _drive.drive_later _drive.finish _drive.run _drive.suspend
-        _tool.Tool.begin_call _tool.Tool.call _tool.Tool.drive_call _tool.Tool.finish_call _tool.Tool.make_run_later
-        _tool._run_later session.SessionSource.finish_call _tool_call.ToolCall._as_hooks_see_it
-        _tool_call.ToolCall.begin_with_pre_hooks hooks._called hooks._not_running hooks.run_pre_hooks
-        session.SessionSource.begin_call session.SessionSource.drive_call
+        recording.callable_wrappers.Suspended.take recording.callable_wrappers._first_step
+        recording.callable_wrappers.drive recording.callable_wrappers.drive_later
+        recording.callable_wrappers.finish recording.callable_wrappers.run recording.callable_wrappers.suspend
+        recording.tool_state.Tool.begin_call recording.tool_state.Tool.call recording.tool_state.Tool.drive_call
+        recording.tool_state.Tool.finish_call recording.tool_state.Tool.make_run_later
+        recording.tool_state._run_later recording.session.SessionSource.finish_call
+        recording.slow_path.ToolCall._as_hooks_see_it recording.slow_path.ToolCall.begin_with_pre_hooks
+        hooks._called hooks._not_running hooks.run_pre_hooks recording.session.SessionSource.begin_call
+        recording.session.SessionSource.drive_call
     """,
     "catches everything itself": """
-        _guard.swallow _drive.renamed _tool.Tool.end _tool.Tool.end_well _tool.Tool.has_pre_hooks
-        _tool_call.ToolCall.begin _tool_call.ToolCall.end _tool_call.ToolCall.enter _tool_call.ToolCall.item
-        _tool_call.ToolCall.leave _tool_call.ToolCall._run_post_hooks instrument._decorate session.Session._tell
-        session._Run.end session._Visit.enter session._Visit.leave session._leave session.agent_session._begin
-        session.agent_session._decorate session.agent_session._start session.agent_session._end
+        _guard.swallow recording.callable_wrappers.renamed recording.tool_state.Tool.end
+        recording.tool_state.Tool.end_well recording.tool_state.Tool.has_pre_hooks
+        recording.slow_path.ToolCall.begin recording.slow_path.ToolCall.end recording.slow_path.ToolCall.enter
+        recording.slow_path.ToolCall.item recording.slow_path.ToolCall.leave
+        recording.slow_path.ToolCall._run_post_hooks recording.tool._decorate recording.session.Session._tell
+        recording.session._Run.end recording.session._Visit.enter recording.session._Visit.leave
+        recording.session._leave recording.session.agent_session._begin
+        recording.session.agent_session._decorate recording.session.agent_session._start
+        recording.session.agent_session._end
     """,
     "only keeps what it is given": """
-        _context.SessionState.__init__ _tool_call.ToolCall.__init__ session.Session.__init__ session.Step.__init__
-        session._Bound.__init__ session._Bound._begin session._state_of session._Run.__init__ session._Visit.__init__
-        session._Visit.end session._Visit.item
+        recording.context.SessionState.__init__ recording.slow_path.ToolCall.__init__
+        recording.session.Session.__init__ recording.session.Step.__init__ recording.session._Bound.__init__
+        recording.session._Bound._begin recording.session._state_of recording.session._Run.__init__
+        recording.session._Visit.__init__ recording.session._Visit.end recording.session._Visit.item
     """,
 }
 _NOT_REPLACED = {name for names in _EXEMPT.values() for name in names.split()}
@@ -214,7 +228,7 @@ def test_any_function_of_the_host_s_while_any_of_ours_fails(
 @pytest.mark.swallows
 def test_recording_goes_on_when_the_fault_has_gone() -> None:
     for target in TARGETS:
-        if str(target).startswith("recorder.Recorder._") and str(target) not in _NOT_REPLACED:
+        if str(target).startswith("recording.recorder.Recorder._") and str(target) not in _NOT_REPLACED:
             with replaced(target, _error):
                 _functions(DECORATORS["tool"])
     recorder._reopen_at = 0  # as if the pause between attempts were over

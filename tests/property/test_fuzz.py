@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyjama_instrument.reader import Reader
-from pyjama_instrument.storage._codec import encode
-from pyjama_instrument.storage._layout import SegmentName
+from pyjama_instrument.storage.codec import encode
+from pyjama_instrument.storage.layout import SegmentName
 from tests.scale import STRESS, full
 from tests.stores import (
     SESSION,

@@ -14,11 +14,14 @@ from typing import Any
 import pytest
 
 from pyjama_instrument import agent_session, tool
-from pyjama_instrument._context import current
+from pyjama_instrument.recording.context import current
 from tests.scale import full
 from tests.unit.recorded import session_end
 
-_FILES = ("instrument.py", "_drive.py", "_stand_in.py", "_tool.py", "_tool_bodies.py", "_tool_call.py", "session.py")
+_FILES = tuple(
+    f"/recording/{name}.py"
+    for name in ("tool", "callable_wrappers", "function_wrapper", "tool_state", "fast_path", "slow_path", "session")
+)
 
 
 class _Interrupting:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyjama_instrument import current_session
-from pyjama_instrument.recorder import recorder
+from pyjama_instrument.recording.recorder import recorder
 from pyjama_instrument.storage import compaction
 from tests.property.programs import (
     ACTIONS,

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyjama_instrument import reader as reader_module
-from pyjama_instrument._shown import _agent, session_shown
 from pyjama_instrument.document import AgentSummary, SessionSummary
 from pyjama_instrument.reader import Reader
+from pyjama_instrument.reader import reader as reader_module
+from pyjama_instrument.reader.dashboard_data import _agent, session_shown
 from pyjama_instrument.storage import compaction
-from pyjama_instrument.storage._store import Store
 from pyjama_instrument.storage.compaction import compact
+from pyjama_instrument.storage.store_directory import Store
 from tests.stores import Writer, a_call, call_begins, fold, session_begins, session_ends, snapshot, step_begins
 
 SESSIONS = [letter * 32 for letter in "abcd"]

@@ -830,7 +830,7 @@ def test_the_pure_parts_import_nothing_of_the_server() -> None:
         imported = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         allowed = {
-            "pyjama_instrument._wording",
+            "pyjama_instrument.presentation.formatting",
             "pyjama_instrument.document",
             "__future__",
             "json",

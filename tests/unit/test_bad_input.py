@@ -17,7 +17,7 @@ from pyjama_instrument import PyjamaError, Session, agent_session, configure, fl
 from pyjama_instrument import shared_metrics as shared
 from pyjama_instrument.config import resolve_home
 from pyjama_instrument.errors import ConfigError, SessionNotFound, StoreUnavailable
-from pyjama_instrument.recorder import recorder, reset_for_testing
+from pyjama_instrument.recording.recorder import recorder, reset_for_testing
 from tests.conftest import RunPython
 from tests.unit.recorded import calls, drained, remove_tree, session_end, sessions
 

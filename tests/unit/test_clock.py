@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pyjama_instrument.storage import _clock
-from pyjama_instrument.storage._clock import advance, elapsed_now, restamp, went_back
+from pyjama_instrument.storage import clock
+from pyjama_instrument.storage.clock import advance, elapsed_now, restamp, went_back
 
 DAY = 24 * 3600.0
 YEAR = 365 * DAY
@@ -20,8 +20,8 @@ class Clocks:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.wall, self.running, self.boot = 1_800_000_000.0, 1000.0, "first"
         monkeypatch.setattr(time, "time", lambda: self.wall)
-        monkeypatch.setattr(_clock, "_since_boot", lambda: self.running)
-        monkeypatch.setattr(_clock, "_boot", lambda: self.boot)
+        monkeypatch.setattr(clock, "_since_boot", lambda: self.running)
+        monkeypatch.setattr(clock, "_boot", lambda: self.boot)
 
     def pass_by(self, seconds: float) -> None:
         self.wall += seconds
@@ -129,6 +129,6 @@ def test_what_is_dated_into_the_future_happened_now_at_the_latest() -> None:
 
 
 def test_the_clock_since_boot_only_goes_on() -> None:
-    before = _clock._since_boot()
-    assert 0 < before <= _clock._since_boot()
-    assert _clock._boot() == _clock._boot()
+    before = clock._since_boot()
+    assert 0 < before <= clock._since_boot()
+    assert clock._boot() == clock._boot()

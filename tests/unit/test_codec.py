@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyjama_instrument.events import ToolEnded, ToolStarted, parse_line, to_json
-from pyjama_instrument.recorder import Recorder, recorder
-from pyjama_instrument.storage._codec import MAX_RECORD_BYTES, decode_lines, encode, tool_prefix
+from pyjama_instrument.recording.recorder import Recorder, recorder
+from pyjama_instrument.storage.codec import MAX_RECORD_BYTES, decode_lines, encode, tool_prefix
 from pyjama_instrument.testing import events
 from tests.stores import a_call
 
@@ -56,7 +56,7 @@ def test_the_constant_part_of_a_line_says_what_the_model_says(agent: str, tool: 
 
 
 def _started_line(by: Recorder, agent: str, tool: str, ts: int) -> bytes:
-    from pyjama_instrument._context import SessionState
+    from pyjama_instrument.recording.context import SessionState
 
     state = SessionState(id="a" * 32, agent=agent, span="d" * 16)
     return by.tool_started(state, tool, "b" * 16, "c" * 16, ts)

@@ -16,16 +16,16 @@ import pytest
 
 from pyjama_instrument.errors import SchemaTooNew
 from pyjama_instrument.reader import read_metrics
-from pyjama_instrument.storage import _scan, compaction
-from pyjama_instrument.storage._atomic import replace_keeping_previous
-from pyjama_instrument.storage._codec import encode
-from pyjama_instrument.storage._layout import list_segments
-from pyjama_instrument.storage._liveness import hold
-from pyjama_instrument.storage._lock import try_lock
-from pyjama_instrument.storage._scan import catch_up
-from pyjama_instrument.storage._snapshot import load
-from pyjama_instrument.storage._store import Store
+from pyjama_instrument.storage import compaction, journal_scan
+from pyjama_instrument.storage.atomic_replace import replace_keeping_previous
+from pyjama_instrument.storage.codec import encode
 from pyjama_instrument.storage.compaction import clear, compact, goes_on
+from pyjama_instrument.storage.journal_scan import catch_up
+from pyjama_instrument.storage.layout import list_segments
+from pyjama_instrument.storage.liveness import hold
+from pyjama_instrument.storage.snapshot import load
+from pyjama_instrument.storage.snapshot_lock import try_lock
+from pyjama_instrument.storage.store_directory import Store
 from tests.stores import Writer, a_call, dead_journal, fold, open_store, session_begins, session_ends, snapshot
 
 
@@ -284,7 +284,7 @@ def test_a_segment_that_a_listing_left_out_is_neither_forgotten_nor_counted_agai
     fold(own_store)
     offsets = snapshot(own_store)["journals"]
     with monkeypatch.context() as patch:  # what a directory shows while another thread changes it
-        patch.setattr("pyjama_instrument.storage._scan.list_segments", lambda directory: [])
+        patch.setattr("pyjama_instrument.storage.journal_scan.list_segments", lambda directory: [])
         assert fold(own_store) == "current"
         writer.write(a_call())
         assert fold(own_store) == "folded"
@@ -309,9 +309,9 @@ def test_a_segment_that_can_neither_be_listed_nor_looked_at_keeps_its_offset(
     with open_store(own_store) as store:
         before = load(store.fd, 0)
         offsets = dict(before.document["journals"])
-        monkeypatch.setattr("pyjama_instrument.storage._scan.list_segments", lambda directory: [])
-        monkeypatch.setattr("pyjama_instrument.storage._scan.os.stat", broken)
-        monkeypatch.setattr("pyjama_instrument.storage._scan.os.open", broken)
+        monkeypatch.setattr("pyjama_instrument.storage.journal_scan.list_segments", lambda directory: [])
+        monkeypatch.setattr("pyjama_instrument.storage.journal_scan.os.stat", broken)
+        monkeypatch.setattr("pyjama_instrument.storage.journal_scan.os.open", broken)
         after = catch_up(before, store.journal).document
     assert after["journals"] == offsets
     assert {session["status"] for session in after["sessions"].values()} == {"running"}
@@ -328,7 +328,9 @@ def test_a_segment_whose_successor_alone_was_listed_is_folded_before_it(
         writer.write(a_call())
     writer.write(session_ends())
     with monkeypatch.context() as patch:
-        patch.setattr("pyjama_instrument.storage._scan.list_segments", lambda journal: list_segments(journal)[2:])
+        patch.setattr(
+            "pyjama_instrument.storage.journal_scan.list_segments", lambda journal: list_segments(journal)[2:]
+        )
         fold(own_store)
     fold(own_store)
     document = snapshot(own_store)
@@ -514,7 +516,7 @@ def test_whoever_wrote_the_snapshot_last_goes_on_until_somebody_else_writes_it(o
 
 def in_small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     """A portion is a line or two."""
-    monkeypatch.setattr(_scan, "_CHUNK", 200)
+    monkeypatch.setattr(journal_scan, "_CHUNK", 200)
 
 
 def at_once() -> bool:

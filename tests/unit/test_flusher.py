@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pyjama_instrument import _flusher
-from pyjama_instrument._flusher import Flusher
+from pyjama_instrument.recording import flusher as flusher_module
+from pyjama_instrument.recording.flusher import Flusher
 
 HANG_SECONDS = 30.0
 
@@ -91,8 +91,8 @@ def test_the_function_can_ask_whether_it_should_hurry() -> None:
 
 
 def test_stopping_does_not_wait_for_ever_for_a_function_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_flusher, "_JOIN_SECONDS", 0.01)
-    monkeypatch.setattr(_flusher, "_GONE_SECONDS", 0.01)
+    monkeypatch.setattr(flusher_module, "_JOIN_SECONDS", 0.01)
+    monkeypatch.setattr(flusher_module, "_GONE_SECONDS", 0.01)
     hanging, free = threading.Event(), threading.Event()
 
     def tick() -> float:
@@ -159,7 +159,7 @@ def test_one_that_cannot_be_started_does_not_run_and_can_be_stopped(monkeypatch:
     def no_more(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(_flusher, "start_new_thread", no_more)
+    monkeypatch.setattr(flusher_module, "start_new_thread", no_more)
     flusher = Flusher(lambda: 3600.0)
     with pytest.raises(RuntimeError):
         flusher.start()
@@ -169,7 +169,7 @@ def test_one_that_cannot_be_started_does_not_run_and_can_be_stopped(monkeypatch:
 
 @pytest.fixture
 def forks_do_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_flusher, "_FORKS_WARN", False)
+    monkeypatch.setattr(flusher_module, "_FORKS_WARN", False)
 
 
 @pytest.mark.usefixtures("forks_do_not_warn")
@@ -210,7 +210,7 @@ def test_a_call_that_is_under_way_is_waited_for_before_a_fork_and_asked_to_hurry
 def test_a_fork_does_not_wait_for_ever_for_a_function_that_hangs(
     stopping: list[Flusher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_flusher, "_JOIN_SECONDS", 0.01)
+    monkeypatch.setattr(flusher_module, "_JOIN_SECONDS", 0.01)
     hanging, free = threading.Event(), threading.Event()
 
     def tick() -> float:
@@ -236,7 +236,7 @@ def test_one_that_rests_can_be_stopped_and_does_not_go_on_then() -> None:
 
 
 def test_where_forks_warn_the_thread_is_gone_before_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_flusher, "_FORKS_WARN", True)
+    monkeypatch.setattr(flusher_module, "_FORKS_WARN", True)
     before = set(os.listdir("/proc/self/task"))
     flusher = Flusher(lambda: 3600.0).start()
     flusher.make_way()

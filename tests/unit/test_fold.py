@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjama_instrument import fold as fold_module
 from pyjama_instrument.events import to_json
-from pyjama_instrument.fold import LIMITS, OTHER, Fold, carry_running, new_document, repaired
+from pyjama_instrument.fold import fold as fold_module
+from pyjama_instrument.fold.fold import LIMITS, OTHER, Fold, carry_running, new_document, repaired
 from pyjama_instrument.testing import events
 from tests.stores import (
     AGENT,
@@ -584,7 +584,7 @@ def test_folding_in_portions_equals_folding_in_one_go(records: list[tuple[str, R
 
 @given(RECORDS)
 def test_whatever_is_folded_can_be_stored_and_shown(records: list[tuple[str, Record]]) -> None:
-    from pyjama_instrument._shown import Shown
+    from pyjama_instrument.reader.dashboard_data import Shown
 
     shown = Shown().dashboard(in_portions(records, set()), [])
     assert not [note for note in shown.health.notes if "not shown" in note]

@@ -13,10 +13,10 @@ import pytest
 
 from pyjama_instrument.errors import StoreUnavailable
 from pyjama_instrument.storage import compaction
-from pyjama_instrument.storage._layout import SegmentName
-from pyjama_instrument.storage._liveness import hold, is_held
-from pyjama_instrument.storage._store import Store
 from pyjama_instrument.storage.journal import Journal
+from pyjama_instrument.storage.layout import SegmentName
+from pyjama_instrument.storage.liveness import hold, is_held
+from pyjama_instrument.storage.store_directory import Store
 from tests.stores import Writer, header, open_files
 
 NAME = SegmentName("00ff00ff00ff00ff", 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pyjama_instrument.storage._layout import SegmentName, list_segments
+from pyjama_instrument.storage.layout import SegmentName, list_segments
 
 NAME = SegmentName("00ff00ff00ff00ff", 12)
 

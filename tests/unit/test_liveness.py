@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from pyjama_instrument.storage import _liveness
+from pyjama_instrument.storage import liveness
 
 Open = Callable[[], int]
 
@@ -27,9 +27,9 @@ class Locks(NamedTuple):
 @pytest.fixture(params=["as on this platform", "as where there are no locks of open file descriptions"])
 def locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Locks:
     if request.param.endswith("this platform"):
-        return Locks(_liveness.hold, _liveness.is_held)
+        return Locks(liveness.hold, liveness.is_held)
     monkeypatch.setattr(sys, "platform", "elsewhere")
-    module = runpy.run_path(_liveness.__file__)
+    module = runpy.run_path(liveness.__file__)
     return Locks(module["hold"], module["is_held"])
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjama_instrument._latency import bounds_ms, bucket
 from pyjama_instrument.document import DashboardData, Failure, ToolMetrics
+from pyjama_instrument.fold.histogram import bounds_ms, bucket
 from pyjama_instrument.viewer.activity import crashes, entries_of, merged, names_of, wanted_by
 from pyjama_instrument.viewer.asked import MAX_SHOWN, Asked, asked_of
 from pyjama_instrument.viewer.changes import changes_of

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from pyjama_instrument import reader as reader_module
 from pyjama_instrument.errors import ConfigError, SchemaTooNew, SessionNotFound
 from pyjama_instrument.reader import Reader, get_dashboard_data, load_session, read_metrics, tail_events
-from pyjama_instrument.storage import _scan
-from pyjama_instrument.storage._layout import list_segments
+from pyjama_instrument.reader import reader as reader_module
+from pyjama_instrument.storage import journal_scan
+from pyjama_instrument.storage.layout import list_segments
 from tests.stores import (
     AGENT,
     SESSION,
@@ -187,7 +187,7 @@ def interfering(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None], tim
             action()
         return found
 
-    monkeypatch.setattr(_scan, "list_segments", list_then_act)
+    monkeypatch.setattr(journal_scan, "list_segments", list_then_act)
 
 
 @pytest.mark.parametrize("folds", [1, 2, 3, 5])
@@ -228,7 +228,7 @@ def test_a_segment_retired_between_listing_and_opening_is_not_missed(
 def test_a_look_that_is_overtaken_again_and_again_ends_all_the_same(
     own_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pyjama_instrument import reader as reader_module
+    from pyjama_instrument.reader import reader as reader_module
 
     dead_journal(own_store, a_call())
     monkeypatch.setattr(reader_module, "identity", lambda *_: (0, 0, 0))
@@ -410,7 +410,7 @@ def test_as_many_events_are_given_as_asked_for(own_store: Path, limit: int | Non
 
 
 def test_a_long_past_is_not_held_in_memory(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pyjama_instrument import reader as reader_module
+    from pyjama_instrument.reader import reader as reader_module
 
     monkeypatch.setattr(reader_module, "_KEPT_RECORDS", 10)
     dead_journal(own_store, *[a_call(ts=START_US + at) for at in range(5000)])

@@ -17,7 +17,7 @@ from pyjama_instrument import shared_metrics as shared
 from pyjama_instrument.events import Annotation, SessionStarted, WriterOpened
 from pyjama_instrument.export import FORMATS
 from pyjama_instrument.reader import get_dashboard_data, load_session
-from pyjama_instrument.recorder import recorder
+from pyjama_instrument.recording.recorder import recorder
 from pyjama_instrument.redaction import REDACTED, Field
 from pyjama_instrument.testing import TestStore
 from pyjama_instrument.viewer import start_dashboard

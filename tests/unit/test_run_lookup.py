@@ -10,16 +10,16 @@ from typing import NoReturn
 
 import pytest
 
-from pyjama_instrument import _raw_history, agent_session, tool
-from pyjama_instrument._session_records import SessionRecords
+from pyjama_instrument import agent_session, tool
 from pyjama_instrument.document import SessionSummary, SessionTree
 from pyjama_instrument.errors import SessionNotFound
 from pyjama_instrument.export import export
-from pyjama_instrument.fold import LIMITS
-from pyjama_instrument.reader import Reader, get_dashboard_data, load_session
-from pyjama_instrument.recorder import recorder
+from pyjama_instrument.fold.fold import LIMITS
+from pyjama_instrument.reader import Reader, get_dashboard_data, journal_search, load_session
+from pyjama_instrument.reader.session_history import SessionRecords
+from pyjama_instrument.recording.recorder import recorder
 from pyjama_instrument.shared_metrics import clear_metrics
-from pyjama_instrument.storage._domains import divide
+from pyjama_instrument.storage.lock_domains import divide
 from pyjama_instrument.viewer.detail import head_of
 from tests.stores import (
     AGENT,
@@ -301,7 +301,7 @@ def test_a_run_asked_for_again_is_not_looked_for_again(own_store: Path, monkeypa
         opened.append(str(path))
         return real(path, *args, **more)
 
-    monkeypatch.setattr(_raw_history.os, "open", note)
+    monkeypatch.setattr(journal_search.os, "open", note)
     assert reader.session(PARENT) is first
     assert [path for path in opened if path.endswith(".jsonl") and (own_store / "history" / path).exists()] == []
 
@@ -310,8 +310,8 @@ def test_segments_of_the_history_without_a_run_are_not_parsed(own_store: Path, m
     dead_journal(own_store, session_begins(), session_ends())
     crowd(own_store)
     parsed: list[int] = []
-    decode = _raw_history.decode_lines
-    monkeypatch.setattr(_raw_history, "decode_lines", lambda lines: (parsed.append(len(lines)), decode(lines))[1])
+    decode = journal_search.decode_lines
+    monkeypatch.setattr(journal_search, "decode_lines", lambda lines: (parsed.append(len(lines)), decode(lines))[1])
     load_session(SESSION)
     assert sum(parsed) == 3  # the two of the run, and who wrote them
 

@@ -22,7 +22,7 @@ import pytest
 
 from pyjama_instrument import flush, hooks, tool
 from pyjama_instrument import shared_metrics as shared
-from pyjama_instrument.recorder import reset_for_testing
+from pyjama_instrument.recording.recorder import reset_for_testing
 from pyjama_instrument.viewer import Dashboard, start_dashboard
 from pyjama_instrument.viewer.server import DEFAULT_PORT
 from tests.conftest import RunPython
@@ -357,7 +357,7 @@ def test_removing_the_store_clears_also_while_agents_run(own_store: Path) -> Non
 def test_a_process_killed_while_it_held_the_lock_blocks_nobody(own_store: Path) -> None:
     _execute()
     source = (
-        "import os\nfrom pyjama_instrument.storage._lock import rewriting, try_lock\n"
+        "import os\nfrom pyjama_instrument.storage.snapshot_lock import rewriting, try_lock\n"
         "fd = os.open(os.environ['PYJAMA_HOME'], os.O_RDONLY)\n"
         "with try_lock(fd, wait_seconds=20.0) as got, rewriting(fd, wait_seconds=20.0) as marked:\n"
         "    assert got and marked\n"

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from pyjama_instrument import Session, agent_session, current_session, tool
-from pyjama_instrument import session as session_module
 from pyjama_instrument.errors import StoreUnavailable
 from pyjama_instrument.events import Annotation, SessionEnded, SessionStarted, StepStarted, WorkflowDeclared
-from pyjama_instrument.fold import LIMITS
+from pyjama_instrument.fold.fold import LIMITS
+from pyjama_instrument.recording import session as session_module
 from pyjama_instrument.testing import FakeClock, SequentialIds, isolated_store
 from tests.unit import sample_tools
 from tests.unit.callable_forms import FORMS, same
@@ -681,7 +681,7 @@ def test_a_child_gets_its_environment_even_where_no_store_can_be(monkeypatch: py
         raise StoreUnavailable("no home")
 
     with agent_session("a") as run:
-        monkeypatch.setattr("pyjama_instrument.session.home_to_write", nowhere)
+        monkeypatch.setattr("pyjama_instrument.recording.session.home_to_write", nowhere)
         env = run.env({})
     assert env.keys() == {"TRACEPARENT", "PYJAMA_PARENT", "PYJAMA_AGENT"}
 

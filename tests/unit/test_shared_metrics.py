@@ -14,7 +14,7 @@ from pyjama_instrument import agent_session, flush, hooks, tool
 from pyjama_instrument import shared_metrics as shared
 from pyjama_instrument.errors import ConfigError, StoreUnavailable
 from pyjama_instrument.events import Activity, SessionStarted, StepStarted, WorkflowDeclared
-from pyjama_instrument.recorder import recorder, reset_for_testing
+from pyjama_instrument.recording.recorder import recorder, reset_for_testing
 from pyjama_instrument.testing import FakeClock, isolated_store
 from tests.conftest import RunPython
 from tests.unit.recorded import all_events, call, calls, session, session_end, session_ends, sessions, step_ends

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pyjama_instrument.errors import SchemaTooNew
-from pyjama_instrument.fold import new_document
-from pyjama_instrument.storage._snapshot import identity, load
+from pyjama_instrument.fold.fold import new_document
+from pyjama_instrument.storage.snapshot import identity, load
 from tests.stores import open_files
 
 OURS = new_document() | {"generation": 7}

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjama_instrument._tree import build_tree
 from pyjama_instrument.document import Failure, SessionSummary, SessionTree, Span
+from pyjama_instrument.reader.span_tree import build_tree
 from pyjama_instrument.viewer.spans import ROW, SpanTable, sessions_inside, span_of
 from tests.stores import SESSION, START_US, a_call, session_begins
 from tests.viewer.fakes import HOSTILE, NOW, run_of, session_id, tree_of

@@ -1,0 +1,1 @@
+"""The fold: (document, events) → document. Pure."""

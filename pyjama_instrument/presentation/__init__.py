@@ -1,0 +1,1 @@
+"""How recorded data is put into words and HTML for people."""

@@ -1,0 +1,160 @@
+"""The lines of a store that hold a text, wherever they lie, read as they come.
+
+The raw history is what all processes recorded: journals that still grow, and the segments that have moved from there
+to the history, which change no more. Each of those is read once; of the journals, only what is new since the last look.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from pyjama_instrument._platform import OPEN_FILE, OPEN_FOLDER
+from pyjama_instrument.storage.codec import CallDecoder, decode_lines
+from pyjama_instrument.storage.journal_scan import Position, read_segment
+from pyjama_instrument.storage.layout import HISTORY, JOURNAL, SegmentName, list_segments
+
+__all__ = ["RawHistory"]
+
+_BLOCK_BYTES = 256 * 1024
+_OVERLAP_BYTES = 512  # what is looked for may lie across two blocks
+_MOVES_FOLLOWED = 5
+
+Holds = Callable[[bytes], bool]
+"""Whether what is looked for is somewhere in these bytes."""
+
+Keep = Callable[[SegmentName, list[Any]], None]
+"""Takes what was found in a segment, batch by batch."""
+
+
+class RawHistory:
+    """What is found in the raw history, from look to look.
+
+    Args:
+        home: the store's directory.
+        holds: whether bytes hold what is looked for; a segment of the history in which none do is passed over.
+        beside: lines that begin so are wanted too, in every other segment.
+        keep: takes what the wanted lines say.
+        together: give ordinary calls together, as :class:`Calls`, and not as a record each.
+
+    Attributes:
+        positions: how far each segment has been read.
+    """
+
+    def __init__(
+        self, home: str, *, holds: Holds, keep: Keep, beside: bytes | None = None, together: bool = False
+    ) -> None:
+        self.positions: dict[SegmentName, Position] = {}
+        self._home = home
+        self._holds = holds
+        self._beside = beside
+        self._keep = keep
+        self._calls = CallDecoder() if together else None
+
+    def look(self, *, trust: bool = True, since_us: int | None = None, grows: Collection[str] = ()) -> None:
+        """Read what is new.
+
+        Args:
+            trust: whether a missing lock proves that a journal's writer is dead.
+            since_us: nothing before this time (µs since the epoch) is wanted.
+            grows: keys of segments in the history that may grow for all we know.
+        """
+        with ExitStack() as stack:
+            journal, history = self._open(JOURNAL, stack), self._open(HISTORY, stack)
+            places = [place for place in (journal, history) if place is not None]
+            # The journal is listed and tried first: a segment that moves meanwhile is then found in the history.
+            segments = sorted({name for place in places for name in list_segments(place)})
+            known, self.positions = self.positions, {}
+            for name in segments:
+                position = known.get(name) or Position()
+                if position == Position():
+                    self._pass_over(history, name, position, since_us)
+                elif position.sealed:  # but perhaps its writer only seemed to be dead
+                    place = history if name.key in grows else journal
+                    position.sealed = not _has_grown(place, name, position)
+                # What is in the history was proven to be complete.
+                if position.sealed or any(
+                    self._read_segment(place, name, position, trust or place is history) for place in places
+                ):
+                    self.positions[name] = position
+
+    def alive(self) -> set[str]:
+        """The writers that still live, as the last look found them."""
+        return {name.writer for name, position in self.positions.items() if not position.sealed}
+
+    def follow(self, writers: set[str], *, trust: bool = True) -> None:
+        """Look again if one of these writers, that seem to be dead, has only moved on to another segment."""
+        for _ in range(_MOVES_FOLLOWED):
+            last = {name.writer: name for name in sorted(self.positions) if name.writer in writers}
+            following = [os.path.join(self._home, JOURNAL, name.next.filename) for name in last.values()]
+            if not any(map(os.path.exists, following)):
+                return
+            self.look(trust=trust)
+            writers = writers - self.alive()
+
+    def _pass_over(self, history: int | None, name: SegmentName, position: Position, since_us: int | None) -> None:
+        """Count a segment of the history, which changes no more, as read if it holds nothing that is wanted."""
+        if history is None:
+            return
+        try:
+            fd = os.open(name.filename, OPEN_FILE, dir_fd=history)
+        except OSError:
+            return
+        try:
+            found = os.fstat(fd)
+            is_older = since_us is not None and found.st_mtime_ns // 1000 < since_us
+            if is_older or not self._is_somewhere_in(fd):
+                position.offset, position.sealed = found.st_size, True
+        except OSError:  # a directory, or a disk that fails
+            return
+        finally:
+            os.close(fd)
+
+    def _is_somewhere_in(self, fd: int) -> bool:
+        end = b""
+        while block := os.read(fd, _BLOCK_BYTES):
+            if self._holds(end + block):
+                return True
+            end = block[-_OVERLAP_BYTES:]
+        return False
+
+    def _open(self, name: str, stack: ExitStack) -> int | None:
+        try:
+            place = os.open(os.path.join(self._home, name), OPEN_FOLDER)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        stack.callback(os.close, place)
+        return place
+
+    def _read_segment(self, place: int, name: SegmentName, position: Position, trust: bool) -> bool:
+        def keep(items: Sequence[Any]) -> None:
+            if items:
+                self._keep(name, list(items))
+
+        held = read_segment(place, name, position, keep, self._decode, trust=trust)
+        if self._calls is not None:
+            keep(self._calls.rest())
+        return held is not None
+
+    def _decode(self, lines: Sequence[bytes]) -> tuple[list[Any], int]:
+        """What the wanted lines say; damage in the others is not looked for."""
+        block, beside = b"\n".join(lines), self._beside
+        if not self._holds(block):  # as most do not, they are not looked through one by one
+            if beside is None or beside not in block:
+                return [], 0
+            wanted = [line for line in lines if line.startswith(beside)]
+        else:
+            wanted = [line for line in lines if self._holds(line) or (beside and line.startswith(beside))]
+        return decode_lines(wanted) if self._calls is None else self._calls(wanted)
+
+
+def _has_grown(place: int | None, name: SegmentName, position: Position) -> bool:
+    """Whether the segment is in that place and longer than it was when it was read to its end."""
+    if place is None:
+        return False
+    try:
+        return os.stat(name.filename, dir_fd=place, follow_symlinks=False).st_size > position.offset
+    except OSError:
+        return False

@@ -1,0 +1,187 @@
+"""Looking up runs: one answer for each, whether the dashboard's document still lists it or not.
+
+A run that the document holds in full is what the document says. Any other is made anew from the raw history, by the
+same fold (see :mod:`~pyjama_instrument.reader.session_history`), as long as its history is kept.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from pyjama_instrument.document import SessionSummary, SessionTree
+from pyjama_instrument.reader.dashboard_data import Shown, session_shown
+from pyjama_instrument.reader.session_history import Children, SessionRecords
+from pyjama_instrument.reader.span_tree import build_tree
+
+__all__ = ["RunLookup"]
+
+_MAX_SPANS = 20_000
+_MAX_RELATIVES = 2_000
+_MAX_UNCLEAR = 200
+_SEARCH_SECONDS = 30.0
+_KEPT_SESSIONS = 4
+_SLACK_US = 2_000_000  # between the clock of events and that of files
+
+Document = dict[str, Any]
+
+
+class RunLookup:
+    """Remembers what it read of the last few runs asked for, and reads only what is new."""
+
+    def __init__(self, home: str) -> None:
+        self._home = home
+        self._children = Children(home)
+        self._asked: dict[str, _Run] = {}
+        self._unclear = SessionRecords(home, ())
+        self._searched_at = float("-inf")
+
+    def made_up_for(self, document: Document, shown: Shown) -> dict[str, SessionSummary]:
+        """By id, what the raw history says of the sessions that the document lists and does not hold in full.
+
+        They are looked for in the whole history twice a minute at most.
+        """
+        listed = _Listed(document, shown)
+        unclear = [sid for sid in document["sessions"] if not listed.is_in_full(sid)][-_MAX_UNCLEAR:]
+        if not unclear:
+            return {}
+        is_due = time.monotonic() - self._searched_at >= _SEARCH_SECONDS
+        if is_due and not self._unclear.sessions.issuperset(unclear):
+            self._unclear, self._searched_at = SessionRecords(self._home, unclear), time.monotonic()
+        self._unclear.refresh(document)
+        return {sid: summary for sid in unclear if (summary := listed.best(sid, self._unclear)) is not None}
+
+    def tree(self, session_id: str, document: Document, shown: Shown) -> SessionTree | None:
+        """The run's tree as of now, which is the last one if nothing is new; None if nothing is known of the run."""
+        self._children.refresh()
+        run = self._asked.pop(session_id, None) or _Run(self._home, session_id)
+        tree = run.tree(_Listed(document, shown), self._children.by_parent())
+        if tree is not None:
+            self._asked[session_id] = run
+            if len(self._asked) > _KEPT_SESSIONS:
+                del self._asked[next(iter(self._asked))]
+        return tree
+
+    def summaries(self, sessions: Collection[str], document: Document, shown: Shown) -> dict[str, SessionSummary]:
+        """What is known of these runs, by id."""
+        listed = _Listed(document, shown)
+        found = {sid: summary for sid in sessions if (summary := listed.in_full(sid)) is not None}
+        beyond = SessionRecords(self._home, (sid for sid in sessions if sid not in found))
+        if beyond.sessions:
+            beyond.refresh(document)
+        return found | {sid: summary for sid in beyond.sessions if (summary := listed.best(sid, beyond)) is not None}
+
+
+class _Listed:
+    """The sessions of the document."""
+
+    def __init__(self, document: Document, shown: Shown) -> None:
+        self.document = document
+        self._shown = shown
+
+    def is_in_full(self, session_id: str) -> bool:
+        """Whether the session's entry says all: the fold has seen the start, and listed the session ever since."""
+        entry = self.document["sessions"].get(session_id)
+        return entry is not None and entry["writer"] is not None and not entry.get("partial")
+
+    def in_full(self, session_id: str) -> SessionSummary | None:
+        """The session, if its entry says all."""
+        if not self.is_in_full(session_id):
+            return None
+        return self._shown.session(session_id, self.document["sessions"][session_id])
+
+    def best(self, session_id: str, records: SessionRecords) -> SessionSummary | None:
+        """The session as the document has it in full; or else as the raw history has it, or as far as either goes."""
+        if (summary := self.in_full(session_id)) is not None:
+            return summary
+        entry, replayed = self.document["sessions"].get(session_id), records.record(session_id, self.document)
+        if entry is not None and (replayed is None or replayed["writer"] is None):
+            return self._shown.session(session_id, entry)
+        # A copy: the fold goes on changing it.
+        return None if replayed is None else SessionSummary.model_validate(copy.deepcopy(session_shown(replayed)))
+
+    def children(self) -> dict[str, list[str]]:
+        """The ids of the sessions begun in each, by its id."""
+        found: dict[str, list[str]] = {}
+        for sid, session in self.document["sessions"].items():
+            if type(parent := session.get("parent-session")) is str:
+                found.setdefault(parent, []).append(sid)
+        return found
+
+
+class _Run:
+    """A run that was asked for: its records so far, and the last tree with what it was made from."""
+
+    def __init__(self, home: str, session_id: str) -> None:
+        self._home = home
+        self._id = session_id
+        self._records = SessionRecords(home, [session_id], keep=True)
+        self._beyond = SessionRecords(home, ())  # relatives that the document does not hold in full
+        self._ended: dict[str, SessionSummary] = {}  # what is known of relatives that have ended
+        self._last: tuple[SessionSummary, SessionTree] | None = None
+
+    def tree(self, listed: _Listed, children: Mapping[str, list[str]]) -> SessionTree | None:
+        changed = self._records.refresh(listed.document)
+        summary = listed.best(self._id, self._records)
+        if summary is None:
+            return None
+        inside = _Descendants(self._id, listed.children(), children)
+        relatives = self._relatives(summary.parent_session, inside, listed)
+        direct = inside.of(self._id)
+        begun = sorted(
+            (sid for sid in direct if sid in relatives), key=lambda sid: (relatives[sid].start_time or 0, sid)
+        )
+        if len(relatives) >= _MAX_RELATIVES:
+            begun += [sid for sid in direct if sid not in relatives]
+        if self._last is not None and not changed and self._last[0] == summary:
+            tree = self._last[1]
+            if tree.child_sessions == begun and tree.relatives == relatives:
+                return tree
+        tree = build_tree(self._id, summary, self._records.found, begun, limit=_MAX_SPANS)
+        tree.relatives = relatives
+        self._last = summary, tree
+        return tree
+
+    def _relatives(self, parent: str | None, inside: _Descendants, listed: _Listed) -> dict[str, SessionSummary]:
+        """The run that this one is part of, and those inside it, at any depth."""
+        wanted = dict.fromkeys(sid for sid in (parent, *inside.all()) if sid is not None and sid != self._id)
+        found = {sid: summary for sid in wanted if (summary := listed.in_full(sid)) is not None}
+        found |= {sid: self._ended[sid] for sid in wanted if sid not in found and sid in self._ended}
+        missing = [sid for sid in wanted if sid not in found][: max(0, _MAX_RELATIVES - len(found))]
+        if missing:
+            if self._beyond.sessions != frozenset(missing):
+                self._beyond = SessionRecords(self._home, missing)
+            begin_ms = None if parent in missing else self._records.begin_ms
+            # What is inside the run was recorded after its beginning.
+            self._beyond.refresh(listed.document, since_us=begin_ms and begin_ms * 1000 - _SLACK_US)
+            for sid in missing:
+                if (summary := listed.best(sid, self._beyond)) is not None:
+                    found[sid] = summary
+        self._ended |= {sid: summary for sid, summary in found.items() if summary.status != "running"}
+        return {sid: found[sid] for sid in wanted if sid in found}
+
+
+class _Descendants:
+    """The runs inside a run, at any depth, of which one part is known here and another there."""
+
+    def __init__(self, session_id: str, *known: Mapping[str, list[str]]) -> None:
+        self._id = session_id
+        self._known = known
+
+    def of(self, parent: str) -> list[str]:
+        """Those begun in that run."""
+        return list(dict.fromkeys(child for known in self._known for child in known.get(parent, ())))
+
+    def all(self) -> Iterable[str]:
+        """All of them, those nearest to the run first."""
+        found: dict[str, None] = {}
+        ahead = deque([self._id])
+        while ahead:
+            for child in self.of(ahead.popleft()):
+                if child not in found and child != self._id:
+                    found[child] = None
+                    ahead.append(child)
+        return found

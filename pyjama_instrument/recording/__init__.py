@@ -1,0 +1,1 @@
+"""The write side: decorators, sessions and the recorder that appends events to the journal."""

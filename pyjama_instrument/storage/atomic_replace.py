@@ -1,0 +1,141 @@
+"""Replacing a file in one step: whoever opens it sees the old bytes or the new, never a mixture."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+
+from pyjama_instrument.storage.snapshot import Identity, identity, identity_of
+from pyjama_instrument.storage.store_ownership import owner_only
+
+__all__ = ["Changed", "replace_keeping_previous", "write_file", "write_over"]
+
+_TEMPORARY = "metrics.json.tmp"  # the same for all: the caller holds the lock, and the next one clears up
+_TEMPORARY_OLD = "metrics.json.tmp.old"
+
+
+class Changed(Exception):
+    """What was to be replaced is not what it was any more. Nothing has been replaced."""
+
+
+def write_file(directory: int, name: str, data: bytes) -> Identity:
+    """Put ``data`` under ``name`` durably, by way of a temporary file and a rename; returns the new file's identity.
+
+    Raises:
+        Changed: somebody who does not see our lock is writing at the same time.
+        OSError: nothing under ``name`` has changed then.
+    """
+    written = _write_temporary(directory, data)
+    _check_temporary(directory, written)
+    _rename(directory, _TEMPORARY, name)
+    os.fsync(directory)
+    return written
+
+
+def write_over(directory: int, name: str, data: bytes, expected: Identity | None) -> Identity:
+    """Like :func:`write_file`, but only over the file of that identity, or where there is none.
+
+    Raises:
+        Changed: there is another one.
+        OSError: nothing under ``name`` has changed then.
+    """
+    written = _write_temporary(directory, data)
+    try:
+        if expected is None:
+            _give_name(directory, name)
+        else:
+            _check(directory, name, expected)
+            _check_temporary(directory, written)
+            _rename(directory, _TEMPORARY, name)
+    except BaseException:
+        _unlink(directory, _TEMPORARY)
+        raise
+    os.fsync(directory)
+    return written
+
+
+def replace_keeping_previous(
+    directory: int, name: str, previous: str, data: bytes, expected: Identity | None = None
+) -> Identity:
+    """Like :func:`write_over`, and what was under ``name`` before is under ``previous`` afterwards.
+
+    ``name`` exists at every moment if it did before. Without ``expected``, whatever is there is replaced.
+
+    Raises:
+        Changed: under ``name`` is another file than the ``expected`` one.
+        OSError: ``name`` has not changed then.
+    """
+    written = _write_temporary(directory, data)
+    try:
+        _unlink(directory, _TEMPORARY_OLD)
+        os.link(name, _TEMPORARY_OLD, src_dir_fd=directory, dst_dir_fd=directory)
+        if expected is not None:
+            _check(directory, _TEMPORARY_OLD, expected)  # it must not become the predecessor
+        _rename(directory, _TEMPORARY_OLD, previous)
+        if expected is not None:
+            _check(directory, name, expected)  # once more, as late as can be
+    except BaseException:
+        _unlink(directory, _TEMPORARY_OLD)
+        _unlink(directory, _TEMPORARY)
+        raise
+    _check_temporary(directory, written)
+    _rename(directory, _TEMPORARY, name)
+    os.fsync(directory)
+    return written
+
+
+def _check(directory: int, name: str, expected: Identity) -> None:
+    if identity(directory, name) != expected:
+        raise Changed(name)
+
+
+def _check_temporary(directory: int, written: Identity) -> None:
+    """Somebody who does not see our lock may have put a temporary file of theirs in the place of ours, half written."""
+    found = identity(directory, _TEMPORARY)
+    if found is None or found[0] != written[0]:  # the inode; times are rounded by some file systems
+        raise Changed(_TEMPORARY)
+
+
+def _give_name(directory: int, name: str) -> None:
+    """Let the temporary file have the name if nobody else has it, in one step."""
+    try:
+        os.link(_TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except FileExistsError:
+        raise Changed(name) from None
+    _unlink(directory, _TEMPORARY)
+
+
+def _write_temporary(directory: int, data: bytes) -> Identity:
+    _unlink(directory, _TEMPORARY)  # left by a writer that was killed
+    try:
+        fd = os.open(_TEMPORARY, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    except FileExistsError:  # made since by somebody who does not see our lock
+        raise Changed(_TEMPORARY) from None
+    try:
+        owner_only(fd)
+        remaining = memoryview(data)
+        while remaining:
+            written = os.write(fd, remaining)
+            if not written:  # a file system that takes nothing and reports nothing must not have us try for ever
+                raise OSError(errno.EIO, "nothing could be written", _TEMPORARY)
+            remaining = remaining[written:]
+        # The kernel's own times are coarse: whoever writes in place within the same tick would go unnoticed.
+        os.utime(fd, ns=(now_ns := time.time_ns(), now_ns))
+        os.fsync(fd)
+        return identity_of(os.fstat(fd))
+    except BaseException:
+        _unlink(directory, _TEMPORARY)
+        raise
+    finally:
+        os.close(fd)
+
+
+def _rename(directory: int, source: str, target: str) -> None:
+    os.replace(source, target, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def _unlink(directory: int, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory)

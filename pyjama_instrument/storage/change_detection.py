@@ -1,0 +1,114 @@
+"""Finds out whether a store has changed since it was read, without reading it: names, sizes and locks.
+
+Invariants: a look is taken before the store is read, so that whatever happens during the reading is news afterwards;
+what may still grow is looked at each time; nothing is kept open between looks.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pyjama_instrument._platform import OPEN_FILE, OPEN_FOLDER
+from pyjama_instrument.storage.layout import HISTORY, JOURNAL, ORIGINAL_LOCK, PREVIOUS, SNAPSHOT, list_segments
+from pyjama_instrument.storage.liveness import is_held
+from pyjama_instrument.storage.snapshot import Identity, identity
+
+__all__ = ["ChangeDetector"]
+
+# Directories are stamped with a clock that ticks, on some file systems every two seconds only: one that was changed
+# just now may be changed once more without another stamp.
+_TICK_NS = 2_000_000_000
+
+
+class _Look(NamedTuple):
+    """What was seen: the store's own entries, and the segments that may grow."""
+
+    entries: tuple[Identity | None, ...]
+    segments: dict[str, Identity | None]
+
+
+class ChangeDetector:
+    """Watches one store for a reader. Not thread-safe.
+
+    ``look()`` before the store is read, ``was_read()`` after. Then ``look()`` says whether anything is new.
+    """
+
+    def __init__(self, home: str) -> None:
+        self._home = home
+        self._now: _Look | None = None
+        self._known: _Look | None = None
+        self._growing: list[str] = []  # the names of the segments that may grow
+        self._listed: Identity | None = None  # the journal's directory when it was listed; None if it must be again
+        self._finished: frozenset[str] = frozenset()
+
+    def look(self) -> bool:
+        """Whether anything has changed since the look before the store was last read; True if it never was."""
+        self._now = self._look()
+        return self._known is None or self._now != self._known
+
+    def was_read(self, journals: Mapping[str, Any]) -> None:
+        """The store has been read since the last look, up to the offsets ``journals`` that the snapshot carries."""
+        finished = (key for key, position in journals.items() if type(position) is dict and position.get("sealed"))
+        self._finished = frozenset(f"{key}.jsonl" for key in finished)
+        self._growing = [name for name in self._growing if name not in self._finished]
+        if self._now is not None:
+            segments = {name: self._now.segments[name] for name in self._growing if name in self._now.segments}
+            self._known = self._now._replace(segments=segments)
+
+    def is_anybody_dead(self) -> bool:
+        """Whether the writer of a segment that may grow has died."""
+        try:
+            journal = os.open(os.path.join(self._home, JOURNAL), OPEN_FOLDER)
+        except OSError:
+            return False
+        try:
+            return any(_is_let_go(journal, name) for name in self._growing)
+        finally:
+            os.close(journal)
+
+    def _look(self) -> _Look:
+        try:
+            home = os.open(self._home, OPEN_FOLDER)
+        except OSError:
+            return _Look((), {})
+        try:
+            own = os.fstat(home)
+            entries = [identity(home, name) for name in (SNAPSHOT, PREVIOUS, ORIGINAL_LOCK, HISTORY, JOURNAL)]
+            return _Look(((own.st_ino, 0, 0), *entries), self._segments(home, entries[-1]))
+        finally:
+            os.close(home)
+
+    def _segments(self, home: int, directory: Identity | None) -> dict[str, Identity | None]:
+        try:
+            journal = os.open(JOURNAL, OPEN_FOLDER, dir_fd=home)
+        except OSError:
+            self._listed = None
+            return {}
+        try:
+            if self._listed is None or directory != self._listed:
+                self._growing = [
+                    name.filename for name in list_segments(journal) if name.filename not in self._finished
+                ]
+                settled = directory is not None and abs(time.time_ns() - directory[1]) > _TICK_NS
+                self._listed = directory if settled else None
+            return {name: identity(journal, name) for name in self._growing}
+        finally:
+            os.close(journal)
+
+
+def _is_let_go(journal: int, name: str) -> bool:
+    """Whether nobody holds the segment; one that cannot be looked at is taken for held."""
+    try:
+        fd = os.open(name, OPEN_FILE, dir_fd=journal)
+    except OSError:
+        return False
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode) and not is_held(fd)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)

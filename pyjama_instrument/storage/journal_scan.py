@@ -1,0 +1,536 @@
+"""Reading journals from where one left off: complete records only, damage skipped and counted.
+
+A record is complete when it ends in a newline and holds no NUL. A torn tail of a live writer is waited for, one
+of a dead writer is skipped and counted. Whatever the bytes are, reading ends, uses bounded memory, and the
+position it leaves never points into the middle of a record that may still be completed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from pyjama_instrument.fold.fold import Fold, carry_running
+from pyjama_instrument.storage.codec import MAX_RECORD_BYTES, CallDecoder, decode_lines
+from pyjama_instrument.storage.encoded_cache import Touched
+from pyjama_instrument.storage.layout import CONTINUE_AT, SegmentName, list_segments, segments_of
+from pyjama_instrument.storage.liveness import is_held
+from pyjama_instrument.storage.lock_domains import Unlocked, are_divided, divide, proves_death
+from pyjama_instrument.storage.process_identity import is_gone
+from pyjama_instrument.storage.snapshot import Snapshot, locks_are_trusted
+
+__all__ = ["CaughtUp", "Position", "Sink", "Until", "catch_up", "read_segment"]
+
+_CHUNK = 16 * 1024  # small, so that the parser never keeps the interpreter lock for long
+_PORTION = 50  # items folded in one go
+_LONGEST_LINE = 4 * MAX_RECORD_BYTES
+_MOST_RETIRED = 256
+
+Sink = Callable[[list[Any]], None]
+"""Takes what was read, batch by batch."""
+
+Decode = Callable[[Sequence[bytes]], tuple[list[Any], int]]
+"""Makes items for a sink out of complete lines, and says how many lines were damaged."""
+
+
+class Position:
+    """How far a segment has been read.
+
+    ``sealed``: its writer is dead or has moved on, and all was read. ``skipping``: the offset is inside a damaged
+    stretch, and everything up to the next newline belongs to it. ``unlocked``: it was found so; that is kept, since a
+    writer that goes on nevertheless is a proof, see ``_domains``. ``refuted``: the last look has proven just that.
+    """
+
+    __slots__ = ("offset", "refuted", "sealed", "skipping", "torn", "unlocked")
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def __init__(
+        self,
+        offset: int = 0,
+        torn: int = 0,
+        sealed: bool = False,
+        skipping: bool = False,
+        unlocked: Unlocked | None = None,
+    ) -> None:  # by hand: a data class is dear to make, and each program that records would pay for it at its end
+        self.offset, self.torn, self.sealed, self.skipping = offset, torn, sealed, skipping
+        self.unlocked, self.refuted = unlocked, False
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Position) and self.dump() == other.dump()
+
+    def __repr__(self) -> str:
+        return f"Position({self.dump()})"
+
+    @classmethod
+    def load(cls, stored: Any) -> Position:
+        """From the snapshot's form; anything unsound counts as the beginning of the segment."""
+        stored = stored if type(stored) is dict else {}
+        offset, torn = stored.get("offset"), stored.get("torn")
+        if type(offset) is not int or offset < 0:
+            return cls()
+        sealed, skipping = stored.get("sealed") is True, stored.get("skipping") is True
+        unlocked = Unlocked.load(stored.get("unlocked"))
+        return cls(offset, torn if type(torn) is int and torn >= 0 else 0, sealed, skipping, unlocked)
+
+    def dump(self) -> dict[str, Any]:
+        """The snapshot's form: defaults are left out."""
+        stored: dict[str, Any] = {"offset": self.offset}
+        if self.torn:
+            stored["torn"] = self.torn
+        if self.sealed:
+            stored["sealed"] = True
+        if self.skipping:
+            stored["skipping"] = True
+        if self.unlocked:
+            stored["unlocked"] = [*self.unlocked]
+        return stored
+
+    def look(self, fd: int, found: os.stat_result, locked: bool) -> None:
+        """Note whether the segment is locked, and what that says of having found it unlocked before."""
+        known, inode, size = self.unlocked, found.st_ino, found.st_size
+        self.refuted = False
+        if known is None or (known.inode != inode and not locked):  # nothing is known of another file
+            self.unlocked = None if locked else Unlocked.now(inode, size)
+        elif known.inode == inode and locked:
+            self.refuted, self.unlocked = True, None
+        elif known.inode == inode and size > known.size:
+            self.refuted = known.is_refuted(_newest_us(fd, size))
+            self.unlocked = known._replace(size=size, grew=True)
+
+
+class CaughtUp(NamedTuple):
+    """What came of catching up.
+
+    ``document`` is the snapshot's own unless that was cleared. ``touched`` names the entries that may have changed.
+    Without ``complete``, there was enough before everything was read; the document's offsets say how far it got.
+    ``clear_pending_us``: then it did not even get to the moment of the clear, and the document is still the one from
+    before it.
+    """
+
+    document: dict[str, Any]
+    changed: bool
+    touched: Touched
+    complete: bool = True
+    clear_pending_us: int | None = None
+
+
+def catch_up(
+    snapshot: Snapshot,
+    journal: int,
+    history: int | None = None,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    enough: Callable[[], bool] = lambda: False,
+    probe: bool = True,
+) -> CaughtUp:
+    """Fold what the journals in the directory ``journal`` hold beyond the offsets that the snapshot carries.
+
+    Offsets move on accordingly, those of segments that are no longer there are dropped, and sessions whose process
+    is proven dead are marked as crashed. Of segments in the directory ``history`` the offsets are kept for as long as
+    their writer may go on without our knowing. If the snapshot was cleared, the totals are those of the events since,
+    and what ran at that moment is carried over.
+
+    ``enough`` is asked whenever something was read. Once it is true, no more is read, nobody is declared dead, since
+    what they wrote last may be unread, and the next run begins with the writer whose turn it would have been. So runs
+    that are cut short give each writer its turn and come to an end together.
+
+    Without ``probe``, the writer of a segment that has not grown is taken to be alive still: a quarter of the work for
+    somebody who has just looked.
+
+    Raises:
+        InterruptedError: ``should_stop`` became true; the snapshot's document is half done then.
+        OSError: the journals cannot be read now, for want of descriptors for instance.
+    """
+    document, sound, cleared_us = snapshot.document, snapshot.sound, snapshot.cleared_us
+    locks_work, trust = locks_are_trusted(document), proves_death(document)
+    how = _How(journal, history, should_stop, enough, probe, locks_work, trust)
+    if cleared_us is not None:
+        before = _Pass(Fold(document, sound=sound), how, cleared_us)
+        if not before.run():
+            return CaughtUp(document, True, before.fold.touched, False, cleared_us)
+        document, sound = carry_running(document, snapshot.found, cleared_us), False
+        how = how._replace(trust=before.trust)
+    news = _Pass(Fold(document, sound=sound), how)
+    complete = news.run()
+    return CaughtUp(document, news.changed or cleared_us is not None, news.fold.touched, complete)
+
+
+class _How(NamedTuple):
+    """What a run was asked for; see :func:`catch_up`. ``trust``: a missing lock proves that a writer is dead."""
+
+    journal: int
+    history: int | None
+    should_stop: Callable[[], bool]
+    enough: Callable[[], bool]
+    probe: bool
+    locks_work: bool
+    trust: bool
+
+
+class _Pass:
+    """One way through all segments: to their ends, or to the first record from after ``until_us``."""
+
+    def __init__(self, fold: Fold, how: _How, until_us: int | None = None) -> None:
+        self.fold = fold
+        self.journal, self.history, self.should_stop, self.enough, self.probe, self.locks_work, self.trust = how
+        self.until_us = until_us
+        self.before: dict[str, Any] = fold.document["journals"]
+        self.retired_before: dict[str, Any] = fold.document["retired"]
+        self.after: dict[str, Any] = {}
+        self.retired: dict[str, Any] = {}
+        self.unseen: set[str] = set()  # writers whose locks are not seen by all, as was found out just now
+        self.alive: set[str] = set()  # as far as is known: they hold a segment, or were not read to their end
+        self.cut: set[str] = set()  # those of whom a record from after ``until_us`` was met
+        self.changed = self.stopped = False
+        self.calls = CallDecoder()
+
+    def run(self) -> bool:
+        """Whether everything was read."""
+        document = self.fold.document
+        segments = self._in_turn(document.pop(CONTINUE_AT, None))
+        self._visit_retired(segments)
+        self._read_in_turn(segments)
+        if not self.stopped:
+            self._read_what_has_come(segments)
+        self.unseen |= self.fold.unseen_writers
+        if self.unseen:
+            divide(document, self.unseen)
+        dead = set() if self.stopped else self._dead()
+        self.fold.writers_died(dead)
+        self.fold.finish()
+        document["journals"], document["retired"] = self.after, self._newest_retired()
+        known = {key.partition("-")[0] for key in self.after} | self.fold.running_writers()
+        document["writers"] = {key: value for key, value in document["writers"].items() if key in known}
+        self.changed = bool(dead) or self.before != self.after or self.retired_before != document["retired"]
+        return not self.stopped
+
+    def _dead(self) -> set[str]:
+        if self.locks_work and are_divided(self.fold.document):
+            self._judge_by_process()
+        return self.fold.running_writers() - self.alive
+
+    def _in_turn(self, first: Any) -> list[SegmentName]:
+        segments = self._segments()
+        at = bisect_left(segments, (first, 0)) if type(first) is str else 0
+        return segments[at:] + segments[:at]
+
+    def _read_in_turn(self, segments: list[SegmentName]) -> None:
+        last = ""
+        for name in segments:
+            if self.stopped and name.writer != last:
+                self.fold.document.setdefault(CONTINUE_AT, name.writer)
+            if self.stopped or name.writer in self.cut:
+                self._leave(name)
+            else:
+                last = name.writer
+                self._visit(name)
+
+    def _read_what_has_come(self, segments: list[SegmentName]) -> None:
+        """Writers that hold none of the segments may have moved on to one that was not there when we listed them."""
+        last = {name.writer: name for name in segments}
+        for writer in last.keys() - self.alive:
+            name = last[writer].next
+            while (there := self._is_there(name)) and self._visit(name):
+                if self.stopped:
+                    return
+                name = name.next
+            if there is None:  # nobody is declared dead for what cannot be looked at
+                self.alive.add(writer)
+
+    def _leave(self, name: SegmentName) -> None:
+        self.alive.add(name.writer)
+        if (stored := self.before.get(name.key)) is not None:
+            self.after[name.key] = stored
+
+    def _has_enough(self) -> bool:
+        self.stopped = self.stopped or self.enough()
+        return self.stopped
+
+    def _add(self, writer: str, items: Sequence[Any]) -> None:
+        for start in range(0, len(items) or 1, _PORTION):
+            if self.should_stop():  # between batches too: a fork or the end of the process waits for us
+                raise InterruptedError("asked to stop")
+            self.fold.add(writer, items[start : start + _PORTION])
+
+    def _segments(self) -> list[SegmentName]:
+        """The segments that are there, each writer's in order.
+
+        A directory that changes while it is listed may hide some. So those that the snapshot has an offset of, and
+        those that come before another, are asked for by name: without its offset a segment would be counted once more
+        from its beginning, and out of its turn it would begin again what the next one has ended.
+        """
+        found = set(list_segments(self.journal))
+        asked = [*segments_of(self.before), *(name.previous for name in found if name.number > 1)]
+        while asked:
+            name = asked.pop()
+            if name is None or name in found:
+                continue
+            there = self._is_there(name)
+            if there is not False:  # what cannot be looked at keeps its offset
+                found.add(name)
+            if there:
+                asked.append(name.previous)
+        return sorted(found)
+
+    def _is_there(self, name: SegmentName) -> bool | None:
+        """Whether there is such a segment; None if that cannot be told."""
+        try:
+            os.stat(name.filename, dir_fd=self.journal, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return None
+        return True
+
+    def _visit(self, name: SegmentName, directory: int | None = None) -> bool:
+        """Fold one segment's new records; whether there is such a segment."""
+        if self.should_stop():
+            raise InterruptedError("asked to stop")
+        key, writer = name.key, name.writer
+        place, after = (self.journal, self.after) if directory is None else (directory, self.retired)
+        stored = self.before.get(key, self.retired_before.get(key))
+        # Where locks prove nothing, a look at one would say nothing either.
+        if stored is not None and not (self.probe and self.trust) and _has_size(place, name, stored):
+            self.alive.add(writer)
+            after[key] = stored
+            return True
+        position = Position.load(stored)
+        torn, was_sealed, unlocked = position.torn, position.sealed, position.unlocked
+        until = None if self.until_us is None else Until(self.until_us)
+        held = read_segment(
+            place,
+            name,
+            position,
+            lambda items: self._add(writer, items),
+            self.calls,
+            trust=self.trust,
+            enough=self._has_enough,
+            until=until,
+        )
+        if calls := self.calls.rest():
+            self._add(writer, calls)
+        if held is None:
+            return False
+        self.fold.damaged(position.torn - torn)
+        if held:
+            self.alive.add(writer)
+            if was_sealed:
+                self.fold.writers_live({writer})
+        if not self.locks_work:
+            position.unlocked = unlocked
+        elif position.refuted:
+            self.unseen.add(writer)
+            self.trust = False
+        if until is not None and until.met:
+            self.cut.add(writer)
+        after[key] = position.dump()
+        if after[key] != stored:
+            self._has_enough()
+        return True
+
+    # -- what locks do not tell
+
+    def _judge_by_process(self) -> None:
+        """Where a missing lock proves nothing, a writer is dead only if its process is known to be gone."""
+        for entry in self.after.values():
+            entry.pop("sealed", None)
+        there = {key.partition("-")[0] for key in self.after}
+        perhaps = {key.partition("-")[0] for key in self.retired}
+        concerned = (there & self.fold.crashed_writers()) | ((there | perhaps) & self.fold.running_writers())
+        writers = self.fold.document["writers"]
+        self.alive = {writer for writer in concerned if not is_gone(writers.get(writer, {}))}
+        self.fold.writers_live(self.alive)
+
+    def _visit_retired(self, segments: Sequence[SegmentName]) -> None:
+        """Look after segments in the history whose writer may go on for all we know, and fold what it added."""
+        if self.history is None:
+            self.retired = dict(self.retired_before)
+            return
+        there = set(segments)
+        for name in sorted(set(segments_of([*self.retired_before, *self.before])) - there):
+            stored: dict[str, Any] = self.before.get(name.key) or self.retired_before[name.key]
+            try:
+                size = os.stat(name.filename, dir_fd=self.history, follow_symlinks=False).st_size
+            except FileNotFoundError:
+                continue
+            except OSError:
+                size = -1
+            process = stored.get("process") or self.fold.document["writers"].get(name.writer, {})
+            if size > Position.load(stored).offset:
+                self.fold.document["writers"].setdefault(name.writer, process)
+                self._visit(name, self.history)
+                self.retired[name.key] |= {"process": process}
+            elif not (self._has_moved_on(name, there) or is_gone(process)):
+                self.retired[name.key] = stored | {"process": process}
+
+    def _has_moved_on(self, name: SegmentName, there: set[SegmentName]) -> bool:
+        return name.next in there or name.next.key in self.retired_before or name.next.key in self.before
+
+    def _newest_retired(self) -> dict[str, Any]:
+        if len(self.retired) <= _MOST_RETIRED:
+            return self.retired
+        found = {key: Position.load(stored).unlocked for key, stored in self.retired.items()}
+        newest = sorted(found, key=lambda key: at.since_us if (at := found[key]) else 0)[-_MOST_RETIRED:]
+        return {key: self.retired[key] for key in sorted(newest)}
+
+
+def _has_size(directory: int, name: SegmentName, stored: Any) -> bool:
+    """Whether the segment ends where it was read to, without damage; never so once its writer was seen dead."""
+    try:
+        found = os.stat(name.filename, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return False
+    if not stat.S_ISREG(found.st_mode) or type(stored) is not dict:
+        return False
+    return {key: stored[key] for key in stored if key != "unlocked"} == {"offset": found.st_size}
+
+
+class Until:
+    """Has a segment read up to the first record of this time (µs) or later; ``met``: there was one."""
+
+    def __init__(self, time_us: int) -> None:
+        self._time_us = time_us
+        self.met = False
+
+    def __call__(self, lines: Sequence[bytes]) -> Sequence[bytes]:
+        """The lines before that record."""
+        if not self._any_after(lines):
+            return lines
+        self.met = True
+        return lines[: next(at for at, line in enumerate(lines) if self._any_after([line]))]
+
+    def _any_after(self, lines: Sequence[bytes]) -> bool:
+        times = (record.get("ts") for record in decode_lines(lines)[0])
+        return any(type(ts) is int and ts >= self._time_us for ts in times)
+
+
+def read_segment(
+    directory: int,
+    name: SegmentName,
+    position: Position,
+    sink: Sink,
+    decode: Decode = decode_lines,
+    *,
+    trust: bool = True,
+    enough: Callable[[], bool] = lambda: False,
+    until: Until | None = None,
+) -> bool | None:
+    """Hand the records after ``position`` to ``sink``, batch by batch, and move ``position`` on.
+
+    Without ``trust`` a missing lock proves nothing, and the segment is taken for held. Reading ends before the end if
+    there is ``enough``, which is asked after each batch, or where ``until`` says.
+
+    Returns:
+        Whether the segment's writer still holds it; None if there is no such segment. One that was not read to its
+        end, or is there but may not be opened or read, is taken for held, so that nobody is declared dead for it.
+
+    Raises:
+        OSError: there are no descriptors or memory left to look at it.
+    """
+    try:
+        # O_NONBLOCK: a FIFO put in the file's place must not block us.
+        fd = os.open(name.filename, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
+        return error.errno != errno.ELOOP
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            return False
+        # Before reading: if it is not held now, what we read is all there will ever be.
+        locked = is_held(fd)
+        position.look(fd, found, locked)
+        held = locked or not trust
+        if position.sealed and not held and found.st_size <= position.offset:
+            return False
+        finished = _read(fd, position, held, sink, decode, enough, until)
+        position.sealed = finished and not held
+        return held or not finished
+    finally:
+        os.close(fd)
+
+
+def _read(
+    fd: int,
+    position: Position,
+    held: bool,
+    sink: Sink,
+    decode: Decode,
+    enough: Callable[[], bool],
+    until: Until | None,
+) -> bool:
+    """Read on; whether that went to the end of the segment."""
+    size = os.fstat(fd).st_size
+    if size < position.offset:
+        # Under a live writer somebody truncated it: what is there now was written after that. Of a dead one, the end
+        # was lost in a power failure: what is left is counted already.
+        position.offset, position.skipping = (0, False) if held else (size, True)
+        position.torn += 1
+    elif size == position.offset:
+        return True
+    elif position.offset and not position.skipping and os.pread(fd, 1, position.offset - 1) != b"\n":
+        position.skipping = True
+        position.torn += 1
+    want = _CHUNK
+    # Not beyond the size it had: a busy writer may append as fast as we read.
+    while data := os.pread(fd, min(want, size - position.offset), position.offset):
+        taken = _take(data, position, sink, decode, until)
+        if until is not None and until.met:
+            return False
+        if taken:
+            want = _CHUNK
+        elif len(data) < want:  # the rest is a torn tail
+            if not held:
+                _skip(position, len(data))
+            return True
+        elif want < _LONGEST_LINE:
+            want *= 2
+            continue
+        else:
+            _skip(position, len(data))
+        if position.offset < size and enough():
+            return False
+    return True
+
+
+def _newest_us(fd: int, size: int) -> int:
+    """The time of the last record in the first ``size`` bytes; 0 if it has none."""
+    start = max(0, size - 2 * MAX_RECORD_BYTES)
+    lines = os.pread(fd, size - start, start).rpartition(b"\n")[0].split(b"\n")
+    times = [record.get("ts") for record in decode_lines(lines[-1:])[0]]
+    return times[0] if times and type(times[0]) is int else 0
+
+
+def _take(data: bytes, position: Position, sink: Sink, decode: Decode, until: Until | None) -> int:
+    """Consume the complete records at the start of ``data``; how many bytes that were."""
+    start = 0
+    if position.skipping:
+        newline = data.find(b"\n")
+        start = len(data) if newline < 0 else newline + 1
+        position.skipping = newline < 0
+    end = data.rfind(b"\n") + 1
+    if end > start:
+        lines: Sequence[bytes] = data[start : end - 1].split(b"\n")
+        if until is not None:
+            lines = until(lines)
+            end = start + sum(map(len, lines)) + len(lines)
+        if lines:
+            items, damaged = decode(lines)
+            position.torn += damaged
+            sink(items)
+        start = end
+    position.offset += start
+    return start
+
+
+def _skip(position: Position, count: int) -> None:
+    position.offset += count
+    position.skipping = True
+    position.torn += 1

@@ -1,0 +1,152 @@
+"""Descriptors that hold a lock: a forked child must not keep its copies, or the lock would outlive its holder.
+
+A lock of the kernel's belongs to the open file, which a child shares. If the parent dies, its journal would look
+written and its fold unfinished for as long as the child lives. So the child closes its copies, first of all. What it
+has to close is known by its inode, and before a descriptor is opened by its name: the fork may come in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+
+from pyjama_instrument._fork_detection import unforked_mark
+from pyjama_instrument._platform import after_fork_in_child, fcntl, resource
+
+__all__ = ["Inode", "close", "close_copies", "inode", "move_high", "open_noted", "put_in_place", "raised"]
+
+Inode = tuple[int, int]
+
+_HIGHEST_FD = 4096
+_FDS = 64  # a few for each store that is open
+_OPEN_FDS = "/dev/fd"
+
+_noted: dict[int, Inode] = {}
+_coming: dict[object, tuple[str, int] | None] = {}
+"""What is being given a number that is not noted yet: a file by its name, or one that is noted by another number."""
+_unforked = unforked_mark()
+_unforked[0] = 1
+
+
+def inode(fd: int) -> Inode:
+    """What file the descriptor leads to."""
+    return _inode(os.fstat(fd))
+
+
+def open_noted(name: str, flags: int, mode: int = 0o600, *, dir_fd: int) -> int:
+    """Open a file whose descriptor will hold a lock.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    close_copies()
+    this = object()
+    _coming[this] = name, dir_fd
+    try:
+        fd = os.open(name, flags, mode, dir_fd=dir_fd)
+        try:
+            _noted[fd] = inode(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+    finally:
+        _coming.pop(this, None)
+    return fd
+
+
+def raised(fd: int) -> int:
+    """:func:`move_high` for a descriptor that was noted."""
+    ours, this = _noted[fd], object()
+    _coming[this] = None
+    try:
+        high = move_high(fd)
+        _noted[high] = ours
+        _forget(fd, ours)
+    finally:
+        _coming.pop(this, None)
+    return high
+
+
+def put_in_place(fd: int, number: int) -> Inode:
+    """Let ``number`` lead to the file that is open at ``fd``, which stays open. One step for whoever writes to it.
+
+    Returns what :func:`inode` says of it.
+    """
+    ours = inode(fd)
+    os.dup2(fd, number, inheritable=False)
+    _noted[number] = ours
+    return ours
+
+
+def close(fd: int) -> None:
+    """Close a descriptor that was noted, unless it leads to another file by now.
+
+    A program may close and reopen descriptors wholesale.
+    """
+    ours = _noted.get(fd)
+    if ours is None:
+        return
+    try:
+        found = inode(fd)
+    except OSError as error:
+        found = (0, 0) if error.errno == errno.EBADF else ours  # what cannot be asked is not left open either
+    if found == ours:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    _forget(fd, ours)
+
+
+def close_copies() -> None:
+    """In a child, however it was forked: close what is the parent's. Nothing happens where that was done."""
+    if _unforked[0]:
+        return
+    ours = set(_noted.values())
+    coming = list(_coming.values())
+    for name, dir_fd in filter(None, coming):
+        with contextlib.suppress(OSError):
+            ours.add(_inode(os.stat(name, dir_fd=dir_fd, follow_symlinks=False)))
+    for fd in _open_descriptors() if coming else list(_noted):
+        with contextlib.suppress(OSError):
+            if inode(fd) in ours:
+                os.close(fd)
+    _noted.clear()
+    _coming.clear()
+    _unforked[0] = 1  # last: if a signal's exception comes before, all this is done again
+
+
+def move_high(fd: int) -> int:
+    """The same open file under a number that is not likely to be handed out again; ``fd`` itself is closed.
+
+    A program that closes all descriptors is given the lowest numbers again. Ours are at the upper end of what it may
+    have, or of the first few thousand: the kernel copies the table up to the highest number at each fork.
+    """
+    try:
+        soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        highest = soft_limit if 0 < soft_limit < _HIGHEST_FD else _HIGHEST_FD
+        for lowest in (highest - _FDS, highest // 2):
+            with contextlib.suppress(OSError):
+                return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
+    finally:
+        os.close(fd)
+
+
+def _inode(found: os.stat_result) -> Inode:
+    return found.st_dev, found.st_ino
+
+
+def _forget(fd: int, ours: Inode) -> None:
+    """Forget the note, not one that was taken of another file meanwhile."""
+    if _noted.get(fd) is ours:
+        del _noted[fd]
+
+
+def _open_descriptors() -> list[int]:
+    try:
+        return [int(name) for name in os.listdir(_OPEN_FDS)]
+    except (OSError, ValueError):  # no such place here, or no descriptor left to read it
+        return list(_noted)
+
+
+after_fork_in_child(close_copies)

@@ -1,0 +1,49 @@
+"""Which process wrote: its kernel and its pid namespace, and whether it is known to be gone.
+
+A process id means something only within its pid namespace, on its kernel. So only a writer that shares both with this
+process can be looked for. That none has its id proves that it is gone; that one has proves nothing, ids are reused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+from pyjama_instrument.storage.clock import boot_id
+
+__all__ = ["is_gone", "shares_kernel", "whereabouts"]
+
+_PID_NAMESPACE = "/proc/self/ns/pid"
+
+
+def whereabouts() -> dict[str, Any]:
+    """``boot_id`` of the kernel and ``pid_namespace``, an inode number; what cannot be read is left out."""
+    found: dict[str, Any] = {}
+    if boot := boot_id():
+        found["boot_id"] = boot
+    with contextlib.suppress(OSError):
+        found["pid_namespace"] = os.stat(_PID_NAMESPACE).st_ino
+    return found
+
+
+def shares_kernel(writer: dict[str, Any]) -> bool:
+    """Whether a writer, as the document describes it, ran on this kernel since it was booted."""
+    return bool(boot_id()) and writer.get("boot-id") == boot_id()
+
+
+def is_gone(writer: dict[str, Any]) -> bool:
+    """Whether the process of a writer, as the document describes it, is known to exist no more."""
+    here = whereabouts()
+    pid = writer.get("pid")
+    if len(here) < 2 or type(pid) is not int or pid <= 0:
+        return False
+    if writer.get("boot-id") != here["boot_id"] or writer.get("pid-namespace") != here["pid_namespace"]:
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:  # somebody else's
+        pass
+    return False

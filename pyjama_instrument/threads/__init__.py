@@ -1,0 +1,1 @@
+"""Threads as the operating system has them, and locks on them."""
