@@ -136,7 +136,9 @@ def test_a_function_pickled_by_value_carries_nothing_of_the_recorder(function: s
     pickled = _python(_SEND, function)
     strings = [value for _, value, _ in pickletools.genops(pickled) if isinstance(value, str)]
     ours = {value for value in strings if value.startswith("pyjama_instrument") and "/" not in value}
-    names_of_code = {value for value in ours if value.startswith("pyjama_instrument.recording.")}  # __module__ of an inner body
+    names_of_code = {
+        value for value in ours if value.startswith("pyjama_instrument.recording.")
+    }  # __module__ of an inner body
     assert ours - names_of_code <= {"pyjama_instrument.unpickle", "pyjama_instrument"}
     assert not {"mmap", "_thread", "ContextVar", "Token"}.intersection(strings)
 
