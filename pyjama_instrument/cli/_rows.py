@@ -62,9 +62,9 @@ def doing(agent: AgentSummary, data: DashboardData, limit: int = 60) -> str:
 
 def steps_done(agent: AgentSummary) -> str:
     """``1/3``: how many of the declared steps are done; empty if none were declared."""
-    from pyjama_instrument.viewer.steps import progress_of, step_states  # the page counts them in the same way
+    from pyjama_instrument.viewer.steps import step_states, workflow_progress  # the page counts them in the same way
 
-    return progress_of(agent, step_states(agent)).done
+    return workflow_progress(agent, step_states(agent)).done
 
 
 def ago(moment: int | None, data: DashboardData) -> str:

@@ -48,10 +48,10 @@ def show(options: argparse.Namespace) -> int:
 
 
 def _header(tree: SessionTree) -> list[str]:
-    from pyjama_instrument.viewer.detail import figures_of  # the page adds them up in the same way
+    from pyjama_instrument.viewer.run_header import run_figures  # the page adds them up in the same way
 
     run = tree.session
-    figures = {figure["key"]: figure for figure in figures_of(tree, tree.relatives)}
+    figures = {figure["key"]: figure for figure in run_figures(tree, tree.relatives)}
     inside = [_relative(key, tree.relatives) for key in tree.child_sessions[:_MOST_INSIDE]]
     if len(tree.child_sessions) > _MOST_INSIDE:
         inside.append(f"and {len(tree.child_sessions) - _MOST_INSIDE:,} more")

@@ -1,7 +1,7 @@
-"""The dashboard: a small local web server over the reader, and the page it serves.
+"""The dashboard: a small local web server on top of the reader, and the page it serves.
 
-The names below need the ``viewer`` extra; they are loaded when asked for, so that the pure parts of this
-package (``view``, ``detail``, ``diagram``) can be used without it.
+The names below need the ``viewer`` extra. They are imported at first use, so that the pure modules of this package
+(``overview``, ``run_header``, ``steps`` and others) work without it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
     try:
         from pyjama_instrument.viewer import server
     except ModuleNotFoundError as missing:
-        _platform.require()  # WebAssembly has not even what the web server imports
+        _platform.require()  # raises on WebAssembly, which lacks modules that the web server imports
         if (missing.name or "").partition(".")[0] not in _EXTRA:
             raise
         raise ViewerError(

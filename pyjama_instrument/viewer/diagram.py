@@ -1,4 +1,4 @@
-"""The workflow of a run as a drawing: Mermaid text, and box positions for the page's own picture. Pure."""
+"""The diagram of a run's workflow: as Mermaid text, and as positions of boxes and arrows for the page. Pure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+from pyjama_instrument.viewer.labels import label
 from pyjama_instrument.viewer.steps import StepState
-from pyjama_instrument.viewer.wording import label
 
-__all__ = ["drawing", "mermaid"]
+__all__ = ["mermaid", "workflow_layout"]
 
 _STYLES = {
     "pending": "fill:#f4f4f8,stroke:#a0a0b4,color:#60607a",
@@ -22,8 +22,8 @@ _STYLES = {
     "cancelled": "fill:#fef3c7,stroke:#d97706,color:#78350f",
     "crashed": "fill:#be123c,stroke:#881337,color:#ffffff",
 }
-_PLAIN = frozenset(" -_.,/()\u200c\u200d")  # the joiners hold scripts and emoji together
-# Mermaid reads labels as Markdown: a list marker in front, or an underscore at a word's edge, would be eaten.
+_PLAIN = frozenset(" -_.,/()\u200c\u200d")  # the two joiners are part of some scripts and emoji
+# Mermaid reads labels as Markdown, where a list marker in front or an underscore at a word's edge would disappear.
 _LIST_MARKER = re.compile(r"-|\d+[.)]")
 _EMPHASIS = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 
@@ -34,7 +34,7 @@ _LABEL_CHARACTERS = 19
 
 
 def mermaid(steps: Sequence[StepState]) -> str:
-    """A Mermaid flowchart: one node a step, in order, coloured by state. Valid whatever the names hold."""
+    """A Mermaid flowchart with one node per step, in order, coloured by state. Any name gives a valid chart."""
     lines = [f"flowchart {'LR' if len(steps) <= 6 else 'TD'}"]
     shown = steps[:MAX_NODES]
     lines += [f'    s{at}["{_escape(_caption(step))}"]:::{step.state}' for at, step in enumerate(shown)]
@@ -54,10 +54,10 @@ def _caption(step: StepState) -> str:
 
 
 def _escape(text: str) -> str:
-    """The text as the inside of a quoted Mermaid label.
+    """The text, escaped for use inside a quoted Mermaid label.
 
-    Letters and digits of any script stay; everything that Mermaid, Markdown or HTML could take for syntax
-    becomes a numeric entity (``#59;``); control and direction characters are replaced.
+    Letters and digits of any script stay. Everything that Mermaid, Markdown or HTML could take for syntax becomes a
+    numeric entity (``#59;``). Control and direction characters are replaced.
     """
     keep = [character in _PLAIN or unicodedata.category(character)[0] in "LNM" for character in text]
     marker = _LIST_MARKER.match(text)
@@ -76,8 +76,8 @@ def _entity(character: str) -> str:
     return f"#{ord(character)};"
 
 
-def drawing(steps: Sequence[StepState]) -> dict[str, Any]:
-    """Where the page draws the boxes and arrows: rows of five, in pixels of a ``width`` × ``height`` picture."""
+def workflow_layout(steps: Sequence[StepState]) -> dict[str, Any]:
+    """Where the page draws boxes and arrows: rows of five boxes, in pixels of a picture of ``width`` × ``height``."""
     shown = steps[:MAX_NODES]
     nodes = [_box(at, step) for at, step in enumerate(shown)]
     columns, rows = min(len(nodes), _COLUMNS), -(-len(nodes) // _COLUMNS)
@@ -109,6 +109,6 @@ def _edge(before: dict[str, Any], after: dict[str, Any]) -> list[list[int]]:
     if before["y"] == after["y"]:
         middle = before["y"] + _HEIGHT // 2
         return [[before["x"] + _WIDTH, middle], [after["x"], middle]]
-    turn = before["y"] + _HEIGHT + _GAP_Y // 2
+    between = before["y"] + _HEIGHT + _GAP_Y // 2
     start, end = before["x"] + _WIDTH // 2, after["x"] + _WIDTH // 2
-    return [[start, before["y"] + _HEIGHT], [start, turn], [end, turn], [end, after["y"]]]
+    return [[start, before["y"] + _HEIGHT], [start, between], [end, between], [end, after["y"]]]

@@ -1,8 +1,8 @@
 """Runs the dashboard's application in a daemon thread of this process.
 
-Invariants: ``start_dashboard`` returns once connections are accepted; ``stop`` ends within a second, open
-event streams included, and leaves no thread; the host's own logging, signals and event loop are untouched;
-a forked child does not hold on to the port.
+Invariants: ``start_dashboard`` returns when connections are accepted; ``stop`` ends all streams, leaves no thread and
+returns within a second; the program's logging, signals and event loop are not touched; a forked child does not keep
+the port open.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from pyjama_instrument.config import resolve_home
 from pyjama_instrument.errors import ConfigError, ViewerError
 from pyjama_instrument.export import export
 from pyjama_instrument.reader import Reader
+from pyjama_instrument.viewer.access_control import is_loopback
 from pyjama_instrument.viewer.app import DashboardApp, create_app
-from pyjama_instrument.viewer.connections import Config, Connection
-from pyjama_instrument.viewer.faults import report_from_loop
-from pyjama_instrument.viewer.guard import is_loopback
+from pyjama_instrument.viewer.connections import Connection, ServerConfig
+from pyjama_instrument.viewer.error_reporting import handle_loop_exception
 
 __all__ = ["DEFAULT_PORT", "Dashboard", "serve", "start_dashboard"]
 
@@ -53,27 +53,27 @@ def start_dashboard(
     """Start the dashboard and return once it accepts connections.
 
     Args:
-        port: None for 8080 or the next free port after it; 0 for any free port; otherwise exactly this one.
-        home: the store to watch; by default the one that this process records to.
-        host: a loopback address or ``localhost``; any other of this machine only together with ``token``.
+        port: None for 8080 or the next free port after it; 0 for any free port; any other number for exactly this port.
+        home: the store to show; by default the one that this process records to.
+        host: a loopback address or ``localhost``; another address of this machine only together with ``token``.
             There is no encryption: prefer ``ssh -L`` to reach the dashboard from another machine.
-        token: what whoever asks must know, at least 128 random bits such as ``secrets.token_urlsafe()``. The
-            page is then opened as ``http://…/?token=…``.
-        clear: what the page's “clear” does, such as ``shared_metrics.clear_metrics``. Without it nothing can be
-            changed from the page.
-        root_path: the path below which a reverse proxy shows the page, such as ``/proxy/8080``, if the proxy does not
-            strip it from what it passes on.
-        allowed_hosts: the names by which a reverse proxy is reached, such as ``agents.example``. They need a token.
-        trust_proxy: the proxy decides who gets in: no token is needed.
+        token: a secret of at least 128 random bits, such as ``secrets.token_urlsafe()``, that every request must
+            contain. Open the page as ``http://…/?token=…``.
+        clear: what the page's “Clear” button runs, such as ``shared_metrics.clear_metrics``. Without it, the page can
+            change nothing.
+        root_path: the path at which a reverse proxy serves the page, such as ``/proxy/8080``, if the proxy does not
+            strip it from requests.
+        allowed_hosts: the host names of a reverse proxy, such as ``agents.example``. They require a token.
+        trust_proxy: the proxy decides who has access, so that no token is needed.
 
     Raises:
-        ViewerError: the port is taken or forbidden, or the host is not this machine's own and there is no token.
+        ViewerError: the port is taken or forbidden, or other machines can reach the host and there is no token.
         ConfigError: an argument has a wrong type or value.
     """
     store = os.fspath(resolve_home(home))
     app = create_app(
         lambda: Reader(store),
-        store=_as_people_write_it(store),
+        store=_with_tilde(store),
         clear=clear,
         export=lambda session_id, name: export(store, session_id, name),
         token=token,
@@ -84,8 +84,8 @@ def start_dashboard(
     return serve(app, port, host=host)
 
 
-def _as_people_write_it(path: str) -> str:
-    """The path with ``~`` for the user's home directory."""
+def _with_tilde(path: str) -> str:
+    """The path, with ``~`` in place of the user's home directory."""
     home = os.path.expanduser("~").rstrip("/")
     return f"~{path.removeprefix(home)}" if home and path.startswith(f"{home}/") else path
 
@@ -93,17 +93,17 @@ def _as_people_write_it(path: str) -> str:
 def serve(app: DashboardApp, port: int | None = None, *, host: str = "127.0.0.1") -> Dashboard:
     """Serve an application made by ``create_app``; arguments and errors as for :func:`start_dashboard`."""
     address, family = _address(host, app.has_token)
-    listener = _listen(address, family, _checked(port))
+    listener = _listen(address, family, _validate_port(port))
     try:
         return Dashboard(listener, app)
     except BaseException:
         listener.close()
-        app.release()
+        app.stop()
         raise
 
 
 class Dashboard:
-    """A running dashboard. ``stop()`` it, or use it as a context manager."""
+    """A running dashboard. Call ``stop()`` to end it, or use it as a context manager."""
 
     def __init__(self, listener: socket.socket, app: DashboardApp) -> None:
         self._pid = os.getpid()
@@ -114,7 +114,7 @@ class Dashboard:
         self._server = _Server(app)
         self._thread = threading.Thread(target=self._serve, name="pyjama-viewer", daemon=True)
         _listeners.add(listener)
-        app.prepare()
+        app.start()
         self._thread.start()
         self._server.settled.wait(_START_SECONDS)
         if not self._server.started:
@@ -138,7 +138,7 @@ class Dashboard:
         return "running" if self._is_ours() and self._thread.is_alive() else "stopped"
 
     def stop(self) -> None:
-        """Stop serving, end open streams and wait for the thread to end. Harmless when stopped already."""
+        """Stop serving, end open streams and wait for the thread to end. May be called again."""
         if not self._is_ours():
             return
         atexit.unregister(self.stop)
@@ -147,19 +147,19 @@ class Dashboard:
             self._thread.join(_STOP_SECONDS)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until it has stopped, or for ``timeout`` seconds; whether it has stopped."""
+        """Block until it has stopped, or for ``timeout`` seconds. Returns whether it has stopped."""
         if self._is_ours():
             self._thread.join(timeout)
         return self.status == "stopped"
 
     def _is_ours(self) -> bool:
-        """Not so in a forked child, which has this object but not the thread."""
+        """Whether this process runs it. A forked child has this object, but not the thread."""
         return os.getpid() == self._pid
 
     def _serve(self) -> None:
         try:
-            # A loop of our own kind, whatever event loop policy the host has set.
-            # Without asyncio's debugging, which would report slow callbacks of ours in the host's log.
+            # loop_factory: the program may have set an event loop policy for its own loops.
+            # debug=False: asyncio's debug mode would report our slow callbacks in the program's log.
             with asyncio.Runner(debug=False, loop_factory=asyncio.SelectorEventLoop) as runner:
                 runner.run(self._server.serve(self._listener))
         except BaseException as failure:
@@ -167,7 +167,7 @@ class Dashboard:
         finally:
             self._listener.close()
             _listeners.discard(self._listener)
-            self._server.app.release()
+            self._server.app.stop()
             self._server.settled.set()
 
     def __enter__(self) -> Dashboard:
@@ -182,14 +182,14 @@ class Dashboard:
         return f"<Dashboard {self.url} {self.status}>"
 
 
-# ── uvicorn's HTTP in a server that is a good guest ─────────────────────────────────────────────────────
+# ── a server on uvicorn's HTTP implementation ───────────────────────────────────────────────────────────
 
 
 class _Server:
-    """Answers requests until it is told to stop, and then stops at once.
+    """Answers requests until ``stop()``, and then stops at once.
 
-    Of uvicorn it takes the HTTP and leaves the server, which wakes up ten times a second, writes to the log, and
-    pauses before it ends.
+    It uses uvicorn's HTTP implementation but not uvicorn's server, which wakes up ten times a second, writes to the
+    log and pauses before it ends.
     """
 
     def __init__(self, app: DashboardApp) -> None:
@@ -200,33 +200,33 @@ class _Server:
         self.failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
-        self._is_told_to_stop = False
+        self._stop_requested = False
 
     async def serve(self, listener: socket.socket) -> None:
-        """Answer whoever connects to ``listener``."""
+        """Answer the connections to ``listener``."""
         loop = self._loop = asyncio.get_running_loop()
-        loop.set_exception_handler(report_from_loop)
-        config = Config(
+        loop.set_exception_handler(handle_loop_exception)
+        config = ServerConfig(
             self.app, ws="none", lifespan="off", interface="asgi3", proxy_headers=False, server_header=False
         )
         server = await loop.create_server(lambda: Connection(config, self.state, {}, loop), sock=listener)
         self.started = True
         self.settled.set()
-        if not self._is_told_to_stop:
+        if not self._stop_requested:
             await self._stopping.wait()
         server.close()
         await self._end_connections()
 
     async def _end_connections(self) -> None:
-        """The end of a program must not wait for its dashboard."""
+        """End all connections quickly, since the end of the program waits for this."""
         self.app.close()
         for connection in list(self.state.connections):
             connection.shutdown()
-        if not await self._quiet(_GRACE_SECONDS):
-            self._drop_stragglers()
-            await self._quiet(_GRACE_SECONDS)
+        if not await self._wait_until_idle(_GRACE_SECONDS):
+            self._abort_connections()
+            await self._wait_until_idle(_GRACE_SECONDS)
 
-    async def _quiet(self, seconds: float) -> bool:
+    async def _wait_until_idle(self, seconds: float) -> bool:
         """Whether all connections and their tasks have ended within so many seconds."""
         deadline = time.monotonic() + seconds
         while self.state.connections or self.state.tasks:
@@ -235,16 +235,16 @@ class _Server:
             await asyncio.sleep(0.002)
         return True
 
-    def _drop_stragglers(self) -> None:
-        """Cut off clients that neither read nor hang up."""
+    def _abort_connections(self) -> None:
+        """Disconnect clients that neither read nor close their connection."""
         for connection in list(self.state.connections):
             transport = getattr(connection, "transport", None)
             if transport is not None:
                 transport.abort()
 
     def stop(self) -> None:
-        """Ask it to stop; from any thread."""
-        self._is_told_to_stop = True
+        """Request the end. May be called from any thread."""
+        self._stop_requested = True
         if self._loop is not None:
             try:
                 self._loop.call_soon_threadsafe(self._stopping.set)
@@ -258,7 +258,7 @@ _listeners: set[socket.socket] = set()
 
 
 def _close_inherited() -> None:
-    """In a forked child: let go of the port, or nobody could use it after the parent has ended."""
+    """In a forked child, close the port. Otherwise it would stay taken after the parent has ended."""
     for listener in _listeners:
         listener.close()
     _listeners.clear()
@@ -284,7 +284,7 @@ def _address(host: str, has_token: bool) -> tuple[str, socket.AddressFamily]:
     return str(address), socket.AF_INET6 if address.version == 6 else socket.AF_INET
 
 
-def _checked(port: int | None) -> int | None:
+def _validate_port(port: int | None) -> int | None:
     if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535):
         raise ConfigError(f"port must be a whole number from 0 to 65535 or None, not {port!r}.")
     return port
@@ -293,23 +293,23 @@ def _checked(port: int | None) -> int | None:
 def _listen(address: str, family: socket.AddressFamily, port: int | None) -> socket.socket:
     if port is not None:
         try:
-            return _bound(address, family, port)
+            return _open_listener(address, family, port)
         except OSError as error:
-            raise ViewerError(_refused(address, port, error)) from error
+            raise ViewerError(_listen_error(address, port, error)) from error
     for candidate in (*range(DEFAULT_PORT, DEFAULT_PORT + _PORTS_TRIED), 0):
         try:
-            return _bound(address, family, candidate)
+            return _open_listener(address, family, candidate)
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                raise ViewerError(_refused(address, candidate, error)) from error
+                raise ViewerError(_listen_error(address, candidate, error)) from error
     raise ViewerError(f"No port is free on {address}.")
 
 
-def _bound(address: str, family: socket.AddressFamily, port: int) -> socket.socket:
+def _open_listener(address: str, family: socket.AddressFamily, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix":
-            # A port in TIME_WAIT is free; one with a listener is not, with or without this.
+            # Allows a port in TIME_WAIT. A port that another socket listens on stays refused.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, port))
         listener.listen(512)
@@ -319,7 +319,7 @@ def _bound(address: str, family: socket.AddressFamily, port: int) -> socket.sock
     return listener
 
 
-def _refused(address: str, port: int, error: OSError) -> str:
+def _listen_error(address: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"Port {port} on {address} is taken: choose another, or leave the port out to get the next free one."
     return f"The dashboard cannot listen on {address}:{port}: {error.strerror or error}."

@@ -1,7 +1,7 @@
-"""What has become of each step of a run's workflow. Pure.
+"""The state of each step of a run's workflow, and the run's progress. Pure.
 
-A step is ``pending`` (declared, not begun), ``skipped`` (never begun in a run that has ended), ``running``,
-``done``, ``error``, ``cancelled`` or ``crashed``.
+A step is ``pending`` (declared, not started), ``skipped`` (not started by a run that has ended), ``running``, ``done``,
+``error``, ``cancelled`` or ``crashed``.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections import defaultdict, deque
 from dataclasses import dataclass
 
 from pyjama_instrument.document import AgentSummary, SessionSummary, StepSummary
-from pyjama_instrument.viewer.wording import label
+from pyjama_instrument.viewer.labels import label
 
-__all__ = ["Progress", "StepState", "progress_of", "step_states"]
+__all__ = ["Progress", "StepState", "step_states", "workflow_progress"]
 
-_ENDED_IN_A_STEP = {
+_STATE_OF_OPEN_STEP = {
     "completed": "done",
     "failed": "error",
     "cancelled": "cancelled",
@@ -28,7 +28,7 @@ _STATES = {"ok": "done", "completed": "done", "success": "done"} | {
 
 @dataclass(frozen=True, slots=True)
 class StepState:
-    """A step of a workflow: its name, its state, whether it was declared, and how often it was begun."""
+    """A step of a workflow: its name, its state, whether it was declared, and how often it was started."""
 
     name: str
     state: str
@@ -38,9 +38,10 @@ class StepState:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run has come: the step it is in, and how many of the declared steps are done.
+    """A run's progress: its current step, and how many of the declared steps are done.
 
-    ``done`` is such as ``1/5``, and ``fraction`` the same from 0 to 1; empty and None if no workflow was declared.
+    ``done`` is text such as ``1/5``, and ``fraction`` the same from 0 to 1. Without a declared workflow they are empty
+    and None.
     """
 
     step: str
@@ -49,10 +50,10 @@ class Progress:
 
 
 def step_states(run: SessionSummary | AgentSummary) -> list[StepState]:
-    """The declared steps in their order, then the others in the order in which they began.
+    """The declared steps in their order, then the others in the order in which they started.
 
-    A step declared once and begun several times shows its latest state; one declared several times takes
-    its runs one after the other.
+    A step declared once and started several times has its latest state. If a name is declared several times, each
+    declaration takes the next start of that name.
     """
     declared = list(run.workflow.steps) if run.workflow else []
     begun: defaultdict[str, deque[StepSummary]] = defaultdict(deque)
@@ -77,12 +78,12 @@ def _declared(name: str, begun: deque[StepSummary], *, is_last: bool, run_status
 
 def _state(step: StepSummary, run_status: str) -> str:
     state = _STATES.get(step.status, "done" if step.end_time is not None else "running")
-    # A step left open by a run that has ended shares the run's fate.
-    return _ENDED_IN_A_STEP.get(run_status, state) if state == "running" else state
+    # A step that is still open when its run has ended takes its state from the run's status.
+    return _STATE_OF_OPEN_STEP.get(run_status, state) if state == "running" else state
 
 
-def progress_of(run: SessionSummary | AgentSummary, states: list[StepState]) -> Progress:
-    """Where a run stands. A step that is under way is not done, whichever it is by number."""
+def workflow_progress(run: SessionSummary | AgentSummary, states: list[StepState]) -> Progress:
+    """The progress of a run. The current step does not count as done."""
     declared = [step for step in states if step.declared]
     total = max(len(declared), run.workflow.total_steps if run.workflow else 0)
     done = sum(step.state == "done" for step in declared)

@@ -10,7 +10,7 @@ import pytest
 from pyjama_instrument.cli import main
 from pyjama_instrument.export import export
 from pyjama_instrument.reader import Reader, get_dashboard_data, load_session
-from pyjama_instrument.viewer.view import view_of
+from pyjama_instrument.viewer.overview import build_overview
 from tests.conftest import RunPython
 
 CRASHES = """
@@ -79,7 +79,7 @@ def test_runs_read_the_same_before_and_after_they_are_evicted(ids: dict[str, str
     assert (failed.status, failed.errors, failed.error.type) == ("failed", 1, "KeyError")
     assert (data.runs.crashed, data.runs.failed) == (totals.crashed, totals.failed) == (1, 1)
     assert data.runs.completed == 511
-    tiles = {tile["key"]: tile["value"] for tile in view_of(data)["totals"]}
+    tiles = {tile["key"]: tile["value"] for tile in build_overview(data)["totals"]}
     assert (tiles["crashed"], tiles["failed"], tiles["finished"]) == ("1", "1", "511")
 
 

@@ -24,15 +24,15 @@ from pyjama_instrument import viewer
 from pyjama_instrument.document import AgentSummary, DashboardData, GlobalMetrics, Metrics, SessionTree, Workflow
 from pyjama_instrument.errors import ConfigError, SessionNotFound, ViewerError
 from pyjama_instrument.export import export as export_of
-from pyjama_instrument.viewer import Dashboard, faults, source, start_dashboard
+from pyjama_instrument.viewer import Dashboard, error_reporting, reader_thread, start_dashboard
 from pyjama_instrument.viewer.app import create_app
-from pyjama_instrument.viewer.asked import Asked
-from pyjama_instrument.viewer.live import Live, Source
-from pyjama_instrument.viewer.pages import Drawing
+from pyjama_instrument.viewer.live_updates import LiveUpdates, ReaderThread
+from pyjama_instrument.viewer.query_parameters import QueryParameters
 from pyjama_instrument.viewer.server import DEFAULT_PORT, serve
+from pyjama_instrument.viewer.view_builder import ViewBuilder
 from tests.conftest import RunPython
 from tests.stores import SESSION, a_call, dead_journal, session_begins, session_ends
-from tests.viewer.fakes import HOSTILE, NOW, FakeReader, applied, data_of, run_of, session_id
+from tests.viewer.fakes import HOSTILE, NOW, FakeReader, apply_patch, data_of, run_of, session_id
 
 DEADLINE = 20.0  # a hang guard
 PACKAGE = Path(viewer.__file__).parent
@@ -72,7 +72,7 @@ class Stream:
         while line := self.response.readline():
             if line.startswith(b"data: "):
                 self.sent.append(json.loads(line[6:]))
-                self._view = applied(self._view, self.sent[-1])
+                self._view = apply_patch(self._view, self.sent[-1])
                 return self._view
         raise EOFError
 
@@ -87,7 +87,7 @@ class Stream:
 @pytest.fixture(autouse=True)
 def reports_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is reported once per process is reported once per test."""
-    monkeypatch.setattr(faults, "_reported", set())
+    monkeypatch.setattr(error_reporting, "_logged", set())
 
 
 @pytest.fixture
@@ -385,9 +385,9 @@ def test_the_passing_of_time_alone_is_no_change(dashboard: Dashboard, reader: Fa
 
 
 def test_the_store_is_read_only_while_somebody_watches(reader: FakeReader) -> None:
-    async def visit(live: Live) -> None:
+    async def visit(live: LiveUpdates) -> None:
         assert not live.polling
-        watcher = live.watch()
+        watcher = live.stream()
         await _agent(watcher)
         assert live.polling
         await watcher.aclose()
@@ -398,13 +398,13 @@ def test_the_store_is_read_only_while_somebody_watches(reader: FakeReader) -> No
 
 
 def test_a_new_watcher_is_not_given_a_state_from_an_earlier_visit(reader: FakeReader) -> None:
-    async def visit_twice(live: Live) -> None:
-        first = live.watch()
+    async def visit_twice(live: LiveUpdates) -> None:
+        first = live.stream()
         assert await _agent(first) == "first"
         await first.aclose()
         await _other_tasks_end()
         reader.data = data_of(run_of("second"))
-        second = live.watch()
+        second = live.stream()
         assert await _agent(second) == "second"
         await second.aclose()
 
@@ -434,8 +434,8 @@ async def message(watcher: AsyncGenerator[bytes, None]) -> bytes:
 
 
 def test_fifty_pages_are_sent_the_same_bytes_and_only_what_has_changed(reader: FakeReader) -> None:
-    async def watch(live: Live) -> None:
-        watchers = [live.watch() for _ in range(50)]
+    async def watch(live: LiveUpdates) -> None:
+        watchers = [live.stream() for _ in range(50)]
         whole = [re.sub(rb'"now":[0-9]+', b"", await message(watcher)) for watcher in watchers]
         reader.data = data_of(*(run_of(f"agent-{n}", calls=int(n == 7)) for n in range(100)))
         changes = [await message(watcher) for watcher in watchers]
@@ -458,8 +458,8 @@ def test_while_nothing_happens_nothing_is_read_drawn_or_sent(
         looks += 1
         return revision()
 
-    async def watch(live: Live) -> None:
-        watcher = live.watch()
+    async def watch(live: LiveUpdates) -> None:
+        watcher = live.stream()
         await _agent(watcher)
         waiting = asyncio.ensure_future(anext(watcher))
         reader.is_idle = True
@@ -474,9 +474,9 @@ def test_while_nothing_happens_nothing_is_read_drawn_or_sent(
         await watcher.aclose()
 
     drawings: list[Any] = []
-    revision, draw = reader.revision, Drawing.view
+    revision, draw = reader.revision, ViewBuilder.view
     monkeypatch.setattr(reader, "revision", count_looks)
-    monkeypatch.setattr(Drawing, "view", lambda self, asked: drawings.append(asked) or draw(self, asked))
+    monkeypatch.setattr(ViewBuilder, "view", lambda self, asked: drawings.append(asked) or draw(self, asked))
     _with_live(reader, watch)
 
 
@@ -486,15 +486,15 @@ def test_whoever_comes_to_a_store_in_which_nothing_happens_is_told_the_time_of_n
     async def time_of(watcher: AsyncGenerator[bytes, None]) -> int:
         return int(json.loads((await message(watcher)).removeprefix(b"data: "))["now"])
 
-    async def watch(live: Live) -> None:
-        first, long_ago = live.watch(), time.monotonic() - 500
+    async def watch(live: LiveUpdates) -> None:
+        first, long_ago = live.stream(), time.monotonic() - 500
         before = await time_of(first)
         reader.is_idle = True
-        live._channels[Asked()].state._made = long_ago  # type: ignore[union-attr]
-        late = live.watch()
+        live._channels[QueryParameters()].current._created = long_ago  # type: ignore[union-attr]
+        late = live.stream()
         assert await time_of(late) - before >= 500_000
         live._source._read_at = long_ago
-        other = live.watch(Asked(page="tools"))
+        other = live.stream(QueryParameters(page="tools"))
         assert await time_of(other) - before >= 500_000
         assert json.loads(await live.view())["now"] - before >= 500_000
         for watcher in (first, late, other):
@@ -504,12 +504,12 @@ def test_whoever_comes_to_a_store_in_which_nothing_happens_is_told_the_time_of_n
 
 
 def test_calls_a_second_fall_although_nothing_happens(reader: FakeReader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "_RATE_SECONDS", 0.0)
+    monkeypatch.setattr(reader_thread, "_RATE_SECONDS", 0.0)
     reader.data = data_of(metrics=Metrics(global_=GlobalMetrics(calls_per_second=2.0)))
     reader.is_idle = True
 
-    async def watch(live: Live) -> None:
-        watcher = live.watch()
+    async def watch(live: LiveUpdates) -> None:
+        watcher = live.stream()
         await message(watcher)
         reader.data = data_of(metrics=Metrics(global_=GlobalMetrics(calls_per_second=0.0)))
         assert b'"0"' in await message(watcher)
@@ -534,8 +534,8 @@ def test_a_run_that_is_asked_for_again_is_not_read_again_while_nothing_happens(
 
 
 def test_a_watcher_that_lags_holds_up_nobody_and_gets_the_latest(reader: FakeReader) -> None:
-    async def watch(live: Live) -> None:
-        slow, quick = live.watch(), live.watch()
+    async def watch(live: LiveUpdates) -> None:
+        slow, quick = live.stream(), live.stream()
         assert await _agent(slow) == "first"
         for number in range(5):
             reader.data = data_of(run_of(f"state {number}"))
@@ -551,14 +551,14 @@ def test_a_watcher_that_lags_holds_up_nobody_and_gets_the_latest(reader: FakeRea
 def test_a_view_that_cannot_be_drawn_ends_the_streams_and_the_next_one_works(
     reader: FakeReader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def watch(live: Live) -> None:
-        watcher = live.watch()
+    async def watch(live: LiveUpdates) -> None:
+        watcher = live.stream()
         await _agent(watcher)
         reader.data = None  # type: ignore[assignment]  # what no reader returns
         with pytest.raises(StopAsyncIteration):
             await _agent(watcher)
         reader.data = data_of(run_of("second"))
-        again = live.watch()
+        again = live.stream()
         assert await _agent(again) == "second"
         await again.aclose()
 
@@ -566,10 +566,10 @@ def test_a_view_that_cannot_be_drawn_ends_the_streams_and_the_next_one_works(
     assert "cannot be drawn" in caplog.text
 
 
-def _with_live(reader: FakeReader, use: Callable[[Live], Awaitable[None]]) -> None:
+def _with_live(reader: FakeReader, use: Callable[[LiveUpdates], Awaitable[None]]) -> None:
     async def main() -> None:
-        source = Source(lambda: reader, "test")
-        live = Live(source, None, poll_seconds=0.01)
+        source = ReaderThread(lambda: reader, "test")
+        live = LiveUpdates(source, None, poll_seconds=0.01)
         try:
             await use(live)
         finally:
@@ -591,7 +591,7 @@ async def _agent(frames: AsyncGenerator[bytes, None]) -> str:
     """The first active agent of the next view."""
     while not (frame := await anext(frames)).startswith(b"data: "):
         pass
-    view = _views[frames] = applied(_views.get(frames, {}), json.loads(frame[6:]))
+    view = _views[frames] = apply_patch(_views.get(frames, {}), json.loads(frame[6:]))
     return str(view["active"][0]["agent"])
 
 
@@ -807,7 +807,7 @@ def test_a_forked_child_does_not_hold_the_port(run_python: RunPython) -> None:
 def test_without_the_extra_one_sentence_says_what_to_install(run_python: RunPython, missing: str) -> None:
     done = run_python(
         f"import sys; sys.modules[{missing!r}] = None\n"
-        "import pyjama_instrument.viewer.view\n"  # the pure parts need no extra
+        "import pyjama_instrument.viewer.overview\n"  # the pure parts need no extra
         "from pyjama_instrument.errors import ViewerError\n"
         "try:\n"
         "    from pyjama_instrument.viewer import start_dashboard\n"
@@ -824,7 +824,10 @@ def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
 
 
 def test_the_pure_parts_import_nothing_of_the_server() -> None:
-    pure = ("activity", "asked", "changes", "detail", "diagram", "recent", "spans", "steps", "tools", "view", "wording")
+    pure = (
+        "activity", "call_rates", "diagram", "labels", "overview", "page_frame", "patches", "query_parameters",
+        "run_header", "spans", "steps", "tools",
+    )  # fmt: skip
     for name in pure:
         tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
         imported = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}

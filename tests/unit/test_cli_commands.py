@@ -21,7 +21,7 @@ from pyjama_instrument.document import AgentSummary, DashboardData, SessionSumma
 from pyjama_instrument.errors import ConfigError, SessionNotFound
 from pyjama_instrument.export import FORMATS
 from pyjama_instrument.reader import Reader, tail_events
-from pyjama_instrument.viewer.view import view_of
+from pyjama_instrument.viewer.overview import build_overview
 from tests.stores import (
     SESSION,
     START_US,
@@ -361,7 +361,7 @@ def test_top_says_what_an_agent_is_at_for_how_long_and_how_far_it_is(pyjama: Pyj
     begun = [step_begins("check", "2" * 16), call_begins("fetch", parent="2" * 16)]
     writer.write(session_begins(), workflow, step_begins("load", "1" * 16), step_ends("load", "1" * 16), *begun)
     shown, status = pyjama("top").stdout, pyjama("status").stdout
-    (row,) = view_of(Reader(own_store).dashboard())["active"]
+    (row,) = build_overview(Reader(own_store).dashboard())["active"]
     writer.die()
     assert re.search(r"^researcher +running +1/3 .* check, in fetch \d", shown, re.MULTILINE)
     assert re.search(r"^researcher +running +1/3 .* check, in fetch \d", status, re.MULTILINE)

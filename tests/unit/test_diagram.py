@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjama_instrument.viewer.diagram import MAX_NODES, drawing, mermaid
+from pyjama_instrument.viewer.diagram import MAX_NODES, mermaid, workflow_layout
 from pyjama_instrument.viewer.steps import StepState
 from tests.viewer.fakes import HOSTILE
 
@@ -91,7 +91,7 @@ def test_no_name_gets_out_of_its_box(names: list[str]) -> None:
 
 @given(st.integers(0, MAX_NODES + 3))
 def test_the_drawing_holds_all_its_boxes_apart_and_joins_them(number: int) -> None:
-    plan = drawing(steps(*(f"step {n}" for n in range(number))))
+    plan = workflow_layout(steps(*(f"step {n}" for n in range(number))))
     width, height = plan["box"]
     places = {(node["x"], node["y"]) for node in plan["nodes"]}
     assert len(places) == len(plan["nodes"]) == min(number, MAX_NODES)
@@ -101,6 +101,6 @@ def test_the_drawing_holds_all_its_boxes_apart_and_joins_them(number: int) -> No
 
 
 def test_a_name_too_long_for_its_box_is_cut_and_whole_in_the_title() -> None:
-    (node,) = drawing(steps("a step with a very long name indeed"))["nodes"]
+    (node,) = workflow_layout(steps("a step with a very long name indeed"))["nodes"]
     assert node["label"].endswith("…")
     assert node["title"] == "a step with a very long name indeed: done"

@@ -21,7 +21,7 @@ from pyjama_instrument.recording.recorder import recorder
 from pyjama_instrument.redaction import REDACTED, Field
 from pyjama_instrument.testing import TestStore
 from pyjama_instrument.viewer import start_dashboard
-from pyjama_instrument.viewer.spans import walk
+from pyjama_instrument.viewer.spans import walk_spans
 from tests.conftest import RunPython
 from tests.unit.recorded import all_events, call, journal_lines, session_end
 
@@ -81,7 +81,7 @@ def test_a_secret_is_in_no_answer_of_the_viewer(own_store: Path) -> None:
     dashboard = start_dashboard(0)
     try:
         sessions = list(get_dashboard_data().sessions)
-        spans = [(sid, node.key) for sid in sessions for node in walk(load_session(sid).root)]
+        spans = [(sid, node.key) for sid in sessions for node in walk_spans(load_session(sid).root)]
         paths = [
             "/",
             *(

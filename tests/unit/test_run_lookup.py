@@ -20,7 +20,7 @@ from pyjama_instrument.reader.session_history import SessionRecords
 from pyjama_instrument.recording.recorder import recorder
 from pyjama_instrument.shared_metrics import clear_metrics
 from pyjama_instrument.storage.lock_domains import divide
-from pyjama_instrument.viewer.detail import head_of
+from pyjama_instrument.viewer.run_header import run_header
 from tests.stores import (
     AGENT,
     SESSION,
@@ -150,7 +150,7 @@ def test_the_children_of_a_run_are_known_whichever_of_them_are_listed(own_store:
     assert after[PARENT].child_sessions == [CHILD]
     assert related(after[PARENT]) == {CHILD: ("agent b", "completed", 5), GRANDCHILD: ("agent c", "completed", 5)}
     assert related(after[CHILD]) == {PARENT: ("agent a", "completed", 5), GRANDCHILD: ("agent c", "completed", 5)}
-    (tokens,) = (tile for tile in head_of(after[PARENT], {})["tiles"] if tile["name"] == "tokens")
+    (tokens,) = (tile for tile in run_header(after[PARENT], {})["tiles"] if tile["name"] == "tokens")
     assert tokens["value"] == "15"
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pyjama_instrument.document import Failure, SessionSummary, SessionTree, Span
 from pyjama_instrument.reader.span_tree import build_tree
-from pyjama_instrument.viewer.spans import ROW, SpanTable, sessions_inside, span_of
+from pyjama_instrument.viewer.spans import ROW, SpanTable, child_run_spans, span_details
 from tests.stores import SESSION, START_US, a_call, session_begins
 from tests.viewer.fakes import HOSTILE, NOW, run_of, session_id, tree_of
 
@@ -85,17 +85,17 @@ def test_calls_nested_thousands_deep_are_rows() -> None:
 def test_a_page_without_a_version_is_sent_everything() -> None:
     table = SpanTable("t")
     table.update(tree_of(1, run_of(), call("a", "a")))
-    version, full, sent = table.since("")
+    version, full, sent = table.changes_since("")
     assert (full, len(sent)) == (True, 2)
-    assert table.since(version) == (version, False, [])
+    assert table.changes_since(version) == (version, False, [])
 
 
 def test_only_rows_that_are_new_or_have_changed_are_sent() -> None:
     table = SpanTable("t")
     table.update(tree_of(1, run_of(), call("a", "a", 1), call("b", "b", 2, None)))
-    version, _, _ = table.since("")
+    version, _, _ = table.changes_since("")
     assert table.update(tree_of(1, run_of(), call("a", "a", 1), call("b", "b", 2), call("c", "c", 3)))
-    _, full, sent = table.since(version)
+    _, full, sent = table.changes_since(version)
     assert (full, [row[3] for row in sent]) == (False, ["b", "c"])
 
 
@@ -103,7 +103,7 @@ def test_a_row_keeps_its_place_when_an_earlier_span_is_learnt_of_later() -> None
     table = SpanTable("t")
     table.update(tree_of(1, run_of(), call("inner", "b", 5)))
     assert table.update(tree_of(1, run_of(), call("outer", "a", 1, children=[call("inner", "b", 5)])))
-    _, _, sent = table.since("t.1")
+    _, _, sent = table.changes_since("t.1")
     assert [row[:4] for row in sent] == [[1, 2, "b", "inner"], [2, 0, "a", "outer"]]
 
 
@@ -111,7 +111,7 @@ def test_a_row_keeps_its_place_when_an_earlier_span_is_learnt_of_later() -> None
 def test_a_version_of_another_table_is_no_version_of_this(version: str) -> None:
     table = SpanTable("t")
     table.update(tree_of(1, run_of()))
-    assert table.since(version)[1:] == (True, table.rows)
+    assert table.changes_since(version)[1:] == (True, table.rows)
 
 
 def test_a_tree_that_lost_spans_needs_a_new_table() -> None:
@@ -130,7 +130,7 @@ def test_a_tree_that_began_at_another_time_needs_a_new_table() -> None:
 
 
 def one(*spans: Span, key: str = "a") -> dict[str, Any]:
-    shown = span_of(tree_of(1, run_of(), *spans), key)
+    shown = span_details(tree_of(1, run_of(), *spans), key)
     assert shown is not None
     return shown
 
@@ -178,7 +178,7 @@ def test_what_never_ended_says_so() -> None:
 
 
 def test_an_unknown_span_is_none() -> None:
-    assert span_of(tree_of(1, run_of()), "f" * 16) is None
+    assert span_details(tree_of(1, run_of()), "f" * 16) is None
 
 
 floats = st.none() | st.floats()
@@ -198,7 +198,7 @@ def test_any_span_gives_rows_and_details_that_json_can_carry(span: Span) -> None
     table.update(tree)
     for row in json.loads(json.dumps(table.rows, allow_nan=False)):
         assert -1 <= row[1] < len(table.rows)
-        json.dumps(span_of(tree, row[2]), allow_nan=False)
+        json.dumps(span_details(tree, row[2]), allow_nan=False)
 
 
 # -- the sessions that were begun inside
@@ -215,7 +215,7 @@ def with_sessions_inside(*parents: str | None, **fields: Any) -> tuple[SessionTr
 def test_a_session_begun_inside_is_a_row_below_the_span_it_was_begun_in() -> None:
     tree, sessions = with_sessions_inside("d" * 16, None, "unknown", status="completed")
     table = SpanTable("t")
-    assert table.update(tree, sessions_inside(tree, sessions))
+    assert table.update(tree, child_run_spans(tree, sessions))
     shown = [dict(zip(ROW, row, strict=True)) for row in table.rows]
     assert [(row["name"], row["kind"], row["parent"]) for row in shown] == [
         ("outer", "session", -1), ("delegate", "tool", 0),
@@ -227,7 +227,7 @@ def test_a_session_begun_inside_is_a_row_below_the_span_it_was_begun_in() -> Non
 @pytest.mark.parametrize(("status", "end"), [("running", None), ("crashed", 59_990_000), ("failed", 59_990_000)])
 def test_a_session_inside_ends_when_it_ends(status: str, end: int | None) -> None:
     tree, sessions = with_sessions_inside(None, status=status)
-    (span,) = sessions_inside(tree, sessions)
+    (span,) = child_run_spans(tree, sessions)
     table = SpanTable("t")
     table.update(tree, [span])
     assert dict(zip(ROW, table.rows[2], strict=True))["end"] == end
@@ -235,15 +235,15 @@ def test_a_session_inside_ends_when_it_ends(status: str, end: int | None) -> Non
 
 def test_a_session_inside_that_is_no_longer_known_is_no_row() -> None:
     tree, _ = with_sessions_inside(None)
-    assert sessions_inside(tree, {}) == []
+    assert child_run_spans(tree, {}) == []
 
 
 def test_a_session_inside_in_full_says_which_it_is() -> None:
     error = Failure(type="ValueError", message="no")
     tree, sessions = with_sessions_inside("d" * 16, status="failed", error=error)
-    shown = span_of(tree, session_id(10), sessions_inside(tree, sessions))
+    shown = span_details(tree, session_id(10), child_run_spans(tree, sessions))
     assert shown is not None
     assert (shown["name"], shown["session"], shown["error"]) == ("inner-0", session_id(10), "ValueError: no")
     facts = {fact["name"]: fact.get("value") for fact in shown["facts"]}
     assert (facts["kind"], facts["inside"]) == ("run inside", "delegate")
-    assert span_of(tree, session_id(10)) is None
+    assert span_details(tree, session_id(10)) is None

@@ -259,7 +259,7 @@ def test_the_token_is_compared_in_constant_time(open_shop: Shop, monkeypatch: py
         compared.append((one, other))
         return one == other
 
-    monkeypatch.setattr("pyjama_instrument.viewer.guard.secrets.compare_digest", compare)
+    monkeypatch.setattr("pyjama_instrument.viewer.access_control.secrets.compare_digest", compare)
     open_shop.ask("/api/data", headers={"Authorization": "Bearer guess"})
     assert (b"guess", TOKEN.encode()) in compared
 
@@ -453,7 +453,7 @@ def close_all(clients: list[socket.socket]) -> None:
 def test_500_silent_connections_do_not_keep_anybody_from_being_answered(shop: Shop) -> None:
     clients = [connect(shop, b"GET /api/data HT" if at % 2 else b"") for at in range(500)]
     assert shop.ask("/api/data")[0] == 200
-    assert len(shop.dashboard._server.state.connections) <= connections.MAX_SILENT + 2
+    assert len(shop.dashboard._server.state.connections) <= connections.MAX_WAITING + 2
     assert hung_up(clients[0])  # who has been silent for longest
     close_all(clients)
 
@@ -519,7 +519,7 @@ def test_100_streams_and_slow_readers_leave_the_data_to_be_had_and_memory_bounde
     shop.reader.data = data_of(*runs)
     streams = [connect(shop, b"GET /api/stream HTTP/1.1\r\nHost: localhost\r\n\r\n") for _ in range(100)]
     slow = [connect(shop, b"GET /api/data HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20) for _ in range(20)]
-    eventually(lambda: shop.dashboard._server.app._live.watchers >= 100)
+    eventually(lambda: shop.dashboard._server.app._live.streams >= 100)
     before = _rss()
     for number in range(5):
         shop.reader.data = data_of(*(run.model_copy(update={"calls": number}) for run in runs))
@@ -531,18 +531,18 @@ def test_100_streams_and_slow_readers_leave_the_data_to_be_had_and_memory_bounde
 def test_more_streams_than_can_be_served_are_refused_and_the_page_polls(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyjama_instrument.viewer.live.MAX_WATCHERS", 2)
+    monkeypatch.setattr("pyjama_instrument.viewer.live_updates.MAX_STREAMS", 2)
     streams = [connect(shop, b"GET /api/stream HTTP/1.1\r\nHost: localhost\r\n\r\n") for _ in range(2)]
-    eventually(lambda: shop.dashboard._server.app._live.watchers == 2)
+    eventually(lambda: shop.dashboard._server.app._live.streams == 2)
     assert shop.ask("/api/stream")[0] == 503
     assert shop.ask("/api/view")[0] == 200
     close_all(streams)
 
 
 def test_questions_without_end_do_not_pile_up_views(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyjama_instrument.viewer.live.MAX_VIEWS", 3)
+    monkeypatch.setattr("pyjama_instrument.viewer.live_updates.MAX_VIEWS", 3)
     streams = [connect(shop, f"GET /api/stream?q={at} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()) for at in range(3)]
-    eventually(lambda: shop.dashboard._server.app._live.watchers == 3)
+    eventually(lambda: shop.dashboard._server.app._live.streams == 3)
     assert shop.ask("/api/stream?q=another")[0] == 503
     close_all(streams)
 

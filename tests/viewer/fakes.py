@@ -96,13 +96,13 @@ def tree_of(number: int, run: SessionSummary, *children: Span) -> SessionTree:
     return SessionTree(id=session_id(number), session=run, root=root)
 
 
-def applied(view: dict[str, Any], message: dict[str, Any]) -> dict[str, Any]:
+def apply_patch(view: dict[str, Any], message: dict[str, Any]) -> dict[str, Any]:
     """The view after a message of the stream, as the page puts it together."""
-    if "changes" not in message:
+    if "patch" not in message:
         return message
-    changes = message["changes"]
-    after = view | changes["set"] | {"now": message["now"]}
-    for name, change in changes["rows"].items():
+    patch = message["patch"]
+    after = view | patch["set"] | {"now": message["now"]}
+    for name, change in patch["rows"].items():
         rows = {row["key"]: row for row in view[name]}
         for key, fields in change["set"]:
             rows[key] = rows.get(key, {}) | fields

@@ -40,14 +40,14 @@ window.EventSource = class {
     const rows = {};
     for (const [name, { row, keys }] of Object.entries(this.keys)) {
       const key = `${name} ${number}`;
-      const set = [[keys[0], { calls: String(number), seen: Date.now(), spark: "0123456789".repeat(3) }]];
+      const set = [[keys[0], { calls: String(number), seen: Date.now(), sparkline: "0123456789".repeat(3) }]];
       set.push([key, { ...row, key, agent: `agent ${number}`, at: Date.now(), session: `session ${number}` }]);
       keys.unshift(key);
       if (keys.length > 20) keys.pop();
       rows[name] = { set, order: keys };
     }
-    const changes = { set: { title: `${number} running` }, rows };
-    this.onmessage({ data: JSON.stringify({ now: Date.now(), changes }) });
+    const patch = { set: { title: `${number} running` }, rows };
+    this.onmessage({ data: JSON.stringify({ now: Date.now(), patch }) });
   }
 };
 window.run = async (from, to) => {

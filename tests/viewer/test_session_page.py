@@ -167,11 +167,11 @@ def test_an_open_session_follows_its_agent_to_the_crash(
     page.locator("svg .node.running", has_text="analyze").wait_for()
     row(page, "deploy").wait_for()
     agent.kill()
-    verdict = page.locator(".verdict[role=alert]")
-    verdict.get_by_text("Crashed in search").wait_for()
-    verdict.get_by_text("step analyze › deploy").wait_for()
+    problem = page.locator(".problem[role=alert]")
+    problem.get_by_text("Crashed in search").wait_for()
+    problem.get_by_text("step analyze › deploy").wait_for()
     assert page.title() == "crawler · crashed · pyjama"
-    verdict.get_by_role("button", name="Show it").click()
+    problem.get_by_role("button", name="Show it").click()
     assert "search" in (chosen(page).text_content() or "")
     page.locator("aside").get_by_text("never ended").wait_for()
 
@@ -388,7 +388,9 @@ def test_parent_children_and_sessions_of_the_agent_are_linked(page: Page, fake: 
         run_of("child", parent_session=ME, attributes={"tokens": 7}),
     )
     opened(page, fake)
-    page.locator("section", has_text="Other runs of this agent").locator(".kin .badge", has_text="failed").wait_for()
+    page.locator("section", has_text="Other runs of this agent").locator(
+        ".related .badge", has_text="failed"
+    ).wait_for()
     page.locator(".totals .tile", has_text="tokens").get_by_text("5 here, 7 in 1 run inside").wait_for()
     page.goto(fake.url(session_id(2)))
     page.locator("section", has_text="Part of").get_by_role("link", name="one").click()

@@ -1,8 +1,8 @@
 // The activity page: what happens, as it happens; older entries from the history when asked for.
 
 import { attr, el, keyed, show, text } from "./dom.js";
-import { badge, button, choice, searchBox, sessionHash, toolHash } from "./parts.js";
-import { stamp } from "./time.js";
+import { badge, button, filterLinks, searchBox, runHash, toolHash } from "./components.js";
+import { relativeTime } from "./relative_time.js";
 
 const MOST_OLDER = 5000;
 
@@ -19,12 +19,12 @@ export function activityRow() {
   return {
     node,
     update(entry) {
-      stamp(time, entry.at, "ago");
+      relativeTime(time, entry.at, "ago");
       mark.update(entry.status, entry.tone);
       text(what, entry.kind === "call" || entry.kind === "run" ? entry.what : `${entry.kind} ${entry.what}`);
       attr(anchor, "href", entry.tool ? toolHash(entry.tool) : null);
       text(name, entry.agent);
-      attr(agent, "href", entry.session && sessionHash(entry.session));
+      attr(agent, "href", entry.session && runHash(entry.session));
       attr(agent, "data-nav", entry.session && "run");
       text(took, entry.took);
       text(error, entry.error);
@@ -61,37 +61,37 @@ export function mount(parent, params, query, api) {
   let latest = null;
   let loading = false;
   const pause = button("Pause", () => setPaused(!paused), { id: "pause", "aria-pressed": "false" });
-  const loader = button("Load older entries", load, { id: "older", class: "more" });
+  const loader = button("Load older entries", loadOlder, { id: "older", class: "more" });
 
   function setPaused(value) {
     paused = value;
     attr(pause, "aria-pressed", String(paused));
     text(pause, paused ? "Resume" : "Pause");
-    if (!paused && latest) take(latest);
-    say();
+    if (!paused && latest) showLatest(latest);
+    showState();
   }
 
-  function say() {
+  function showState() {
     if (!paused) return text(state, "live");
     const known = new Set(shown.map((entry) => entry.key));
     const fresh = latest ? latest.rows.filter((entry) => !known.has(entry.key)).length : 0;
     text(state, fresh ? `paused, ${fresh === latest.rows.length ? "more than " : ""}${fresh} new` : "paused");
   }
 
-  function draw(note = "") {
+  function render(note = "") {
     keyed(rows, shown, activityRow);
     show(loader, older !== null && shown.length < MOST_OLDER);
     text(nothing, note || (shown.length ? (older === null ? "That is all there is." : "") : "Nothing matches."));
   }
 
-  function take(view) {
+  function showLatest(view) {
     shown = view.rows;
     older = view.older;
-    draw();
+    render();
   }
 
   // To look back is to pause: entries that are being read do not move away.
-  async function load() {
+  async function loadOlder() {
     if (loading || older === null) return;
     loading = true;
     if (!paused) setPaused(true);
@@ -104,7 +104,7 @@ export function mount(parent, params, query, api) {
       const known = new Set(shown.map((entry) => entry.key));
       shown = [...shown, ...past.rows.filter((entry) => !known.has(entry.key))];
       older = past.older;
-      draw(past.rows.length || older === null ? "" : `Nothing back to ${new Date(past.at).toLocaleString()}.`);
+      render(past.rows.length || older === null ? "" : `Nothing back to ${new Date(past.at).toLocaleString()}.`);
     } catch {
       text(nothing, "The server does not answer: try again.");
     } finally {
@@ -116,7 +116,7 @@ export function mount(parent, params, query, api) {
   parent.append(
     el("h2", {}, "Activity ", state),
     el("div", { class: "tools-bar", role: "search" }, searchBox(query, api, "Search names, statuses, errors"), agents.node, tools.node,
-      choice("#/activity", query, "status", [["", "All"], ["wrong", "Went wrong"], ["ok", "Ok"], ["cancelled", "Cancelled"], ["started", "Started"]]), pause),
+      filterLinks("#/activity", query, "status", [["", "All"], ["wrong", "Went wrong"], ["ok", "Ok"], ["cancelled", "Cancelled"], ["started", "Started"]]), pause),
     rows, nothing, loader);
   return {
     update(view) {
@@ -124,8 +124,8 @@ export function mount(parent, params, query, api) {
       agents.update(view.agents);
       tools.update(view.tools);
       latest = view;
-      if (!paused) take(view);
-      say();
+      if (!paused) showLatest(view);
+      showState();
     },
     toggle: () => setPaused(!paused),
     unmount() {},

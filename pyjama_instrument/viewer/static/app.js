@@ -1,33 +1,33 @@
 // Starts the page: connection, pages, keyboard, and the clock.
 
 import { attr, byId, el, keyed, show, text } from "./dom.js";
-import { mount as activity } from "./activity.js";
-import { connect } from "./live.js";
-import { mount as overview } from "./overview.js";
-import { copyButton } from "./parts.js";
+import { mount as activityPage } from "./activity.js";
+import { connect } from "./live_updates.js";
+import { mount as overviewPage } from "./overview.js";
+import { copyButton } from "./components.js";
 import { router } from "./router.js";
-import { mount as session } from "./session.js";
-import { setServerTime, tick } from "./time.js";
-import { mount as tools } from "./tools.js";
+import { mount as runPage } from "./run_page.js";
+import { setServerTime, updateRelativeTimes } from "./relative_time.js";
+import { mount as toolsPage } from "./tools.js";
 
 const STATES = { live: "live", polling: "every 2 s", gone: "server gone" };
 
-const asked = (page, values, query) => `?${new URLSearchParams([["page", page], ...values, ...query])}`;
+const viewQuery = (page, values, query) => `?${new URLSearchParams([["page", page], ...values, ...query])}`;
 
 const pages = {
-  overview: { mount: overview, parent: () => "#/", watch: (params, query) => asked("overview", [], query) },
+  overview: { mount: overviewPage, parent: () => "#/", watch: (params, query) => viewQuery("overview", [], query) },
   tools: {
-    mount: tools,
+    mount: toolsPage,
     parent: (params) => (params[0] ? "#/tools" : "#/"),
-    watch: (params, query) => (params[0] ? asked("tool", [["name", params[0]]], []) : asked("tools", [], query)),
+    watch: (params, query) => (params[0] ? viewQuery("tool", [["name", params[0]]], []) : viewQuery("tools", [], query)),
   },
-  activity: { mount: activity, parent: () => "#/", watch: (params, query) => asked("activity", [], query) },
-  session: { mount: session, parent: () => "#/", watch: () => asked("overview", [], []) },
-  missing: { mount: missing, parent: () => "#/", watch: () => asked("overview", [], []) },
+  activity: { mount: activityPage, parent: () => "#/", watch: (params, query) => viewQuery("activity", [], query) },
+  session: { mount: runPage, parent: () => "#/", watch: () => viewQuery("overview", [], []) },
+  missing: { mount: notFoundPage, parent: () => "#/", watch: () => viewQuery("overview", [], []) },
 };
 
 // An address that leads nowhere, such as one of a page that was renamed.
-function missing(parent) {
+function notFoundPage(parent) {
   const address = location.hash;
   const heading = el("h2", { tabindex: -1 }, "There is no such page");
   parent.append(el("section", { class: "empty", id: "missing" }, heading, el("p", {}, el("code", {}, address), " leads nowhere."),
@@ -35,7 +35,7 @@ function missing(parent) {
   return { update: () => (document.title = "No such page · pyjama"), unmount() {} };
 }
 
-function note() {
+function notice() {
   const node = el("p", { class: "note", role: "status" });
   return { node, update: (n) => (text(node, n.text), attr(node, "class", `note ${n.tone}`)) };
 }
@@ -46,7 +46,7 @@ const live = connect({
     document.title = view.title;
     text(byId("store"), view.store || "");
     text(byId("empty-store"), view.store || "the store");
-    keyed(byId("notes"), view.notes.map((n, at) => ({ key: at, ...n })), note);
+    keyed(byId("notes"), view.notes.map((n, at) => ({ key: at, ...n })), notice);
     const empty = view.empty && !["session", "missing"].includes(routes.page);
     show(byId("empty"), empty);
     show(byId("page"), !empty);
@@ -98,7 +98,7 @@ byId("confirm-yes").addEventListener("click", async () => {
 
 // ── keyboard ─────────────────────────────────────────────────────────────────────────────────────────
 
-function move(by) {
+function focusRow(by) {
   const rows = [...byId("main").querySelectorAll("a[data-nav][href]")].filter((row) => row.offsetParent);
   const at = rows.indexOf(document.activeElement);
   const next = rows[at < 0 ? (by > 0 ? 0 : rows.length - 1) : Math.min(Math.max(at + by, 0), rows.length - 1)];
@@ -107,16 +107,16 @@ function move(by) {
   next.scrollIntoView({ block: "nearest" });
 }
 
-function search() {
+function focusSearch() {
   const field = byId("page").querySelector("input[type=search]");
   if (field) field.select();
   else routes.up();
 }
 
-const KEYS = {
-  "/": search,
-  j: () => move(1),
-  k: () => move(-1),
+const SHORTCUTS = {
+  "/": focusSearch,
+  j: () => focusRow(1),
+  k: () => focusRow(-1),
   p: () => byId("pause")?.click(),
   1: () => (location.hash = "#/"),
   2: () => (location.hash = "#/tools"),
@@ -132,12 +132,12 @@ addEventListener("keydown", (event) => {
     if (event.key === "Escape") event.target.blur();
     return;
   }
-  const act = KEYS[event.key];
+  const act = SHORTCUTS[event.key];
   if (!act) return;
   event.preventDefault();
   act();
 });
-byId("keys").addEventListener("click", KEYS["?"]);
+byId("keys").addEventListener("click", SHORTCUTS["?"]);
 for (const dialog of document.querySelectorAll("dialog")) dialog.addEventListener("keydown", (event) => event.stopPropagation());
 
-setInterval(tick, 1000);
+setInterval(updateRelativeTimes, 1000);

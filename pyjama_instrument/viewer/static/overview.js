@@ -2,23 +2,23 @@
 
 import { attr, el, keyed, show, text } from "./dom.js";
 import { activityRow } from "./activity.js";
-import { badge, button, call, chip, choice, copyButton, exports, progress, searchBox, sessionHash, spark, tile } from "./parts.js";
-import { stamp } from "./time.js";
+import { badge, button, inFlightCall, stepChip, filterLinks, copyButton, exportLinks, progressBar, searchBox, runHash, sparkline, tile } from "./components.js";
+import { relativeTime } from "./relative_time.js";
 import { toolRow } from "./tools.js";
 
-function link(session, node) {
-  attr(node, "href", session ? sessionHash(session) : null);
+function linkToRun(session, node) {
+  attr(node, "href", session ? runHash(session) : null);
   attr(node, "data-nav", session ? "run" : null);
 }
 
 function subtitle(run) {
-  return [run.where, run.part_of ? `part of ${run.part_of}` : "", ...run.tags].filter(Boolean).join(" · ");
+  return [run.process, run.part_of ? `part of ${run.part_of}` : "", ...run.tags].filter(Boolean).join(" · ");
 }
 
 const plural = (number, noun) => `${number} ${noun}${number === "1" ? "" : "s"}`;
 
 // A run under way, or one that went wrong.
-function card() {
+function runCard() {
   const name = el("bdi");
   const agent = el("a", { class: "name" }, name);
   const mark = badge();
@@ -26,11 +26,11 @@ function card() {
   const why = el("bdi", { class: "why" });
   const step = el("bdi", { class: "step" });
   const done = el("span", { class: "position", title: "steps done" });
-  const bar = progress();
+  const bar = progressBar();
   const chips = el("ul", { class: "chips" });
   const calls = el("ul", { class: "calls" });
   const more = el("span", { class: "faint" });
-  const line = spark("calls in the last minute");
+  const line = sparkline("calls in the last minute");
   const count = el("span");
   const errors = el("div", { class: "errors" });
   const time = el("span");
@@ -51,30 +51,30 @@ function card() {
       mark.update(running ? "" : run.status, run.tone);
       text(name, run.agent);
       attr(agent, "title", run.agent);
-      link(run.session, agent);
+      linkToRun(run.session, agent);
       text(sub, subtitle(run));
       text(why, run.reason);
       text(step, run.step);
       text(done, run.done);
       bar.update(run.fraction, run.step);
-      keyed(chips, run.steps, chip);
-      keyed(calls, run.in_flight, call);
+      keyed(chips, run.steps, stepChip);
+      keyed(calls, run.in_flight, inFlightCall);
       text(more, run.in_flight_more ? `and ${run.in_flight_more} more` : running && !run.in_flight.length ? "no call under way" : "");
-      line.update(running ? run.spark : "");
+      line.update(running ? run.sparkline : "");
       text(count, run.calls === "" ? "" : plural(run.calls, "call"));
       text(errors, run.errors && plural(run.errors, "error"));
-      if (running) stamp(time, run.started, "for");
-      else stamp(time, run.ended || run.seen, "ago");
+      if (running) relativeTime(time, run.started, "for");
+      else relativeTime(time, run.ended || run.seen, "ago");
       text(took, run.ending);
       show(last, running);
-      stamp(seen, running ? run.seen : null, "ago");
+      relativeTime(seen, running ? run.seen : null, "ago");
     },
   };
 }
 
 const cell = (name = "") => el("td", { class: name });
 
-function pastRow() {
+function pastRunRow() {
   const agentName = el("bdi");
   const agent = el("a", { class: "name" }, agentName);
   const parent = el("bdi", { class: "faint sub" });
@@ -86,19 +86,19 @@ function pastRow() {
     update(run) {
       text(agentName, run.agent);
       attr(agent, "title", [run.agent, subtitle(run)].filter(Boolean).join("\n"));
-      link(run.session, agent);
+      linkToRun(run.session, agent);
       mark.update(run.status, run.tone);
       text(parent, run.part_of ? `part of ${run.part_of}` : run.reason);
       text(steps, run.done);
       text(calls, run.calls);
       text(errors, run.errors);
       text(took, run.took);
-      stamp(ended, run.ended, "ago");
+      relativeTime(ended, run.ended, "ago");
     },
   };
 }
 
-const heads = (...names) => el("thead", {}, el("tr", {}, ...names.map((name, at) => el("th", { scope: "col", class: at && name !== "Status" ? "num" : null }, name))));
+const tableHead = (...names) => el("thead", {}, el("tr", {}, ...names.map((name, at) => el("th", { scope: "col", class: at && name !== "Status" ? "num" : null }, name))));
 
 function section(id, title, ...children) {
   const count = el("span", { class: "n" });
@@ -106,7 +106,7 @@ function section(id, title, ...children) {
   return { node, update: (number, visible) => (text(count, number ? String(number) : ""), show(node, visible)) };
 }
 
-function scroller(label, ...children) {
+function scrollArea(label, ...children) {
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, ...children);
 }
 
@@ -123,18 +123,18 @@ export function mount(parent, params, query, api) {
   const [activeMore, pastMore] = [more(), more()];
   const running = section("active", "Running now", active, idle, activeMore);
   const wrong = section("attention", "Went wrong", attention);
-  const over = section("past", "Past runs", scroller("Past runs", el("table", {}, heads("Agent", "Status", "Steps", "Calls", "Errors", "Took", "Ended"), past)), pastMore);
-  const top = section("tools", "Tools by time", scroller("Tools", el("table", {}, heads("Tool", "Calls", "Errors", "p50", "p95", "Total"), tools)), el("a", { class: "more", href: "#/tools" }, "All tools"));
+  const over = section("past", "Past runs", scrollArea("Past runs", el("table", {}, tableHead("Agent", "Status", "Steps", "Calls", "Errors", "Took", "Ended"), past)), pastMore);
+  const top = section("tools", "Tools by time", scrollArea("Tools", el("table", {}, tableHead("Tool", "Calls", "Errors", "p50", "p95", "Total"), tools)), el("a", { class: "more", href: "#/tools" }, "All tools"));
   const activity = section("log", "Activity", log, el("a", { class: "more", href: "#/activity" }, "All activity"));
   const headName = el("bdi");
   const headWhen = el("span");
   const headline = el("a", { id: "headline", class: "headline" }, headName, " ", headWhen);
   const bar = el("div", { class: "tools-bar", role: "search" },
     searchBox(query, api, "Search agents, tags, tools, steps"),
-    choice("#/", query, "status", [["", "All"], ["running", "Running"], ["wrong", "Went wrong"], ["finished", "Finished"]]),
+    filterLinks("#/", query, "status", [["", "All"], ["running", "Running"], ["wrong", "Went wrong"], ["finished", "Finished"]]),
     copyButton("Copy JSON", async () => (await fetch("api/data")).text()));
   parent.append(totals, headline, bar, el("div", { id: "columns", class: "columns" },
-    el("div", { class: "wide" }, nothing, running.node, wrong.node, over.node), el("div", { class: "narrow" }, top.node, activity.node)), el("p", { class: "faint" }, exports("Export everything:", "api/export")));
+    el("div", { class: "wide" }, nothing, running.node, wrong.node, over.node), el("div", { class: "narrow" }, top.node, activity.node)), el("p", { class: "faint" }, exportLinks("Export everything:", "api/export")));
   const moreText = (node, number) => (text(node, number ? `Show more: ${number} are left out` : ""), show(node, number > 0));
   return {
     update(view) {
@@ -143,13 +143,13 @@ export function mount(parent, params, query, api) {
       show(headline, Boolean(view.headline));
       if (view.headline) {
         text(headName, view.headline.text);
-        stamp(headWhen, view.headline.at, "ago");
+        relativeTime(headWhen, view.headline.at, "ago");
         attr(headline, "data-tone", view.headline.tone);
         attr(headline, "href", view.headline.target);
       }
-      keyed(active, view.active, card);
-      keyed(attention, view.attention, card);
-      keyed(past, view.past, pastRow);
+      keyed(active, view.active, runCard);
+      keyed(attention, view.attention, runCard);
+      keyed(past, view.past, pastRunRow);
       keyed(tools, view.tools, toolRow(["calls", "errors", "p50", "p95", "total"]));
       keyed(log, view.log, activityRow);
       running.update(view.active.length + view.active_more, !filtered || view.active.length > 0);

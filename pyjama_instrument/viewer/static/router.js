@@ -3,7 +3,7 @@
 // A page module exports mount(parent, params, query, api) → {update(view), unmount()}. `api.setQuery({q: "x"})` puts
 // search and filters into `query`, and into the address without a step in the history; `api.go("#/…")` goes elsewhere.
 
-function parse(hash) {
+function parseHash(hash) {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split(/\?(.*)/s);
   const [page, ...rest] = path.split("/");
   try {
@@ -13,19 +13,19 @@ function parse(hash) {
   }
 }
 
-const PARAMS = { overview: 0, tools: 1, activity: 0, session: 1, missing: 0 };
+const MAX_PARAMS = { overview: 0, tools: 1, activity: 0, session: 1, missing: 0 };
 
 // `pages` by name: {mount, parent, watch(params, query)}; `onPage(name)` and `onWatch(search, fresh)` tell the surroundings.
 export function router(node, pages, { onPage, onWatch }) {
   let route = null;
   let page = null;
-  const places = new Map(); // how far each address was scrolled, so that "back" comes back to it
-  let unsettled = null;
+  const scrollPositions = new Map(); // how far each address was scrolled, so that "back" comes back to it
+  let pendingPosition = null;
 
-  function follow() {
+  function navigate() {
     if (location.hash.startsWith("#/run/")) return location.replace(location.hash.replace("#/run/", "#/session/"));
-    const next = parse(location.hash);
-    if (!Object.hasOwn(pages, next.page) || next.params.length > PARAMS[next.page] || (next.page === "session" && !next.params[0])) next.page = "missing";
+    const next = parseHash(location.hash);
+    if (!Object.hasOwn(pages, next.page) || next.params.length > MAX_PARAMS[next.page] || (next.page === "session" && !next.params[0])) next.page = "missing";
     const before = route;
     route = { ...next, hash: location.hash };
     if (page) page.unmount();
@@ -33,25 +33,25 @@ export function router(node, pages, { onPage, onWatch }) {
     page = pages[next.page].mount(node, next.params, next.query, api);
     onPage(next.page);
     scrollTo(0, 0);
-    if (before) unsettled = { from: before.hash, top: places.get(location.hash) || 0, same: before.page === route.page };
+    if (before) pendingPosition = { from: before.hash, top: scrollPositions.get(location.hash) || 0, same: before.page === route.page };
     onWatch(pages[next.page].watch(next.params, next.query), true);
   }
 
   // Once there is something to be seen: back to where it was left, and the focus to what was opened.
-  function settle() {
-    const { from, top, same } = unsettled;
-    unsettled = null;
+  function restorePosition() {
+    const { from, top, same } = pendingPosition;
+    pendingPosition = null;
     scrollTo(0, top);
     const opener = [...node.querySelectorAll("a[data-nav]")].find((link) => link.getAttribute("href") === from);
     (opener || (same && node.querySelector(".choice a[aria-current]")) || document.getElementById("main")).focus({ preventScroll: true });
   }
 
   // The address is the next page's already, of which the browser tells in a later task.
-  const leaving = () => location.hash !== route.hash;
+  const isLeaving = () => location.hash !== route.hash;
 
   const api = {
     setQuery(values) {
-      if (leaving()) return;
+      if (isLeaving()) return;
       for (const [name, value] of Object.entries(values)) {
         if (value) route.query.set(name, value);
         else route.query.delete(name);
@@ -67,18 +67,18 @@ export function router(node, pages, { onPage, onWatch }) {
     },
   };
 
-  addEventListener("hashchange", follow);
+  addEventListener("hashchange", navigate);
   addEventListener("scroll", () => {
-    if (unsettled || leaving()) return;
-    places.delete(location.hash);
-    places.set(location.hash, scrollY);
-    if (places.size > 50) places.delete(places.keys().next().value);
+    if (pendingPosition || isLeaving()) return;
+    scrollPositions.delete(location.hash);
+    scrollPositions.set(location.hash, scrollY);
+    if (scrollPositions.size > 50) scrollPositions.delete(scrollPositions.keys().next().value);
   }, { passive: true });
-  follow();
+  navigate();
   return {
     update(view) {
       page.update(view);
-      if (unsettled) settle();
+      if (pendingPosition) restorePosition();
     },
     up() {
       if (route.page !== "overview" || route.hash.includes("?")) api.go(pages[route.page].parent(route.params));

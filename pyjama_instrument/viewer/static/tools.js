@@ -2,7 +2,7 @@
 
 import { attr, el, keyed, show, svg, text } from "./dom.js";
 import { activityRow } from "./activity.js";
-import { bars, button, choice, copyButton, searchBox, spark, tile, toolHash } from "./parts.js";
+import { barChart, button, filterLinks, copyButton, searchBox, sparkline, tile, toolHash } from "./components.js";
 
 const COLUMNS = [["tool", "Tool"], ["calls", "Calls"], ["errors", "Errors"], ["success", "Success"], ["now", "Calls/s"], ["p50", "p50"], ["p95", "p95"], ["p99", "p99"], ["total", "Total time"]];
 
@@ -11,7 +11,7 @@ export const toolRow = (columns, wide = false) => () => {
   const name = el("bdi", { class: "mono" });
   const anchor = el("a", { class: wide ? "name" : null, "data-nav": wide ? "tool" : null }, name);
   const share = el("span", { class: "share", "aria-hidden": "true" });
-  const line = spark("calls in the last minute");
+  const line = sparkline("calls in the last minute");
   const error = el("bdi", { class: "why one-line" });
   const cells = columns.map((key) => el("td", { class: key === "errors" ? "num errors" : "num" }));
   const node = el("tr", {}, el("th", { scope: "row" }, anchor, share), ...cells);
@@ -24,16 +24,16 @@ export const toolRow = (columns, wide = false) => () => {
       attr(anchor, "href", toolHash(tool.key));
       share.style.width = `${tool.share * 100}%`;
       cells.forEach((cell, at) => text(cell, tool[columns[at]]));
-      line.update(tool.spark);
+      line.update(tool.sparkline);
       text(error, tool.last_error);
       attr(error, "title", tool.last_error);
     },
   };
 };
 
-const wideRow = toolRow(COLUMNS.slice(1).map(([key]) => key), true);
+const wideToolRow = toolRow(COLUMNS.slice(1).map(([key]) => key), true);
 
-function table(parent, query, api) {
+function toolTable(parent, query, api) {
   const body = el("tbody", { id: "tools-body" });
   let sort = "";
   const heads = COLUMNS.map(([key, label]) => {
@@ -49,7 +49,7 @@ function table(parent, query, api) {
   parent.append(
     el("h2", {}, "Tools ", found),
     el("div", { class: "tools-bar", role: "search" }, searchBox(query, api, "Search tools and their errors"),
-      choice("#/tools", query, "status", [["", "All"], ["wrong", "With errors"]])),
+      filterLinks("#/tools", query, "status", [["", "All"], ["wrong", "With errors"]])),
     el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Tools" }, el("table", { class: "all-tools" },
       el("thead", {}, el("tr", {}, ...heads.map(([, node]) => node), el("th", { scope: "col" }, "Last minute"), el("th", { scope: "col" }, "Last error"))), body)),
     nothing, more);
@@ -58,7 +58,7 @@ function table(parent, query, api) {
       if (!view.rows) return;
       sort = view.sort;
       for (const [key, node] of heads) attr(node, "aria-sort", sort === key ? "ascending" : sort === `-${key}` ? "descending" : null);
-      keyed(body, view.rows, wideRow);
+      keyed(body, view.rows, wideToolRow);
       text(found, view.found === view.all ? view.all : `${view.found} of ${view.all}`);
       show(nothing, !view.rows.length);
       text(more, view.more ? `Show more: ${view.more} are left out` : "");
@@ -68,7 +68,7 @@ function table(parent, query, api) {
   };
 }
 
-function single(parent, name) {
+function toolPage(parent, name) {
   const title = el("bdi", { class: "mono" });
   const facts = el("dl", { class: "totals facts-row", "aria-label": "Figures" });
   const error = el("p", { class: "reason" });
@@ -89,18 +89,18 @@ function single(parent, name) {
     missing, body);
   let drawn = ["", ""];
 
-  function histogram(shown) {
+  function drawHistogram(shown) {
     if (drawn[0] === (drawn[0] = JSON.stringify(shown))) return;
     if (!shown) return chart.replaceChildren();
     const lines = shown.marks.map(([label, along]) => svg("line", { class: `mark ${label}`, x1: along * 1000, x2: along * 1000, y1: 0, y2: 100 }));
-    bars(chart, shown.bars, `Latency histogram, from ${shown.low} to ${shown.high}`, lines);
+    barChart(chart, shown.bars, `Latency histogram, from ${shown.low} to ${shown.high}`, lines);
     marks.replaceChildren(el("span", {}, shown.low), el("span", {}, shown.marks.map(([label, , time]) => `${label} ${time}`).join(" · ")), el("span", {}, shown.high));
   }
 
-  function timeLine(shown) {
+  function drawTimeline(shown) {
     if (drawn[1] === (drawn[1] = JSON.stringify(shown))) return;
     if (!shown) return line.replaceChildren();
-    bars(line, shown.bars, "Calls in the last ten minutes", shown.unknown ? [svg("rect", { class: "unknown", x: 0, y: 0, width: 1000 * shown.unknown, height: 100 })] : []);
+    barChart(line, shown.bars, "Calls in the last ten minutes", shown.unknown ? [svg("rect", { class: "unknown", x: 0, y: 0, width: 1000 * shown.unknown, height: 100 })] : []);
     axis.replaceChildren(el("span", {}, shown.unknown ? "10 min ago (grey: not known)" : "10 min ago"), el("span", {}, `at most ${shown.top} in ${shown.seconds} s`), el("span", {}, "now"));
   }
 
@@ -114,8 +114,8 @@ function single(parent, name) {
       keyed(facts, view.facts, tile);
       text(error, view.last_error && `Last error: ${view.last_error}`);
       show(error, Boolean(view.last_error));
-      histogram(view.histogram);
-      timeLine(view.line);
+      drawHistogram(view.histogram);
+      drawTimeline(view.timeline);
       keyed(calls, view.calls, activityRow);
     },
     unmount() {},
@@ -123,5 +123,5 @@ function single(parent, name) {
 }
 
 export function mount(parent, params, query, api) {
-  return params.length && params[0] ? single(parent, params[0]) : table(parent, query, api);
+  return params.length && params[0] ? toolPage(parent, params[0]) : toolTable(parent, query, api);
 }

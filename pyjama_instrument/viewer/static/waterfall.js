@@ -4,7 +4,7 @@
 // null while the span goes on.
 
 import { attr, el, keyed, show, text } from "./dom.js";
-import { serverNow, stamp } from "./time.js";
+import { serverNow, relativeTime } from "./relative_time.js";
 
 const [AT, PARENT, KEY, NAME, KIND, STATUS, TONE, START, END, TOOK, ERROR] = Array(11).keys();
 const HEIGHT = 26;
@@ -21,7 +21,7 @@ const wrong = (row) => row[TONE] === "bad" || row[TONE] === "dead";
 // full, `selected(key)` when another row has been chosen.
 export function waterfall({ changed, opened, selected }) {
   let rows = [];
-  let kids = []; // for each row, the places of those inside it
+  let children = []; // for each row, the places of those inside it
   let shown = []; // the places of the rows on the page, in their order
   let level = [];
   let index = new Map(); // place in `rows` → place in `shown`
@@ -57,21 +57,21 @@ export function waterfall({ changed, opened, selected }) {
 
   // -- which rows, in which order
 
-  function arrange() {
-    kids = rows.map(() => []);
+  function buildTree() {
+    children = rows.map(() => []);
     last = 1;
     growing = false;
     for (const row of rows) {
-      if (row[PARENT] >= 0) kids[row[PARENT]].push(row[AT]);
+      if (row[PARENT] >= 0) children[row[PARENT]].push(row[AT]);
       if (row[END] === null) growing = true;
       last = Math.max(last, row[END] ?? row[START]);
     }
-    for (const list of kids) list.sort((a, b) => rows[a][START] - rows[b][START] || a - b);
-    order();
+    for (const list of children) list.sort((a, b) => rows[a][START] - rows[b][START] || a - b);
+    layoutRows();
   }
 
-  function order() {
-    const wanted = filtered() ? matching() : null;
+  function layoutRows() {
+    const wanted = filtered() ? matchingRows() : null;
     shown = [];
     index = new Map();
     const stack = rows.length ? [[0, 1]] : [];
@@ -81,7 +81,7 @@ export function waterfall({ changed, opened, selected }) {
       level[at] = depth;
       index.set(at, shown.length);
       shown.push(at);
-      if (open(at)) for (const kid of kids[at].toReversed()) stack.push([kid, depth + 1]);
+      if (open(at)) for (const child of children[at].toReversed()) stack.push([child, depth + 1]);
     }
     attr(node, "aria-rowcount", shown.length + 1);
     space.style.height = `${shown.length * HEIGHT}px`;
@@ -89,7 +89,7 @@ export function waterfall({ changed, opened, selected }) {
   }
 
   // The rows that are asked for, and all that they hang from.
-  function matching() {
+  function matchingRows() {
     const wanted = new Set();
     for (const row of rows) {
       const words = `${row[NAME]} ${row[STATUS] || "ok"} ${row[ERROR]}`.toLowerCase();
@@ -101,17 +101,17 @@ export function waterfall({ changed, opened, selected }) {
 
   // -- drawing
 
-  function slot() {
+  function createRow() {
     const cell = (name, ...inside) => el("div", { role: "gridcell", class: name }, ...inside);
     const [twist, mark, word, name, why, bar] = ["wf-twist", "wf-mark", "wf-word", "", "wf-why", "wf-bar"].map((name) => el("bdi", { class: name }));
     const [first, took] = [cell("wf-name", twist, mark, word, name, why), cell("num")];
     return { node: el("div", { class: "wf-row", role: "row" }, first, cell("wf-track", bar), took), first, twist, mark, word, name, why, bar, took };
   }
 
-  function fill(s, place) {
+  function fillRow(s, place) {
     const at = (s.at = shown[place]);
     const row = rows[at];
-    const inside = kids[at].length;
+    const inside = children[at].length;
     s.node.id = `row-${at}`;
     s.node.style.transform = `translateY(${place * HEIGHT}px)`;
     s.node.dataset.tone = row[TONE];
@@ -127,14 +127,14 @@ export function waterfall({ changed, opened, selected }) {
     text(s.word, row[STATUS]);
     text(s.name, row[NAME]);
     text(s.why, row[ERROR]);
-    if (row[END] === null) stamp(s.took, Math.round((begin + row[START]) / 1000), "for");
+    if (row[END] === null) relativeTime(s.took, Math.round((begin + row[START]) / 1000), "for");
     else {
-      if (s.took.dataset.at) stamp(s.took, null);
+      if (s.took.dataset.at) relativeTime(s.took, null);
       text(s.took, row[TOOK]);
     }
   }
 
-  function stretch(s, [from, to]) {
+  function placeBar(s, [from, to]) {
     const row = rows[s.at];
     const [start, end] = [Math.max(row[START], from), Math.min(endOf(row), to)];
     show(s.bar, end >= start);
@@ -142,11 +142,11 @@ export function waterfall({ changed, opened, selected }) {
     s.bar.style.width = `max(3px, ${(Math.max(0, end - start) / (to - from)) * 100}%)`;
   }
 
-  function draw() {
+  function drawRows() {
     const first = Math.max(0, Math.floor(node.scrollTop / HEIGHT) - BEYOND);
     const end = Math.min(shown.length, first + Math.ceil(height / HEIGHT) + 2 * BEYOND);
     while (pool.length < end - first) {
-      pool.push(slot());
+      pool.push(createRow());
       round += 1; // another slot shows each row now
     }
     const part = view();
@@ -155,8 +155,8 @@ export function waterfall({ changed, opened, selected }) {
       if (place >= end) return s.node.remove();
       if (!s.node.parentNode) space.append(s.node);
       const stale = s.place !== place || s.round !== round;
-      if (stale) fill(s, place);
-      if (stale || growing) stretch(s, part);
+      if (stale) fillRow(s, place);
+      if (stale || growing) placeBar(s, part);
       [s.place, s.round] = [place, round];
     });
     const active = index.get(places.get(chosen));
@@ -206,7 +206,7 @@ export function waterfall({ changed, opened, selected }) {
 
   function redraw() {
     round += 1;
-    draw();
+    drawRows();
     drawMap();
   }
 
@@ -265,7 +265,7 @@ export function waterfall({ changed, opened, selected }) {
     chosen = key;
     reveal(places.get(key));
     round += 1;
-    draw();
+    drawRows();
     changed();
     selected(key);
   }
@@ -274,7 +274,7 @@ export function waterfall({ changed, opened, selected }) {
     let moved = false;
     for (let up = rows[at][PARENT]; up >= 0; up = rows[up][PARENT]) moved = closed.delete(rows[up][KEY]) || moved;
     if (!index.has(at) && filtered()) [query, errors, moved] = ["", false, true];
-    if (moved) order();
+    if (moved) layoutRows();
     const [start, room] = [index.get(at) * HEIGHT, node.clientHeight - top.offsetHeight];
     node.scrollTop = Math.min(Math.max(node.scrollTop, start + HEIGHT - room), start);
   }
@@ -288,39 +288,39 @@ export function waterfall({ changed, opened, selected }) {
   function toggle(at) {
     const key = rows[at][KEY];
     if (!closed.delete(key)) closed.add(key);
-    order();
+    layoutRows();
     changed();
   }
 
   // Closes all rows, or opens them; the first, which is the session itself, stays open.
-  function collapse(all) {
-    closed = new Set(all ? rows.filter((row) => row[AT] && kids[row[AT]].length).map((row) => row[KEY]) : []);
-    order();
+  function collapseAll(all) {
+    closed = new Set(all ? rows.filter((row) => row[AT] && children[row[AT]].length).map((row) => row[KEY]) : []);
+    layoutRows();
     changed();
   }
 
-  function sideways(right) {
+  function expandOrMove(right) {
     const at = places.get(chosen);
     if (at === undefined) return move(1);
-    const wide = kids[at].length > 0 && open(at);
-    if (right) return wide ? move(1) : kids[at].length ? toggle(at) : undefined;
+    const wide = children[at].length > 0 && open(at);
+    if (right) return wide ? move(1) : children[at].length ? toggle(at) : undefined;
     if (wide && !filtered()) return toggle(at);
     return rows[at][PARENT] >= 0 ? choose(rows[rows[at][PARENT]][KEY]) : undefined;
   }
 
   const keys = {
     j: () => move(1), k: () => move(-1), ArrowDown: () => move(1), ArrowUp: () => move(-1),
-    ArrowRight: () => sideways(true), ArrowLeft: () => sideways(false),
+    ArrowRight: () => expandOrMove(true), ArrowLeft: () => expandOrMove(false),
     Home: () => move(-Infinity), End: () => move(Infinity),
     Enter: () => (chosen === null ? move(1) : opened(chosen)),
     "+": () => zoomBy(0.5), "-": () => zoomBy(2), 0: () => zoom(0, whole()), z: zoomToChosen,
-    c: () => collapse(true), e: () => collapse(false),
+    c: () => collapseAll(true), e: () => collapseAll(false),
   };
 
   space.addEventListener("click", (event) => {
     const s = pool.find((candidate) => candidate.node.contains(event.target));
     if (!s) return;
-    if (event.target === s.twist && kids[s.at].length) return toggle(s.at);
+    if (event.target === s.twist && children[s.at].length) return toggle(s.at);
     choose(rows[s.at][KEY]);
     return opened(chosen);
   });
@@ -328,7 +328,7 @@ export function waterfall({ changed, opened, selected }) {
   // -- living
 
   let asked = 0;
-  node.addEventListener("scroll", () => (asked = asked || requestAnimationFrame(() => ((asked = 0), draw()))), { passive: true });
+  node.addEventListener("scroll", () => (asked = asked || requestAnimationFrame(() => ((asked = 0), drawRows()))), { passive: true });
   const watcher = new ResizeObserver(() => {
     [width, height] = [axis.clientWidth || 600, node.clientHeight || 600];
     redraw();
@@ -338,16 +338,16 @@ export function waterfall({ changed, opened, selected }) {
   let [timer, frame] = [null, 0];
 
   // While something grows: no more often than the bars grow by half a pixel. What has ended asks for no frames.
-  function grow() {
+  function animate() {
     if (!growing || timer !== null) return;
     const pause = still.matches ? 1000 : Math.max(60, whole() / 2000 / width);
-    timer = setTimeout(() => (frame = requestAnimationFrame(drawGrown)), pause);
+    timer = setTimeout(() => (frame = requestAnimationFrame(drawFrame)), pause);
   }
 
-  function drawGrown(time) {
+  function drawFrame(time) {
     timer = null;
-    grow();
-    draw();
+    animate();
+    drawRows();
     if (time - mapped < 1000 || drag) return;
     mapped = time;
     drawMap();
@@ -357,7 +357,7 @@ export function waterfall({ changed, opened, selected }) {
     node,
     choose,
     // Whether the key meant something here.
-    press: (key) => Object.hasOwn(keys, key) && (keys[key](), true),
+    handleKey: (key) => Object.hasOwn(keys, key) && (keys[key](), true),
     chosen: () => chosen,
     row: (key) => rows[places.get(key)],
     count: () => ({ all: rows.length, shown: shown.length, wrong: rows.filter((row) => wrong(row) && row[KIND] === "tool").length }),
@@ -376,7 +376,7 @@ export function waterfall({ changed, opened, selected }) {
     filter(words, onlyErrors) {
       [query, errors] = [words, onlyErrors];
       node.scrollTop = 0;
-      order();
+      layoutRows();
       changed();
     },
     update(answer) {
@@ -386,8 +386,8 @@ export function waterfall({ changed, opened, selected }) {
         rows[row[AT]] = row;
         places.set(row[KEY], row[AT]);
       }
-      if (answer.rows.length) arrange();
-      grow();
+      if (answer.rows.length) buildTree();
+      animate();
     },
     stop() {
       clearTimeout(timer);

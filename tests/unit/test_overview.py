@@ -22,9 +22,17 @@ from pyjama_instrument.document import (
     ToolMetrics,
     Workflow,
 )
-from pyjama_instrument.viewer.steps import progress_of, step_states
-from pyjama_instrument.viewer.view import MAX_ACTIVE, MAX_ATTENTION, MAX_CHIPS, MAX_LOG, MAX_PAST, MAX_TOOLS, view_of
-from pyjama_instrument.viewer.wording import clip, duration, label, listing, per_second, percent
+from pyjama_instrument.viewer.labels import clip, duration, format_percent, format_rate, join_names, label
+from pyjama_instrument.viewer.overview import (
+    MAX_ACTIVE,
+    MAX_ATTENTION,
+    MAX_CHIPS,
+    MAX_LOG,
+    MAX_PAST,
+    MAX_TOOLS,
+    build_overview,
+)
+from pyjama_instrument.viewer.steps import step_states, workflow_progress
 from tests.viewer.fakes import HOSTILE, NOW, call_of, data_of, run_of, session_id
 
 FIVE = ("discover", "analyze", "resolve", "report", "notify")
@@ -43,39 +51,39 @@ def tile(view: dict[str, Any], name: str) -> dict[str, Any]:
 
 def test_runs_are_parted_into_running_went_wrong_and_past() -> None:
     statuses = ["running", "completed", "failed", "cancelled", "crashed"]
-    view = view_of(data_of(*(run_of(status, status) for status in statuses)))
+    view = build_overview(data_of(*(run_of(status, status) for status in statuses)))
     assert agents(view["active"]) == ["running"]
     assert sorted(agents(view["attention"])) == ["crashed", "failed"]
     assert sorted(agents(view["past"])) == ["cancelled", "completed"]
 
 
 def test_two_sessions_of_one_agent_at_once_are_two_rows() -> None:
-    view = view_of(data_of(run_of("twin", pid=1, calls=1), run_of("twin", pid=2, calls=2)))
+    view = build_overview(data_of(run_of("twin", pid=1, calls=1), run_of("twin", pid=2, calls=2)))
     assert agents(view["active"]) == ["twin", "twin"]
-    assert {row["where"] for row in view["active"]} == {"pid 1", "pid 2"}
+    assert {row["process"] for row in view["active"]} == {"pid 1", "pid 2"}
     assert {row["calls"] for row in view["active"]} == {"1", "2"}
     assert len({row["key"] for row in view["active"]}) == 2
 
 
 def test_running_runs_are_listed_newest_first() -> None:
     old, new = run_of("old", start_time=NOW - 9000), run_of("new", start_time=NOW - 1000)
-    assert agents(view_of(data_of(old, new))["active"]) == ["new", "old"]
+    assert agents(build_overview(data_of(old, new))["active"]) == ["new", "old"]
 
 
 def test_what_went_wrong_last_is_listed_first() -> None:
     old, new = run_of("old", "failed", end_time=NOW - 9000), run_of("new", "crashed", end_time=NOW - 1000)
-    assert agents(view_of(data_of(old, new))["attention"]) == ["new", "old"]
+    assert agents(build_overview(data_of(old, new))["attention"]) == ["new", "old"]
 
 
 def test_an_agent_of_which_no_session_is_kept_is_still_shown() -> None:
     data = data_of(run_of("kept"))
     data.agents["only-summary"] = AgentSummary(status="completed", start_time=NOW - 5000, end_time=NOW)
-    view = view_of(data)
+    view = build_overview(data)
     assert [(row["agent"], row["session"], row["took"]) for row in view["past"]] == [("only-summary", None, "5.0 s")]
 
 
 def test_failures_beyond_the_limit_move_to_the_past_runs() -> None:
-    view = view_of(data_of(*(run_of(f"a{n}", "failed", end_time=NOW - n) for n in range(MAX_ATTENTION + 3))))
+    view = build_overview(data_of(*(run_of(f"a{n}", "failed", end_time=NOW - n) for n in range(MAX_ATTENTION + 3))))
     assert len(view["attention"]) == MAX_ATTENTION
     assert agents(view["past"]) == [f"a{n}" for n in range(MAX_ATTENTION, MAX_ATTENTION + 3)]
 
@@ -87,7 +95,7 @@ def test_every_list_is_bounded_and_says_how_many_are_left_out() -> None:
     data = data_of(*runs)
     data.metrics.tools = {f"t{n}": ToolMetrics(count=1) for n in range(MAX_TOOLS + 4)}
     data.recent_logs = [LogEntry(timestamp=n, agent_id="a", status="ok") for n in range(MAX_LOG + 9)]
-    view = view_of(data)
+    view = build_overview(data)
     assert (len(view["active"]), view["active_more"]) == (MAX_ACTIVE, 7)
     assert (len(view["past"]), view["past_more"]) == (MAX_PAST, 5)
     assert (len(view["tools"]), view["tools_more"]) == (MAX_TOOLS, 4)
@@ -98,87 +106,87 @@ def test_every_list_is_bounded_and_says_how_many_are_left_out() -> None:
 
 
 def test_a_running_run_says_where_in_its_workflow_it_is() -> None:
-    (row,) = view_of(data_of(run_of(workflow=FIVE, done=1)))["active"]
+    (row,) = build_overview(data_of(run_of(workflow=FIVE, done=1)))["active"]
     assert (row["step"], row["done"], row["fraction"]) == ("analyze", "1/5", 0.2)
     assert [step["state"] for step in row["steps"]] == ["done", "running", "pending", "pending", "pending"]
 
 
 def test_a_run_between_two_steps_says_how_many_are_done() -> None:
     steps = [StepSummary(step_id="discover", status="ok", start_time=1, end_time=2)]
-    (row,) = view_of(data_of(run_of(workflow=FIVE, steps=steps, current_step=None)))["active"]
+    (row,) = build_overview(data_of(run_of(workflow=FIVE, steps=steps, current_step=None)))["active"]
     assert (row["step"], row["done"]) == ("", "1/5")
 
 
 def test_without_a_declared_workflow_there_is_a_step_but_no_progress() -> None:
     steps = [StepSummary(step_id="thinking", start_time=1)]
-    (row,) = view_of(data_of(run_of(steps=steps, current_step="thinking")))["active"]
+    (row,) = build_overview(data_of(run_of(steps=steps, current_step="thinking")))["active"]
     assert (row["step"], row["done"], row["fraction"]) == ("thinking", "", None)
 
 
 def test_calls_in_flight_are_named_with_their_start_the_longest_first() -> None:
     calls = [call_of("short", NOW - 10), call_of("long", NOW - 9000)]
-    (row,) = view_of(data_of(run_of(in_flight=calls)))["active"]
+    (row,) = build_overview(data_of(run_of(in_flight=calls)))["active"]
     assert [(call["tool"], call["since"]) for call in row["in_flight"]] == [("long", NOW - 9000), ("short", NOW - 10)]
 
 
 def test_many_calls_in_flight_are_counted_beyond_the_first_few() -> None:
-    (row,) = view_of(data_of(run_of(in_flight=[call_of(f"t{n}") for n in range(40)])))["active"]
+    (row,) = build_overview(data_of(run_of(in_flight=[call_of(f"t{n}") for n in range(40)])))["active"]
     assert len(row["in_flight"]) + row["in_flight_more"] == 40
 
 
 def test_a_crash_names_the_tool() -> None:
     crashed = run_of(status="crashed", interrupted=[call_of("write_file")])
-    assert view_of(data_of(crashed))["attention"][0]["reason"] == "died in write_file"
+    assert build_overview(data_of(crashed))["attention"][0]["reason"] == "died in write_file"
 
 
 def test_the_end_of_a_crashed_run_is_its_last_sign_of_life() -> None:
     runs = run_of("dead", "crashed"), run_of("ended", "failed", start_time=NOW - 2010)
-    rows = {row["agent"]: row for row in view_of(data_of(*runs))["attention"]}
+    rows = {row["agent"]: row for row in build_overview(data_of(*runs))["attention"]}
     assert (rows["dead"]["ending"], rows["dead"]["took"]) == ("last sign of life", "")
     assert (rows["ended"]["ending"], rows["ended"]["took"]) == ("after 2.0 s", "2.0 s")
 
 
 def test_hosts_are_named_only_where_there_are_several() -> None:
-    one = view_of(data_of(run_of(pid=1, host="here")))["active"]
-    two = view_of(data_of(run_of(pid=1, host="here"), run_of(pid=2, host="there")))["active"]
-    assert [row["where"] for row in one] == ["pid 1"]
-    assert [row["where"] for row in two] == ["pid 1 on here", "pid 2 on there"]
+    one = build_overview(data_of(run_of(pid=1, host="here")))["active"]
+    two = build_overview(data_of(run_of(pid=1, host="here"), run_of(pid=2, host="there")))["active"]
+    assert [row["process"] for row in one] == ["pid 1"]
+    assert [row["process"] for row in two] == ["pid 1 on here", "pid 2 on there"]
 
 
 def test_a_crash_names_several_tools() -> None:
     calls = [call_of(name, NOW - at) for name, at in (("a", 50), ("b", 40), ("c", 30), ("d", 20), ("e", 15))]
     crashed = run_of(status="crashed", interrupted=calls)
-    assert view_of(data_of(crashed))["attention"][0]["reason"] == "died in a, b, c and 2 more"
+    assert build_overview(data_of(crashed))["attention"][0]["reason"] == "died in a, b, c and 2 more"
 
 
 def test_a_crash_outside_any_tool_names_the_step() -> None:
     crashed = run_of(status="crashed", workflow=FIVE, done=1)
-    assert view_of(data_of(crashed))["attention"][0]["reason"] == "died in step analyze, between tool calls"
+    assert build_overview(data_of(crashed))["attention"][0]["reason"] == "died in step analyze, between tool calls"
 
 
 def test_a_failure_is_shown_as_python_prints_it() -> None:
     failed = run_of(status="failed", error=Failure(type="builtins.ValueError", message="no such key"))
-    assert view_of(data_of(failed))["attention"][0]["reason"] == "ValueError: no such key"
+    assert build_overview(data_of(failed))["attention"][0]["reason"] == "ValueError: no such key"
 
 
 def test_a_failure_without_an_error_says_so() -> None:
-    assert view_of(data_of(run_of(status="failed")))["attention"][0]["reason"] == "failed without saying why"
+    assert build_overview(data_of(run_of(status="failed")))["attention"][0]["reason"] == "failed without saying why"
 
 
 def test_a_child_run_names_its_parent() -> None:
-    view = view_of(data_of(run_of("parent"), run_of("child", parent_session=session_id(0))))
+    view = build_overview(data_of(run_of("parent"), run_of("child", parent_session=session_id(0))))
     assert {row["agent"]: row["part_of"] for row in view["active"]} == {"parent": None, "child": "parent"}
 
 
 def test_a_long_workflow_shows_the_steps_around_the_current_one() -> None:
-    (row,) = view_of(data_of(run_of(workflow=[f"s{n}" for n in range(100)], done=50)))["active"]
+    (row,) = build_overview(data_of(run_of(workflow=[f"s{n}" for n in range(100)], done=50)))["active"]
     assert len(row["steps"]) == MAX_CHIPS
     assert "running" in [step["state"] for step in row["steps"]]
     assert row["steps_more"] == 100 - MAX_CHIPS
 
 
 def test_only_remarkable_steps_are_named_where_not_all_names_fit() -> None:
-    (row,) = view_of(data_of(run_of(workflow=["a long step name " * 2] * 2 + ["now", *FIVE], done=2)))["active"]
+    (row,) = build_overview(data_of(run_of(workflow=["a long step name " * 2] * 2 + ["now", *FIVE], done=2)))["active"]
     assert [step["name"] for step in row["steps"] if not step["brief"]] == ["now"]
 
 
@@ -213,19 +221,19 @@ def test_a_step_declared_twice_takes_its_runs_one_after_the_other() -> None:
     run = run_of(workflow=["test", "fix", "test"])
     run.steps = [StepSummary(step_id="test", status="error"), StepSummary(step_id="fix", status="running")]
     assert [step.state for step in step_states(run)] == ["error", "running", "pending"]
-    assert progress_of(run, step_states(run)).done == "0/3"
+    assert workflow_progress(run, step_states(run)).done == "0/3"
 
 
 def test_a_number_of_steps_without_their_names_still_gives_progress() -> None:
     run = AgentSummary(workflow=Workflow(total_steps=4))
-    assert progress_of(run, step_states(run)).done == "0/4"
+    assert workflow_progress(run, step_states(run)).done == "0/4"
 
 
 # ── totals, tools, log, notes ───────────────────────────────────────────────────────────────────────────
 
 
 def test_nothing_recorded_is_empty_and_every_figure_is_blank_or_nought() -> None:
-    view = view_of(DashboardData(timestamp=NOW), "/somewhere")
+    view = build_overview(DashboardData(timestamp=NOW), "/somewhere")
     assert view["empty"] is True
     assert view["store"] == "/somewhere"
     assert tile(view, "success")["value"] == "–"
@@ -234,13 +242,13 @@ def test_nothing_recorded_is_empty_and_every_figure_is_blank_or_nought() -> None
 
 @pytest.mark.parametrize("status", ["running", "completed", "crashed"])
 def test_any_run_makes_the_page_not_empty(status: str) -> None:
-    assert view_of(data_of(run_of(status=status)))["empty"] is False
+    assert build_overview(data_of(run_of(status=status)))["empty"] is False
 
 
 def test_the_totals_count_tool_calls_of_all_agents() -> None:
     data = data_of(run_of())
     data.metrics.global_ = GlobalMetrics(count=1560, error=4, success_rate=0.9974, p50_ms=40.0, p95_ms=90, p99_ms=1200)
-    view = view_of(data)
+    view = build_overview(data)
     assert tile(view, "tool calls")["value"] == "1,560"
     assert tile(view, "errors") == {
         "key": "errors",
@@ -255,22 +263,22 @@ def test_the_totals_count_tool_calls_of_all_agents() -> None:
 
 def test_the_tile_of_finished_runs_counts_those_that_its_link_lists() -> None:
     runs = RunCounts(completed=4, cancelled=2, ended=1)  # of runs that are no longer listed
-    view = view_of(data_of(*(run_of(each, each) for each in ("completed", "cancelled", "ended")), runs=runs))
+    view = build_overview(data_of(*(run_of(each, each) for each in ("completed", "cancelled", "ended")), runs=runs))
     assert tile(view, "finished")["value"] == "10"
     assert len(view["past"]) == 3
 
 
 def test_finished_runs_are_counted_even_when_they_are_no_longer_kept() -> None:
     data = data_of(*(run_of("loser", "failed") for _ in range(7)), run_of(), runs=RunCounts(completed=3000, failed=182))
-    view = view_of(data)
+    view = build_overview(data)
     assert tile(view, "finished")["value"] == "3,000"
     assert tile(view, "failed")["value"] == "189"
     assert view["title"] == "1 running · 189 failed · pyjama"
 
 
 def test_the_title_says_what_matters_when_the_tab_is_in_the_background() -> None:
-    assert view_of(data_of(run_of(), run_of(status="crashed")))["title"] == "1 running · 1 crashed · pyjama"
-    assert view_of(DashboardData())["title"] == "pyjama"
+    assert build_overview(data_of(run_of(), run_of(status="crashed")))["title"] == "1 running · 1 crashed · pyjama"
+    assert build_overview(DashboardData())["title"] == "pyjama"
 
 
 def test_the_tools_that_took_most_time_come_first() -> None:
@@ -279,38 +287,38 @@ def test_the_tools_that_took_most_time_come_first() -> None:
         "quick": ToolMetrics(count=9, total_duration=5.0),
         "slow": ToolMetrics(count=1, total_duration=50.0),
     }
-    rows = view_of(data)["tools"]
+    rows = build_overview(data)["tools"]
     assert [(row["tool"], row["share"]) for row in rows] == [("slow", 1.0), ("quick", 0.1)]
 
 
 def test_a_tool_shows_its_last_error() -> None:
     data = DashboardData()
     data.metrics.tools = {"t": ToolMetrics(count=1, error=1, last_error=Failure(type="OSError", message="gone"))}
-    assert view_of(data)["tools"][0]["last_error"] == "OSError: gone"
+    assert build_overview(data)["tools"][0]["last_error"] == "OSError: gone"
 
 
 def test_tools_beyond_the_limit_of_the_store_are_named_as_such() -> None:
     data = DashboardData()
     data.metrics.tools = {"__other__": ToolMetrics(count=7)}
-    assert view_of(data)["tools"][0]["tool"] == "all further tools"
+    assert build_overview(data)["tools"][0]["tool"] == "all further tools"
 
 
 def test_the_activity_log_is_newest_first() -> None:
     data = DashboardData(recent_logs=[LogEntry(timestamp=at, agent_id=str(at)) for at in (2, 3, 1)])
-    assert [row["at"] for row in view_of(data)["log"]] == [3, 2, 1]
+    assert [row["at"] for row in build_overview(data)["log"]] == [3, 2, 1]
 
 
 def test_a_log_entry_keeps_its_key_while_newer_ones_arrive() -> None:
     same = [LogEntry(timestamp=5, agent_id="a", tool="t", status="ok") for _ in range(3)]
-    before = [row["key"] for row in view_of(DashboardData(recent_logs=same))["log"]]
+    before = [row["key"] for row in build_overview(DashboardData(recent_logs=same))["log"]]
     newer = [*same, LogEntry(timestamp=6, agent_id="a", tool="t", status="ok")]
-    assert [row["key"] for row in view_of(DashboardData(recent_logs=newer))["log"]][1:] == before
+    assert [row["key"] for row in build_overview(DashboardData(recent_logs=newer))["log"]][1:] == before
     assert len(set(before)) == 3
 
 
 def test_damage_to_the_data_is_said_in_sentences() -> None:
     health = Health(torn=1, dropped={"ENOSPC": 1200}, overflow={"tools": 3}, notes=["Upgrade."])
-    notes = view_of(DashboardData(health=health))["notes"]
+    notes = build_overview(DashboardData(health=health))["notes"]
     assert [note["text"] for note in notes] == [
         "Upgrade.",
         "1,200 events could not be written (ENOSPC): counts are too low.",
@@ -340,12 +348,12 @@ def test_durations_are_short_and_never_round_over_their_unit(ms: float | None, w
     [(None, "–"), (1.0, "100 %"), (0.99999, "99.9 %"), (0.00001, "0.1 %"), (0.0, "0 %"), (0.974, "97.4 %")],
 )
 def test_only_all_is_a_hundred_percent_and_only_none_is_nought(rate: float | None, words: str) -> None:
-    assert percent(rate) == words
+    assert format_percent(rate) == words
 
 
 @pytest.mark.parametrize(("rate", "words"), [(None, "–"), (0.0, "0"), (1.25, "1.2"), (12345.6, "12,346")])
 def test_rates_have_the_digits_they_are_worth(rate: float | None, words: str) -> None:
-    assert per_second(rate) == words
+    assert format_rate(rate) == words
 
 
 def test_names_become_one_line_that_is_never_empty() -> None:
@@ -356,7 +364,7 @@ def test_names_become_one_line_that_is_never_empty() -> None:
 
 
 def test_lists_of_names_read_as_a_sentence() -> None:
-    assert [listing(list(names)) for names in ("", "a", "ab", "abc", "abcde")] == [
+    assert [join_names(list(names)) for names in ("", "a", "ab", "abc", "abcde")] == [
         "", "a", "a and b", "a, b and c", "a, b, c and 2 more",
     ]  # fmt: skip
 
@@ -392,7 +400,7 @@ def test_any_data_give_a_view_that_json_can_carry(
 ) -> None:
     data = DashboardData(sessions=dict(enumerate_ids(sessions)), recent_logs=entries, timestamp=NOW)
     data.metrics.tools = by_name
-    view = json.loads(json.dumps(view_of(data), allow_nan=False))
+    view = json.loads(json.dumps(build_overview(data), allow_nan=False))
     for name in ("active", "attention", "past", "tools", "log"):
         keys = [row["key"] for row in view[name]]
         assert len(keys) == len(set(keys))

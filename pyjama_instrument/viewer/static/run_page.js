@@ -1,8 +1,8 @@
 // The page of one session: its head, its spans on a time line, the chosen span in full, and its relatives.
 
 import { attr, el, keyed, show, svg, text } from "./dom.js";
-import { badge, button, copyButton, exports, sessionHash } from "./parts.js";
-import { setServerTime, stamp } from "./time.js";
+import { badge, button, copyButton, exportLinks, runHash } from "./components.js";
+import { setServerTime, relativeTime } from "./relative_time.js";
 import { waterfall } from "./waterfall.js";
 
 const PAUSE = 700; // ms between two questions about a session that goes on
@@ -10,21 +10,21 @@ const LONG_PAUSE = 5000; // and about one that has ended, whose relatives may ch
 const TOOLS = [["collapse", "Collapse all", "c"], ["expand", "Expand all", "e"], ["−", "Zoom out", "-"], ["+", "Zoom in", "+"],
   ["fit", "Zoom to the chosen span", "z"], ["all", "Whole time line", "0"]];
 
-const copier = (what, source) => copyButton("copy", () => source.textContent, { class: "copy", "aria-label": `Copy ${what}` }, source);
+const copyTextButton = (what, source) => copyButton("copy", () => source.textContent, { class: "copy", "aria-label": `Copy ${what}` }, source);
 
 // Words before a moment that ticks.
-function moment() {
+function labelledTime() {
   const [words, time] = [el("bdi"), el("span")];
-  return { node: el("span", {}, words, " ", time), update: (m) => (text(words, m.text), stamp(time, m.at, m.mode)) };
+  return { node: el("span", {}, words, " ", time), update: (m) => (text(words, m.text), relativeTime(time, m.at, m.mode)) };
 }
 
-function fact(f) {
+function factItem(f) {
   const [name, value, note] = [el("dt"), el("dd"), el("dd", { class: "beside" })];
   return {
     node: el("div", { class: f.tone && "tile" }, name, value, note),
     update(f) {
       text(name, f.name);
-      if (f.at) stamp(value, f.at, "ago");
+      if (f.at) relativeTime(value, f.at, "ago");
       else text(value, f.value);
       attr(value, "data-tone", f.tone);
       text(note, f.note || "");
@@ -32,33 +32,33 @@ function fact(f) {
   };
 }
 
-function relative() {
+function relatedRunItem() {
   const [name, mark, why, sums, when] = [el("bdi"), badge(), el("bdi", { class: "why" }), el("span"), el("span")];
   const link = el("a", { class: "name" }, name);
   return {
     node: el("li", {}, mark.node, link, why, sums, when),
     update(other) {
       text(name, other.agent);
-      attr(link, "href", sessionHash(other.session));
+      attr(link, "href", runHash(other.session));
       mark.update(other.status, other.tone);
       text(why, other.why);
-      text(sums, other.sums);
-      stamp(when, other.started, "ago");
+      text(sums, other.summary);
+      relativeTime(when, other.started, "ago");
     },
   };
 }
 
-function relatives({ title }) {
-  const list = el("ul", { class: "kin" });
-  return { node: el("section", {}, el("h2", {}, title), list), update: (kin) => keyed(list, kin.rows, relative) };
+function relatedRuns({ title }) {
+  const list = el("ul", { class: "related" });
+  return { node: el("section", {}, el("h2", {}, title), list), update: (related) => keyed(list, related.rows, relatedRunItem) };
 }
 
-function block({ title }) {
+function textBlock({ title }) {
   const words = el("pre", { tabindex: 0 });
-  return { node: el("section", {}, el("h3", {}, title, copier(title, words)), words), update: (b) => text(words, b.text) };
+  return { node: el("section", {}, el("h3", {}, title, copyTextButton(title, words)), words), update: (b) => text(words, b.text) };
 }
 
-function picture(plan, words) {
+function workflowDiagram(plan, words) {
   const [width, height] = plan.box;
   const arrow = svg("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" }, svg("path", { d: "M0 0L8 4L0 8z" }));
   const edges = plan.edges.map((corners) => svg("polyline", { class: "edge", points: corners.join(" "), "marker-end": "url(#arrow)" }));
@@ -67,50 +67,50 @@ function picture(plan, words) {
   return svg("svg", { width: plan.width, height: plan.height, role: "img", "aria-label": words }, svg("defs", {}, arrow), ...edges, ...nodes);
 }
 
-function header(url, showSpan) {
+function runHeader(url, showSpan) {
   const [name, mark, times, id] = [el("bdi"), badge(), el("span", { class: "times" }), el("code")];
   const heading = el("h1", { tabindex: -1 }, name);
-  const [title, words] = [el("strong"), moment()];
+  const [title, words] = [el("strong"), labelledTime()];
   const look = button("Show it", () => showSpan(look.value));
-  const verdict = el("div", { class: "verdict", role: "alert" }, title, words.node, look);
+  const problem = el("div", { class: "problem", role: "alert" }, title, words.node, look);
   const [tiles, facts] = [el("dl", { class: "totals" }), el("dl", { class: "facts" })];
   const [step, done, bar] = [el("bdi", { class: "step" }), el("span", { class: "position" }), el("progress", { "aria-label": "Workflow" })];
-  const [drawn, mermaid] = [el("div", { class: "scroll", tabindex: 0 }), block({ title: "Mermaid" })];
+  const [drawn, mermaid] = [el("div", { class: "scroll", tabindex: 0 }), textBlock({ title: "Mermaid" })];
   const workflow = el("section", {}, el("h2", {}, "Workflow"), el("div", { class: "line" }, step, done, bar), drawn,
     el("details", {}, el("summary", {}, "as Mermaid text"), mermaid.node));
   let plan = "";
   return {
     heading,
     node: el("header", {}, el("a", { class: "back", href: "#/" }, "← Overview"), el("div", { class: "line" }, heading, mark.node),
-      el("p", { class: "faint" }, times, el("span", {}, id, " ", copier("the session’s id", id)), exports("Export:", `${url}/export`)), verdict, tiles, facts, workflow),
+      el("p", { class: "faint" }, times, el("span", {}, id, " ", copyTextButton("the session’s id", id)), exportLinks("Export:", `${url}/export`)), problem, tiles, facts, workflow),
     update(head) {
       text(name, head.agent);
       mark.update(head.status, head.tone);
       text(id, head.session);
-      keyed(times, head.times, moment);
-      show(verdict, head.verdict !== null);
-      if (head.verdict) {
-        attr(verdict, "data-tone", head.verdict.tone);
-        text(title, head.verdict.title);
-        words.update(head.verdict);
-        look.value = head.verdict.span;
-        show(look, head.verdict.span !== "");
+      keyed(times, head.times, labelledTime);
+      show(problem, head.problem !== null);
+      if (head.problem) {
+        attr(problem, "data-tone", head.problem.tone);
+        text(title, head.problem.title);
+        words.update(head.problem);
+        look.value = head.problem.span;
+        show(look, head.problem.span !== "");
       }
-      keyed(tiles, head.tiles, fact);
-      keyed(facts, head.facts, fact);
-      show(workflow, head.drawing.nodes.length > 0);
+      keyed(tiles, head.tiles, factItem);
+      keyed(facts, head.facts, factItem);
+      show(workflow, head.diagram.nodes.length > 0);
       text(step, head.step);
       text(done, head.done && `${head.done} done`);
       show(bar, head.fraction !== null);
       bar.value = head.fraction;
-      if (plan !== (plan = JSON.stringify(head.drawing))) drawn.replaceChildren(picture(head.drawing, head.steps));
+      if (plan !== (plan = JSON.stringify(head.diagram))) drawn.replaceChildren(workflowDiagram(head.diagram, head.steps));
       mermaid.update({ text: head.mermaid });
     },
   };
 }
 
 // The chosen span in full.
-function details(close) {
+function spanDetails(close) {
   const [name, mark, error, facts, blocks] = [el("bdi"), badge(), el("bdi", { class: "reason" }), el("dl", { class: "facts" }), el("div")];
   const heading = el("h2", { tabindex: -1 }, name);
   const session = el("a", {}, "Open this session");
@@ -123,10 +123,10 @@ function details(close) {
       mark.update(span.status, span.tone);
       text(error, span.error);
       show(error, span.error !== "");
-      attr(session, "href", span.session && sessionHash(span.session));
+      attr(session, "href", span.session && runHash(span.session));
       show(session, Boolean(span.session));
-      keyed(blocks, span.blocks, block);
-      keyed(facts, span.facts, fact);
+      keyed(blocks, span.blocks, textBlock);
+      keyed(facts, span.facts, factItem);
     },
   };
 }
@@ -143,8 +143,8 @@ export function mount(parent, [id], query, api) {
   let known = ""; // the row that the details were asked for by
   let title = "";
 
-  const top = header(url, choose);
-  const detail = details(close);
+  const top = runHeader(url, choose);
+  const detail = spanDetails(close);
   const message = el("p", { class: "none", role: "status" }, "Loading…");
   const spans = waterfall({
     changed() {
@@ -164,9 +164,9 @@ export function mount(parent, [id], query, api) {
   const only = () => spans.state().only !== "";
   const number = el("span", { class: "faint", role: "status" });
   const tools = el("div", { class: "wf-tools" }, search, errors, number,
-    ...TOOLS.map(([label, title, key]) => button(label, () => spans.press(key), { title: `${title} (${key})`, "aria-label": title })));
-  const [area, more, kin] = [el("div", { class: "wf-area" }, spans.node, detail.node), el("p", { class: "none" }), el("div")];
-  const body = el("div", { hidden: true }, top.node, el("section", {}, el("h2", {}, "Spans"), tools, area, more), kin);
+    ...TOOLS.map(([label, title, key]) => button(label, () => spans.handleKey(key), { title: `${title} (${key})`, "aria-label": title })));
+  const [area, more, related] = [el("div", { class: "wf-area" }, spans.node, detail.node), el("p", { class: "none" }), el("div")];
+  const body = el("div", { hidden: true }, top.node, el("section", {}, el("h2", {}, "Spans"), tools, area, more), related);
   const root = el("article", { class: "session" }, message, body);
 
   function choose(key) {
@@ -215,7 +215,7 @@ export function mount(parent, [id], query, api) {
       running = answer.head.status === "running";
       document.title = title = answer.head.title;
       top.update(answer.head);
-      keyed(kin, answer.head.kin, relatives);
+      keyed(related, answer.head.related, relatedRuns);
       text(more, answer.head.more);
     }
     spans.update(answer);
@@ -227,7 +227,7 @@ export function mount(parent, [id], query, api) {
     if (row && !detail.node.hidden && JSON.stringify(row) !== known) open(spans.chosen());
   }
 
-  async function load() {
+  async function poll() {
     last = Date.now();
     try {
       const answer = await fetch(`${url}/view?since=${encodeURIComponent(version)}`);
@@ -243,11 +243,11 @@ export function mount(parent, [id], query, api) {
     }
   }
 
-  function refresh() {
+  function schedulePoll() {
     if (title) document.title = title;
     if (timer !== null) return;
     timer = setTimeout(async () => {
-      await load();
+      await poll();
       timer = null;
     }, Math.max(0, last + (running ? PAUSE : LONG_PAUSE) - Date.now()));
   }
@@ -269,21 +269,21 @@ export function mount(parent, [id], query, api) {
     else if (/^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName)) return;
     else if (event.key === "/") search.focus();
     else if (event.key.length > 1 && at !== spans.node && at.matches("a, button, summary, [tabindex='0']")) return;
-    else if (!spans.press(event.key)) return;
+    else if (!spans.handleKey(event.key)) return;
     else if (event.key !== "Enter" && !detail.node.contains(at)) spans.node.focus({ preventScroll: true });
     event.preventDefault();
   }
 
   spans.restore(query);
   document.addEventListener("keydown", key);
-  const poll = setInterval(() => running && refresh(), 2000);
+  const interval = setInterval(() => running && schedulePoll(), 2000);
   parent.replaceChildren(root);
-  load();
+  poll();
   return {
-    update: refresh,
+    update: schedulePoll,
     unmount() {
       mounted = false;
-      clearInterval(poll);
+      clearInterval(interval);
       clearTimeout(timer);
       clearTimeout(later);
       document.removeEventListener("keydown", key);

@@ -1,9 +1,9 @@
 // Pieces that several pages are made of. Each is {node, update(…)}.
 
 import { attr, el, show, svg, text } from "./dom.js";
-import { stamp } from "./time.js";
+import { relativeTime } from "./relative_time.js";
 
-export const sessionHash = (id) => `#/session/${encodeURIComponent(id)}`;
+export const runHash = (id) => `#/session/${encodeURIComponent(id)}`;
 export const toolHash = (name) => `#/tools/${encodeURIComponent(name)}`;
 
 export function badge() {
@@ -31,7 +31,7 @@ export function tile() {
 
 const MARKS = { done: "✓", running: "▸", error: "✕", crashed: "✕", cancelled: "–", skipped: "·", pending: "·" };
 
-export function chip() {
+export function stepChip() {
   const mark = el("span", { "aria-hidden": "true" });
   const name = el("bdi");
   const node = el("li", { class: "chip" }, mark, name);
@@ -46,7 +46,7 @@ export function chip() {
   };
 }
 
-export function progress() {
+export function progressBar() {
   const fill = el("span");
   const node = el("div", { class: "bar", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100" }, fill);
   return {
@@ -61,15 +61,15 @@ export function progress() {
   };
 }
 
-export function call() {
+export function inFlightCall() {
   const name = el("bdi", { class: "mono" });
   const time = el("span", { class: "faint" });
   const node = el("li", { class: "call" }, name, time);
-  return { node, update: (c) => (text(name, c.tool), stamp(time, c.since, "for")) };
+  return { node, update: (c) => (text(name, c.tool), relativeTime(time, c.since, "for")) };
 }
 
 // A sparkline of digits: a bar for each, 9 the highest.
-export function spark(label) {
+export function sparkline(label) {
   const path = svg("path");
   const node = svg("svg", { class: "spark", viewBox: "0 0 60 18", width: 60, height: 18, role: "img", "aria-label": label }, path);
   return {
@@ -82,7 +82,7 @@ export function spark(label) {
 }
 
 // Bars from 0 to 1 with a text on hover: [[height, text]], or [[height, part, text]] where `part` of it is bad.
-export function bars(parent, items, label, extra = []) {
+export function barChart(parent, items, label, extra = []) {
   const width = 1000 / items.length;
   const rect = (at, height, name) => svg("rect", { class: name, x: at * width, y: 100 - 100 * height, width: width * 0.86, height: 100 * height });
   const nodes = items.map((item, at) => {
@@ -119,7 +119,7 @@ export function copyButton(label, get, attributes = {}, source = null) {
 const FORMATS = [["html", "page to mail"], ["chrome-trace", "trace for Perfetto"], ["jsonl", "JSON Lines"], ["csv", "CSV"]];
 
 // Links that download what `path` exports, in each format.
-export function exports(words, path) {
+export function exportLinks(words, path) {
   const links = FORMATS.map(([format, label]) => el("a", { download: true, href: `${path}?format=${format}` }, label));
   return el("span", { class: "exports" }, words, ...links.flatMap((link, at) => [at ? " · " : " ", link]));
 }
@@ -137,7 +137,7 @@ export function searchBox(query, api, label, name = "q") {
 }
 
 // Links that choose one value of a filter: [[value, label]].
-export function choice(path, query, name, values) {
+export function filterLinks(path, query, name, values) {
   const links = values.map(([value, label]) => {
     const link = el("a", {}, label);
     link.addEventListener("click", () => attr(link, "href", hash(value)));

@@ -7,9 +7,9 @@ const POLL = 2000;
 const HIDDEN_POLL = 10000;
 
 // The view after a message of the stream: a whole view, or what has changed. Rows that have not are the same objects.
-function applied(view, message) {
-  if (!message.changes) return message;
-  const { set, rows } = message.changes;
+function applyPatch(view, message) {
+  if (!message.patch) return message;
+  const { set, rows } = message.patch;
   const next = { ...view, ...set, now: message.now };
   for (const [name, change] of Object.entries(rows)) {
     const byKey = new Map(view[name].map((row) => [row.key, row]));
@@ -25,7 +25,7 @@ export function connect({ onView, onState }) {
   let source = null;
   let streaming = false;
   let failures = 0;
-  let asking = null;
+  let polling = null;
   let lastPoll = 0;
 
   function open() {
@@ -34,10 +34,10 @@ export function connect({ onView, onState }) {
     source = opened;
     opened.onmessage = (event) => {
       const message = JSON.parse(event.data);
-      if (source !== opened || (message.changes && !streaming)) return;
+      if (source !== opened || (message.patch && !streaming)) return;
       streaming = true;
       failures = 0;
-      view = applied(view, message);
+      view = applyPatch(view, message);
       onView(view);
       onState("live");
     };
@@ -57,15 +57,15 @@ export function connect({ onView, onState }) {
   }
 
   async function poll() {
-    if (asking === search || streaming || search === null) return;
-    const asked = (asking = search);
+    if (polling === search || streaming || search === null) return;
+    const polledQuery = (polling = search);
     lastPoll = Date.now();
     try {
-      const answer = await fetch(`api/view${asked}`);
+      const answer = await fetch(`api/view${polledQuery}`);
       if (!answer.ok) throw new Error(String(answer.status));
       const polled = await answer.json();
       failures = 0;
-      if (!streaming && asked === search) {
+      if (!streaming && polledQuery === search) {
         view = polled;
         onView(view);
         onState("polling");
@@ -75,7 +75,7 @@ export function connect({ onView, onState }) {
       // One failure may be a hiccup; the second is news.
       if (failures > 1 && !streaming) onState("gone");
     } finally {
-      if (asking === asked) asking = null;
+      if (polling === polledQuery) polling = null;
     }
   }
 

@@ -1,13 +1,13 @@
 // Relative times that tick. The server's clock counts: the page may be looked at through a tunnel.
 
-let skew = 0;
+let clockSkew = 0;
 
 export function setServerTime(now) {
-  skew = now - Date.now();
+  clockSkew = now - Date.now();
 }
 
-function since(ms, exact) {
-  const seconds = Math.max(0, Math.floor((Date.now() + skew - ms) / 1000));
+function formatElapsed(ms, exact) {
+  const seconds = Math.max(0, Math.floor((Date.now() + clockSkew - ms) / 1000));
   const minutes = Math.floor(seconds / 60);
   const hours = Math.floor(minutes / 60);
   const two = (n) => String(n).padStart(2, "0");
@@ -17,14 +17,14 @@ function since(ms, exact) {
   return `${Math.floor(hours / 24)} d`;
 }
 
-function draw(node) {
+function update(node) {
   const ago = node.dataset.mode === "ago";
-  const value = since(Number(node.dataset.at), !ago) + (ago ? " ago" : "");
+  const value = formatElapsed(Number(node.dataset.at), !ago) + (ago ? " ago" : "");
   if (node.textContent !== value) node.textContent = value;
 }
 
 // Shows how long ago (`ago`) or for how long (`for`) something has been; the exact time on hover.
-export function stamp(node, ms, mode) {
+export function relativeTime(node, ms, mode) {
   if (!ms) {
     delete node.dataset.at;
     node.textContent = "";
@@ -36,12 +36,12 @@ export function stamp(node, ms, mode) {
     node.dataset.mode = mode;
     node.title = (mode === "ago" ? "" : "since ") + new Date(ms).toLocaleString();
   }
-  draw(node);
+  update(node);
 }
 
-export function tick() {
-  for (const node of document.querySelectorAll("[data-at]")) draw(node);
+export function updateRelativeTimes() {
+  for (const node of document.querySelectorAll("[data-at]")) update(node);
 }
 
 // Milliseconds since the epoch by the server's clock.
-export const serverNow = () => Date.now() + skew;
+export const serverNow = () => Date.now() + clockSkew;

@@ -1,36 +1,37 @@
-"""What has changed from one view to the next, so that only that is sent. Pure.
+"""The difference between two views as a patch, so that a stream sends only what has changed. Pure.
 
-``set`` are the parts to be replaced. ``rows`` are changes of lists whose rows have keys: fields by row, as pairs
-since keys are names from outside, and the order of the rows if it is another.
+A patch has two parts. ``set`` holds the fields to replace. ``rows`` holds changes of lists whose rows have keys:
+the changed fields of each row, and the order of the rows if it is a new one. Rows are [key, fields] pairs rather than
+an object, since keys are names from the store and may be anything.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["changes_of"]
+__all__ = ["make_patch"]
 
 View = dict[str, Any]
 
 
-def changes_of(old: View, new: View) -> View | None:
-    """The changes; None if there are none."""
-    parts: View = {}
-    rows: View = {}
+def make_patch(old: View, new: View) -> View | None:
+    """The patch that turns ``old`` into ``new``; None if they are equal."""
+    fields: View = {}
+    lists: View = {}
     for name, value in new.items():
         before = old.get(name)
         if before == value:
             continue
-        change = _rows(before, value)
-        if change is None:
-            parts[name] = value
+        patch = _list_patch(before, value)
+        if patch is None:
+            fields[name] = value
         else:
-            rows[name] = change
-    return {"set": parts, "rows": rows} if parts or rows else None
+            lists[name] = patch
+    return {"set": fields, "rows": lists} if fields or lists else None
 
 
-def _rows(before: Any, after: Any) -> View | None:
-    """The changes of a list of rows; None if it is none, or has to be sent as a whole."""
+def _list_patch(before: Any, after: Any) -> View | None:
+    """The patch of a list of rows; None if it is no such list, or has to be sent as a whole."""
     old, new = _by_key(before), _by_key(after)
     if old is None or new is None:
         return None

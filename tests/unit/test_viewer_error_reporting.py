@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from pyjama_instrument.viewer import faults
+from pyjama_instrument.viewer import error_reporting
 from tests.conftest import RunPython
 
 # A host with a dashboard and somebody who does to it what ``CASE`` does, 30 times over.
@@ -144,22 +144,22 @@ def test_the_host_s_asyncio_debugging_does_not_watch_our_loop(run_python: RunPyt
 def test_different_faults_are_reported_up_to_a_number(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faults, "_reported", set())
+    monkeypatch.setattr(error_reporting, "_logged", set())
     with caplog.at_level(logging.WARNING):
         for number in range(1000):
-            faults.report(f"fault {number}")
+            error_reporting.log_once(f"fault {number}")
     assert len(caplog.records) == 20
 
 
 def test_whoever_logs_at_debug_is_told_where_it_came_from(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faults, "_reported", set())
+    monkeypatch.setattr(error_reporting, "_logged", set())
     try:
         raise ValueError("why")
     except ValueError as error:
         with caplog.at_level(logging.DEBUG):
-            faults.report("it failed", error)
+            error_reporting.log_once("it failed", error)
     assert "Traceback" in caplog.text
     assert [record.levelname for record in caplog.records] == ["WARNING", "DEBUG"]
 
@@ -171,6 +171,6 @@ def test_an_error_whose_text_cannot_be_had_is_reported_all_the_same(
         def __str__(self) -> str:
             raise ValueError
 
-    monkeypatch.setattr(faults, "_reported", set())
-    faults.report("it failed", Odd())
+    monkeypatch.setattr(error_reporting, "_logged", set())
+    error_reporting.log_once("it failed", Odd())
     assert "Odd: (its message cannot be shown)" in caplog.text
