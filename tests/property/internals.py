@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Iterator
 from types import FunctionType
@@ -16,7 +17,7 @@ import pyjama_instrument
 __all__ = ["TARGETS", "Target", "replaced"]
 
 # Not beneath a call: who looks, who types, who tests.
-_APART = ("cli", "viewer", "reader", "testing", "document", "shared_metrics", "__main__")
+_APART = re.compile(r"(cli|viewer|testing)(\..*)?|reader(\.reader|\.span_tree)?|document|shared_metrics|__main__")
 
 
 class Target(NamedTuple):
@@ -33,7 +34,7 @@ class Target(NamedTuple):
 
 def _modules() -> Iterator[Any]:
     for found in pkgutil.walk_packages(pyjama_instrument.__path__, "pyjama_instrument."):
-        if found.name.split(".")[1] not in _APART:
+        if not _APART.fullmatch(found.name.removeprefix("pyjama_instrument.")):
             yield importlib.import_module(found.name)
 
 
