@@ -1,4 +1,4 @@
-"""``pyjama dashboard``: serve the page until Ctrl-C."""
+"""``pyjama dashboard``: serves the page until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import threading
 from ipaddress import ip_address
 
-from pyjama_instrument.cli._terminal import say
+from pyjama_instrument.cli.terminal import print_line
 from pyjama_instrument.errors import ViewerError
 
 __all__ = ["dashboard"]
@@ -19,11 +19,11 @@ _TOKEN = "PYJAMA_TOKEN"
 
 
 def dashboard(options: argparse.Namespace) -> int:
-    """Start the dashboard, say where it is, and wait.
+    """Start the dashboard, print its address, and wait.
 
     Raises:
-        ViewerError: the ``viewer`` extra is missing, the port is taken, or whoever asks could not learn the token.
-        ConfigError: the token that the environment gives can be guessed.
+        ViewerError: the extra ``viewer`` is missing, the port is in use, or a new token could not be printed.
+        ConfigError: ``PYJAMA_TOKEN`` is too easy to guess.
     """
     from pyjama_instrument.config import resolve_home
     from pyjama_instrument.shared_metrics import clear_metrics
@@ -41,12 +41,12 @@ def dashboard(options: argparse.Namespace) -> int:
         allowed_hosts=options.allowed_host,
         trust_proxy=options.trust_proxy,
     )
-    say(f"Dashboard: {_address(options.host, served.url, served.port)}{f'?token={made}' if made else ''}")
+    print_line(f"Dashboard: {_address(options.host, served.url, served.port)}{f'?token={made}' if made else ''}")
     for name in options.allowed_host:
-        say(f"Through the proxy: {name}{options.root_path.rstrip('/')}/{f'?token={made}' if made else ''}")
+        print_line(f"Through the proxy: {name}{options.root_path.rstrip('/')}/{f'?token={made}' if made else ''}")
     if given:
-        say(f"Add ?token=… to the address, with what {_TOKEN} says.")
-    say(f"Store: {resolve_home()}   (Ctrl-C to stop)")
+        print_line(f"To open it, add ?token= and the value of {_TOKEN} to the address.")
+    print_line(f"Store: {resolve_home()}   (Ctrl-C to stop)")
     try:
         threading.Event().wait()
     finally:
@@ -55,10 +55,11 @@ def dashboard(options: argparse.Namespace) -> int:
 
 
 def _made_token() -> str:
-    """A token for this run, which only the terminal is told: what goes into a file or a log stays there."""
+    """A new token, to be printed on the terminal only: in a file or a log it could be read later."""
     if not sys.stdout.isatty():
         raise ViewerError(
-            "--host and --allowed-host need an access token, and there is no terminal to print one to. Set one:  "
+            "--host and --allowed-host need an access token, and standard output is not a terminal to print one on. "
+            f"Set {_TOKEN} to a random string, for example: "
             f"export {_TOKEN}=$(python -c 'import secrets; print(secrets.token_urlsafe())')"
         )
     return secrets.token_urlsafe()
@@ -67,11 +68,11 @@ def _made_token() -> str:
 def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ip_address(host.strip("[]")).is_loopback
-    except ValueError:  # no address at all: the viewer says so
+    except ValueError:  # not an address: the viewer reports it
         return True
 
 
 def _address(host: str, url: str, port: int) -> str:
-    """Where to point a browser at: all addresses of this machine are none that can be opened."""
+    """The address for a browser. It cannot open 0.0.0.0, which stands for all addresses of this machine."""
     unspecified = host.strip("[]") in ("0.0.0.0", "::")
     return f"http://{socket.gethostname()}:{port}/" if unspecified else url

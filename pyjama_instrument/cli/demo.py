@@ -1,4 +1,4 @@
-"""``pyjama demo``: the dashboard with some agents to look at, one of which fails and one of which is killed."""
+"""``pyjama demo``: the dashboard and some example agents, one of which fails and one of which is killed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from pyjama_instrument.cli._demo_agent import MODEL_TOOL
-from pyjama_instrument.cli._terminal import complain, paint, problem, safe, say
+from pyjama_instrument.cli.demo_agent import MODEL_TOOL
+from pyjama_instrument.cli.terminal import join_names, print_error, print_line, style
 from pyjama_instrument.config import disabled_by_environment, resolve_home
 from pyjama_instrument.errors import ConfigError
+from pyjama_instrument.presentation.formatting import printable, problem
 
 if TYPE_CHECKING:
     from pyjama_instrument.document import SessionSummary
@@ -28,62 +29,63 @@ __all__ = ["demo"]
 
 _POLL_SECONDS = 0.1
 _KILL_AFTER_SECONDS = 2.0
-_LONGEST_RUN_SECONDS = 120.0  # hang guards: the agents take a few seconds, and the store a moment to say how they ended
-_LONGEST_SILENCE_SECONDS = 10.0
+_MOST_NAMED = 3
+_LONGEST_RUN_SECONDS = 120.0  # guards against a hang: the agents take a few seconds
+_LONGEST_DELAY_SECONDS = 10.0  # from the end of a process until the store shows how its run ended
 
 
-class _Part(NamedTuple):
-    """One agent of the demo, what it does, and how its run is meant to end."""
+class _Agent(NamedTuple):
+    """One agent of the demo, what it does, and how its run is to end."""
 
-    agent: str
+    name: str
     role: str
     ending: str
 
 
-_CAST = (
-    _Part("software-versions", "analyze", "completed"),
-    _Part("software-versions", "analyze", "completed"),  # two runs of one agent at once are counted apart
-    _Part("dependency-audit", "analyze", "completed"),
-    _Part("nightly-report", "hurry", "failed"),  # so that others still run when it has failed
-    _Part("release-notes", "hang", "crashed"),
+_AGENTS = (
+    _Agent("software-versions", "analyze", "completed"),
+    _Agent("software-versions", "analyze", "completed"),  # two runs of one agent at once are counted separately
+    _Agent("dependency-audit", "analyze", "completed"),
+    _Agent("nightly-report", "hurry", "failed"),  # fails early, while the others still run
+    _Agent("release-notes", "hang", "crashed"),
 )
 
 
 @dataclass
-class _Actor:
-    """A part and the process that plays it."""
+class _Process:
+    """The process of an agent, and what was observed of it so far."""
 
-    part: _Part
+    agent: _Agent
     process: subprocess.Popen[bytes]
     log: Path
     stuck_since: float | None = None
-    gone_since: float | None = None
+    exited_since: float | None = None
     done: bool = False
 
 
 def demo(options: argparse.Namespace) -> int:
-    """Run the demo; with ``--once`` return when the agents are through: 0 if each ended as it was meant to.
+    """Run the demo. With ``--once``, return when the agents have finished: 0 if each ended as it should.
 
     Raises:
         ConfigError: the path is not a directory, or recording is switched off.
-        ViewerError: the ``viewer`` extra is missing, or the port is taken.
+        ViewerError: the extra ``viewer`` is missing, or the port is in use.
     """
     from pyjama_instrument.shared_metrics import clear_metrics
     from pyjama_instrument.viewer import start_dashboard
 
     project = _project(options.path)
     if disabled_by_environment():
-        raise ConfigError("PYJAMA_DISABLED is set, so the agents would record nothing: unset it to see the demo")
-    signal.signal(signal.SIGTERM, _end_tidily)
+        raise ConfigError("PYJAMA_DISABLED is set, so the agents would record nothing. Run: unset PYJAMA_DISABLED")
+    signal.signal(signal.SIGTERM, _exit)
     served = start_dashboard(options.port, clear=clear_metrics)
     try:
-        say(f"Dashboard: {paint(served.url, 'bold')}")
-        say(f"Store: {safe(resolve_home())}")
-        say(f"{len(_CAST)} agent runs over {safe(project)}; one will fail and one will be killed, on purpose:")
-        well = _play(project)
+        print_line(f"Dashboard: {style(served.url, 'bold')}")
+        print_line(f"Store: {printable(resolve_home())}")
+        print_line(f"{len(_AGENTS)} runs over {printable(project)}. One fails and one is killed, on purpose:")
+        good = _run_agents(project)
         if options.once:
-            return 0 if well else 1
-        say(f"The dashboard stays at {served.url} until Ctrl-C. To forget the demo:  pyjama clear")
+            return 0 if good else 1
+        print_line(f"The dashboard stays at {served.url} until Ctrl-C. To delete the demo's runs, run: pyjama clear")
         threading.Event().wait()
     finally:
         served.stop()
@@ -94,99 +96,100 @@ def _project(path: str | None) -> Path:
     if path is not None:
         project = Path(path).expanduser()
         if not project.is_dir():
-            raise ConfigError(f"{path} is not a directory: give the demo one to analyse, or nothing")
+            raise ConfigError(f"{path} is not a directory. Give a directory to analyse, or none for this package")
         return project.resolve()
     package = Path(__file__).resolve().parent.parent
     return package.parent if (package.parent / "pyproject.toml").is_file() else package
 
 
-def _end_tidily(*_: object) -> NoReturn:
-    """SIGTERM ends the demo like Ctrl-C does: agents and temporary files go with it."""
+def _exit(*_: object) -> NoReturn:
+    """SIGTERM ends the demo as Ctrl-C does: the agents and temporary files are removed."""
     sys.exit(128 + signal.SIGTERM)
 
 
-def _play(project: Path) -> bool:
-    """Run the cast and say how each run ended; whether all ended as they were meant to."""
+def _run_agents(project: Path) -> bool:
+    """Run the agents and print how each run ended. Returns whether each ended as it should."""
     from pyjama_instrument.reader import Reader
 
     reader = Reader()
     known = set(reader.dashboard().sessions)
-    give_up = time.monotonic() + _LONGEST_RUN_SECONDS
-    well = True
-    with tempfile.TemporaryDirectory(prefix="pyjama-demo-") as scratch, _actors(project, Path(scratch)) as actors:
-        while waiting := [actor for actor in actors if not actor.done]:
+    deadline = time.monotonic() + _LONGEST_RUN_SECONDS
+    good = True
+    with tempfile.TemporaryDirectory(prefix="pyjama-demo-") as scratch, _processes(project, Path(scratch)) as processes:
+        while waiting := [each for each in processes if not each.done]:
             sessions = {key: each for key, each in reader.dashboard().sessions.items() if key not in known}
-            for actor in waiting:
-                well &= _look_after(actor, _session_of(actor, sessions), give_up)
+            for each in waiting:
+                good &= _check(each, _session_of(each, sessions), deadline)
             time.sleep(_POLL_SECONDS)
-    _say_totals(reader)
-    return well
+    _print_totals(reader)
+    return good
 
 
 @contextlib.contextmanager
-def _actors(project: Path, scratch: Path) -> Iterator[list[_Actor]]:
-    """The cast's processes; those still running at the end of the block are killed."""
-    actors: list[_Actor] = []
+def _processes(project: Path, scratch: Path) -> Iterator[list[_Process]]:
+    """The processes of all agents; those that still run at the end of the block are killed."""
+    processes: list[_Process] = []
     try:
-        for number, part in enumerate(_CAST):
-            actors.append(_start(part, project, scratch, number))
-        yield actors
+        for number, agent in enumerate(_AGENTS):
+            processes.append(_start(agent, project, scratch, number))
+        yield processes
     finally:
-        for actor in actors:
-            actor.process.kill()
-            actor.process.wait()
+        for each in processes:
+            each.process.kill()
+            each.process.wait()
 
 
-def _start(part: _Part, project: Path, scratch: Path, number: int) -> _Actor:
+def _start(agent: _Agent, project: Path, scratch: Path, number: int) -> _Process:
     out, log = scratch / f"report-{number}", scratch / f"log-{number}"
-    if part.ending == "failed":
-        out.write_text("A file is in the way of the report's directory: this is how the agent comes to fail.\n")
-    command = [sys.executable, "-m", "pyjama_instrument.cli._demo_agent", part.role, part.agent, str(project), str(out)]
+    if agent.ending == "failed":
+        out.write_text("The agent fails because this file has the name of its report directory.\n")
+    command = [sys.executable, "-m", "pyjama_instrument.cli.demo_agent", agent.role, agent.name, str(project), str(out)]
     with log.open("wb") as stderr:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr)
-    return _Actor(part, process, log)
+    return _Process(agent, process, log)
 
 
-def _session_of(actor: _Actor, sessions: dict[str, SessionSummary]) -> SessionSummary | None:
+def _session_of(process: _Process, sessions: dict[str, SessionSummary]) -> SessionSummary | None:
     for session in sessions.values():
-        if session.agent_id == actor.part.agent and session.pid == actor.process.pid:
+        if session.agent_id == process.agent.name and session.pid == process.process.pid:
             return session
     return None
 
 
-def _look_after(actor: _Actor, session: SessionSummary | None, give_up: float) -> bool:
-    """Kill the actor if its part says so, and say how it ended once it has; False if not as it was meant to."""
+def _check(process: _Process, session: SessionSummary | None, deadline: float) -> bool:
+    """Kill the process if it is time, and print how the run ended. Returns False if it should not have ended so."""
     now = time.monotonic()
-    if actor.process.poll() is None:
-        if now > give_up or _has_been_stuck(actor, session, now):
-            actor.process.kill()
+    if process.process.poll() is None:
+        if now > deadline or _has_been_stuck(process, session, now):
+            process.process.kill()
         return True
-    actor.gone_since = actor.gone_since or now
-    if (session is None or session.status == "running") and now - actor.gone_since < _LONGEST_SILENCE_SECONDS:
-        return True  # the process is gone, and the store is about to say so
-    actor.done = True
+    process.exited_since = process.exited_since or now
+    if (session is None or session.status == "running") and now - process.exited_since < _LONGEST_DELAY_SECONDS:
+        return True  # the store does not show the end yet
+    process.done = True
+    agent = process.agent
     status = session.status if session is not None else "unseen"
-    say(f"  {actor.part.agent:18} {paint(status.ljust(10), status)} {safe(_story(session))}")
-    if status == actor.part.ending:
+    print_line(f"  {agent.name:18} {style(status.ljust(10), status)} {printable(_ending(session))}")
+    if status == agent.ending:
         return True
-    complain(f"{actor.part.agent} was to end as {actor.part.ending}: {_last_line(actor.log)}")
+    print_error(f"{agent.name} should have ended as {agent.ending}. {_last_line(process.log)}")
     return False
 
 
-def _has_been_stuck(actor: _Actor, session: SessionSummary | None, now: float) -> bool:
-    """Whether the actor that is to be killed has been inside its long tool call long enough to be noticed."""
-    if actor.part.ending != "crashed" or session is None:
+def _has_been_stuck(process: _Process, session: SessionSummary | None, now: float) -> bool:
+    """Whether the agent that is to be killed has been in its long call for long enough to be noticed."""
+    if process.agent.ending != "crashed" or session is None:
         return False
-    if actor.stuck_since is None and any(call.tool == MODEL_TOOL for call in session.in_flight):
-        actor.stuck_since = now
-    return actor.stuck_since is not None and now - actor.stuck_since > _KILL_AFTER_SECONDS
+    if process.stuck_since is None and any(call.tool == MODEL_TOOL for call in session.in_flight):
+        process.stuck_since = now
+    return process.stuck_since is not None and now - process.stuck_since > _KILL_AFTER_SECONDS
 
 
-def _story(session: SessionSummary | None) -> str:
+def _ending(session: SessionSummary | None) -> str:
     if session is None:
         return ""
     if session.status == "crashed":
-        return f"killed in {', '.join(call.tool for call in session.interrupted) or 'no tool'}"
+        return f"killed in {join_names([call.tool for call in session.interrupted], _MOST_NAMED) or 'no call'}"
     if session.status == "failed" and session.error is not None:
         return problem(session.error.type, session.error.message)
     return f"{session.calls} tool calls"
@@ -194,9 +197,10 @@ def _story(session: SessionSummary | None) -> str:
 
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "it said nothing")
+    last = next((line for line in reversed(lines) if line.strip()), None)
+    return f"Its last line on standard error: {last}" if last else "It printed nothing on standard error"
 
 
-def _say_totals(reader: Reader) -> None:
+def _print_totals(reader: Reader) -> None:
     overall = reader.dashboard().metrics.global_
-    say(f"In the store now: {overall.count} tool calls, {overall.error} errors.")
+    print_line(f"The store now has {overall.count} tool calls and {overall.error} errors.")

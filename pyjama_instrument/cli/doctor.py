@@ -1,4 +1,4 @@
-"""``pyjama doctor``: check the store, the file system under it, and the installation."""
+"""``pyjama doctor``: checks the store, the file system under it, and the installation."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, NamedTuple, TypeAlias
 
-from pyjama_instrument.cli._terminal import paint, safe, say
+from pyjama_instrument.cli.terminal import print_line, style, terminal_columns, wrap
 from pyjama_instrument.config import disabled_by_environment, resolve_home
 from pyjama_instrument.errors import PyjamaError, SchemaTooNew
-from pyjama_instrument.presentation.formatting import count
+from pyjama_instrument.presentation.formatting import count, printable
 from pyjama_instrument.storage.journal import waiting
 from pyjama_instrument.storage.layout import HISTORY, JOURNAL, ORIGINAL_LOCK, SCHEMA, SNAPSHOT, list_segments
 from pyjama_instrument.storage.liveness import hold, is_held
@@ -27,6 +27,7 @@ __all__ = ["doctor"]
 
 Level: TypeAlias = Literal["ok", "warn", "fail"]
 
+_INDENT = 19
 _LITTLE_BYTES = 64 * 1024 * 1024
 _STALE_SECONDS = 10.0
 _REMOTE = ("nfs", "cifs", "smb", "9p", "fuse", "ceph", "lustre", "glusterfs", "afs")
@@ -35,29 +36,32 @@ _FOR_THE_DASHBOARD = ("starlette", "uvicorn")
 
 
 class _Finding(NamedTuple):
-    """What a check found: how bad, and a sentence with the next step in it where there is one."""
+    """What a check found, and if something is wrong, what to do."""
 
     level: Level
     text: str
 
 
 def doctor(_: argparse.Namespace) -> int:
-    """Run every check and say what it found; 1 when one fails.
+    """Run every check and print what it found. Returns 1 if one fails.
 
     Raises:
-        PyjamaError: nothing says where the store is.
+        PyjamaError: there is no home directory, and ``PYJAMA_HOME`` is not set.
     """
     home = resolve_home()
+    columns = terminal_columns()
     failed = False
     for name, check in _CHECKS.items():
         for finding in _checked(check, home):
             failed |= finding.level == "fail"
-            say(f"{paint(finding.level.ljust(4), finding.level)}  {name:12} {safe(finding.text, 500)}")
+            line = f"{style(finding.level.ljust(4), finding.level)}  {name:12} {printable(finding.text, 500)}"
+            for part in wrap(line, columns, " " * _INDENT):
+                print_line(part)
     return 1 if failed else 0
 
 
 def _checked(check: Callable[[str], Iterator[_Finding]], home: str) -> Iterator[_Finding]:
-    """The check's findings; a place that cannot be looked at is one more of them."""
+    """The check's findings. A file that cannot be read is one of them."""
     try:
         yield from check(home)
     except OSError as error:
@@ -73,7 +77,7 @@ def _versions(_: str) -> Iterator[_Finding]:
     missing = [name for name in _FOR_THE_DASHBOARD if _version(name) is None]
     if missing:
         yield _Finding(
-            "warn", f"no dashboard without {' and '.join(missing)}: run  pip install 'pyjama_instrument[viewer]'"
+            "warn", f"the dashboard needs {' and '.join(missing)}. Run: pip install 'pyjama_instrument[viewer]'"
         )
     else:
         yield _Finding("ok", "dashboard: " + ", ".join(f"{name} {_version(name)}" for name in _FOR_THE_DASHBOARD))
@@ -88,7 +92,7 @@ def _version(package: str) -> str | None:
 
 def _recording(_: str) -> Iterator[_Finding]:
     if disabled_by_environment():
-        yield _Finding("warn", "switched off by PYJAMA_DISABLED in this environment")
+        yield _Finding("warn", "switched off by PYJAMA_DISABLED. To record, run: unset PYJAMA_DISABLED")
     else:
         yield _Finding("ok", "switched on")
 
@@ -99,22 +103,24 @@ def _home(home: str) -> Iterator[_Finding]:
     except FileNotFoundError:
         place = _existing(home)
         if os.access(place, os.W_OK | os.X_OK):
-            yield _Finding("ok", f"{home} does not exist yet; the first event makes it")
+            yield _Finding("ok", f"{home} does not exist yet; the first event creates it")
         else:
-            yield _Finding("fail", f"{home} does not exist and {place} cannot be written: set PYJAMA_HOME")
+            yield _Finding("fail", f"{home} does not exist, and {place} cannot be written. Set PYJAMA_HOME")
         return
     if not stat.S_ISDIR(found.st_mode):
-        yield _Finding("fail", f"{home} is not a directory: move it away or set PYJAMA_HOME")
+        yield _Finding("fail", f"{home} is not a directory. Move it away, or set PYJAMA_HOME")
     elif found.st_uid != os.geteuid():
-        yield _Finding("fail", f"{home} belongs to user {found.st_uid}, you are {os.geteuid()}: set PYJAMA_HOME")
+        yield _Finding(
+            "fail", f"{home} belongs to user {found.st_uid}, and you are user {os.geteuid()}. Set PYJAMA_HOME"
+        )
     elif not os.access(home, os.R_OK | os.W_OK | os.X_OK):
-        yield _Finding("fail", f"{home} cannot be written: events are dropped until it can")
+        yield _Finding("fail", f"{home} cannot be written, so events are dropped. Run: chmod 700 {home}")
     elif reason := _refusal(home):
         yield _Finding("fail", reason)
     elif found.st_mode & 0o077:
-        yield _Finding("warn", f"{home} is open to others ({stat.filemode(found.st_mode)}): run  chmod 700 {home}")
+        yield _Finding("warn", f"{home} is open to other users ({stat.filemode(found.st_mode)}). Run: chmod 700 {home}")
     else:
-        yield _Finding("ok", f"{home}, yours alone")
+        yield _Finding("ok", f"{home} is private (mode {stat.S_IMODE(found.st_mode):04o})")
 
 
 def _refusal(home: str) -> str | None:
@@ -126,7 +132,7 @@ def _refusal(home: str) -> str | None:
 
 
 def _existing(path: str) -> str:
-    """The path itself or the nearest directory above it that exists."""
+    """The path, or the nearest directory above it that exists."""
     while not os.path.isdir(path) and path != os.path.dirname(path):
         path = os.path.dirname(path)
     return path
@@ -138,21 +144,24 @@ def _disk(home: str) -> Iterator[_Finding]:
     remote = kind is not None and kind.startswith(_REMOTE)
     yield _Finding(
         "warn" if remote else "ok",
-        f"file system: {kind or 'unknown'}" + ("; a local disk is faster and its locks are surer" if remote else ""),
+        f"file system: {kind or 'unknown'}"
+        + (" is remote; a local disk is faster, and its locks are more reliable" if remote else ""),
     )
     space = os.statvfs(place)
     free = space.f_bavail * space.f_frsize
     text = f"{_size(free)} free"
     if space.f_files and not space.f_favail:
-        yield _Finding("fail", f"{text}, but not one file more can be made (no inodes)")
+        yield _Finding(
+            "fail", f"{text}, but no inodes: no file can be created, and events are dropped. Delete some files"
+        )
     elif free == 0:
-        yield _Finding("fail", "no space left: events are dropped until there is")
+        yield _Finding("fail", "the disk is full, so events are dropped. Free some space")
     else:
         yield _Finding("warn" if free < _LITTLE_BYTES else "ok", text)
 
 
 def _file_system(place: str) -> str | None:
-    """The type of the file system at ``place``, where the system tells (Linux)."""
+    """The type of the file system at ``place``; None if it is unknown, for example on macOS."""
     best, kind = -1, None
     with contextlib.suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
         real = os.path.realpath(place)
@@ -168,11 +177,11 @@ def _file_system(place: str) -> str | None:
 def _locks(home: str) -> Iterator[_Finding]:
     place = _existing(home)
     with tempfile.NamedTemporaryFile(dir=place, prefix=".pyjama-doctor-") as file:
-        # A lock counts only if another open file, which is what another process has, runs into it.
+        # Another process has another open file: a lock works if that one meets it.
         other = os.open(file.name, os.O_RDWR | os.O_CLOEXEC)
         try:
-            yield _verdict("liveness lock", lambda: _is_seen_held(file.fileno(), other))
-            yield _verdict("flock", lambda: _is_refused(file.name))
+            yield _lock_finding("liveness lock", lambda: _is_seen_held(file.fileno(), other))
+            yield _lock_finding("flock", lambda: _is_refused(file.name))
         finally:
             os.close(other)
 
@@ -193,14 +202,14 @@ def _is_refused(path: str) -> bool:
     return False
 
 
-def _verdict(kind: str, works: Callable[[], bool]) -> _Finding:
+def _lock_finding(kind: str, is_working: Callable[[], bool]) -> _Finding:
     try:
-        well, why = works(), "it does not keep others out"
+        working, why = is_working(), "a second process can take it too"
     except OSError as error:
-        well, why = False, error.strerror or str(error)
-    if well:
+        working, why = False, error.strerror or str(error)
+    if working:
         return _Finding("ok", f"{kind} works")
-    return _Finding("fail", f"{kind} does not work here ({why}): set PYJAMA_HOME to a directory on a local disk")
+    return _Finding("fail", f"{kind} does not work here: {why}. Set PYJAMA_HOME to a directory on a local disk")
 
 
 def _snapshot(home: str) -> Iterator[_Finding]:
@@ -215,11 +224,11 @@ def _snapshot(home: str) -> Iterator[_Finding]:
             return
     path = os.path.join(home, SNAPSHOT)
     if state == "corrupt":
-        yield _Finding("warn", f"{path} cannot be read; the next event has it rebuilt and keeps the damaged copy")
+        yield _Finding("warn", f"{path} is damaged. The next event rebuilds it, and keeps the damaged file")
     elif state == "whole":
         yield _Finding("ok", f"readable, schema {SCHEMA}, {_size(os.path.getsize(path))}")
     else:
-        yield _Finding("ok", "none yet" if state == "absent" else "cleared; the next event begins it anew")
+        yield _Finding("ok", "none yet" if state == "absent" else "cleared; the next event creates it again")
 
 
 def _journals(home: str) -> Iterator[_Finding]:
@@ -229,7 +238,7 @@ def _journals(home: str) -> Iterator[_Finding]:
             total = 0
             alive = set()
             for segment in segments:
-                with contextlib.suppress(FileNotFoundError):  # folded away meanwhile
+                with contextlib.suppress(FileNotFoundError):  # folded and removed meanwhile
                     fd = os.open(segment.filename, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=directory)
                     try:
                         total += os.fstat(fd).st_size
@@ -248,15 +257,15 @@ def _backlog(home: str) -> Iterator[_Finding]:
             return
         try:
             folded = load(store).document.get("journals")
-        except SchemaTooNew:  # said elsewhere
+        except SchemaTooNew:  # the check of the snapshot reports it
             folded = None
         backlog = waiting(journal, folded=folded)
     if backlog.share() >= 0.5:
         yield _Finding(
             "warn",
-            f"{backlog.segments} files, {_size(backlog.bytes)} wait to be added up, {backlog.share():.0%} of what may "
-            "wait before events are dropped; the next program that records goes on with it. If it does not shrink, see "
-            "locks, snapshot and metrics.lock here",
+            f"{backlog.segments} files, {_size(backlog.bytes)}, are not in the totals yet, {backlog.share():.0%} of "
+            "what may wait before events are dropped. The next program that records adds them. If they stay, look at "
+            "locks, snapshot and metrics.lock in this list",
         )
 
 
@@ -268,12 +277,11 @@ def _original_lock(home: str) -> Iterator[_Finding]:
         yield _Finding("ok", "free")
         return
     if age < _STALE_SECONDS:
-        yield _Finding("ok", "held by a process that is rewriting the snapshot")
+        yield _Finding("ok", "held by a process that is writing the snapshot")
         return
     yield _Finding(
         "warn",
-        f"{path} has been there for {age:.0f} s. If it is ours the next event removes it; if an agent of the original "
-        f"left it, run  rm {path}",
+        f"{path} was left behind {age:.0f} s ago. The next event removes it; if it does not, run: rm {path}",
     )
 
 
@@ -284,7 +292,7 @@ def _health(home: str) -> Iterator[_Finding]:
     for note in notes:
         yield _Finding("warn", note)
     if not notes:
-        yield _Finding("ok", "no record damaged, none dropped")
+        yield _Finding("ok", "no damaged records, no dropped events")
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
-"""``pyjama run``: any program, in any language, as one run of an agent.
+"""``pyjama run``: records any program, in any language, as one run of an agent.
 
-The program gets our standard streams, our working directory and the session's environment. While it runs, this
-process only waits: it passes signals on and takes over the exit code.
+The program gets the standard streams and the working directory of this process, and environment variables that name
+the run. While the program runs, this process waits, passes signals on and at the end takes over the exit code.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from pyjama_instrument.cli._terminal import complain
+from pyjama_instrument.cli.terminal import print_error, print_note
 
 if TYPE_CHECKING:
     from pyjama_instrument import Session
@@ -23,20 +23,20 @@ __all__ = ["CommandFailed", "run"]
 
 _FORWARDED = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2})
 _FROM_THE_KEYBOARD = frozenset({signal.SIGINT, signal.SIGQUIT})
-# The interpreter ignores these for itself; a program expects to find them as the system sets them.
+# Python ignores these signals for itself; the program expects the system's defaults.
 _IGNORED_BY_PYTHON = [getattr(signal, name) for name in ("SIGPIPE", "SIGXFSZ") if hasattr(signal, name)]
-_SI_KERNEL = 0x80  # siginfo's si_code for a signal that the kernel raised: Ctrl-C, a terminal that hung up
+_SI_KERNEL = 0x80  # siginfo's si_code of a signal from the kernel: Ctrl-C, or a terminal that was closed
 _NOT_FOUND = 127
 _NOT_EXECUTABLE = 126
 _INTERRUPTED = 130
 
 
 class CommandFailed(Exception):
-    """The program ended badly; the message says how."""
+    """The program failed; the message has its exit code or signal."""
 
 
 class _Outcome(NamedTuple):
-    """How the program ended: the exit code to take over, whether Ctrl-C ended it, and what went wrong, if so."""
+    """How the program ended: the exit code to take over, whether Ctrl-C ended it, and what went wrong."""
 
     code: int
     cancelled: bool = False
@@ -44,24 +44,24 @@ class _Outcome(NamedTuple):
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command as a session of ``options.agent`` and return its exit code.
+    """Run the command as a run of ``options.agent`` and return its exit code.
 
-    127 when there is no such command, 126 when it cannot be executed, 128+n when signal n killed it.
+    127 if there is no such command, 126 if it cannot be executed, 128+n if signal n killed it.
     """
     from pyjama_instrument import agent_session
 
     command: list[str] = options.command_line
     name = os.path.basename(command[0].rstrip("/"))[:256].strip() or "command"
     outcome = _Outcome(_NOT_FOUND)
-    # Threads inherit the signal mask: those that recording starts from here on leave the signals to us.
-    with _arguments_hidden(name), _signals_held() as signals, agent_session(options.agent) as session:
+    # Threads inherit the signal mask: those that the recorder starts from here on do not take the signals.
+    with _arguments_hidden(name), _signals_blocked() as signals, agent_session(options.agent) as session:
         if options.verbose or sys.stderr.isatty():
-            _say_where(session)
+            _print_where(session)
         try:
             with session.step(name):
                 outcome = _supervise(command, session.env(), signals)
                 session.annotate(exit_code=outcome.code)
-                _raise_unless_well(outcome)
+                _raise_if_failed(outcome)
         except CommandFailed as failure:
             session.fail(str(failure))
         except KeyboardInterrupt:
@@ -69,16 +69,17 @@ def run(options: argparse.Namespace) -> int:
     return outcome.code
 
 
-def _say_where(session: Session) -> None:
-    """On standard error: the other one is the program's."""
-    from pyjama_instrument.cli._address import address_of
+def _print_where(session: Session) -> None:
+    """Print the run's id and where to see it on standard error: standard output is the program's."""
+    from pyjama_instrument.cli.dashboard_url import url_of_run
 
-    complain(f"{session.agent}, session {session.id}")
-    complain(f"see it with  {address_of(session.agent, session.id) or f'pyjama show {session.id[:8]}'}")
+    url = url_of_run(session.agent, session.id)
+    print_note(f"pyjama: {session.agent}, run {session.id}")
+    print_note(f"pyjama: to see it, open: {url}" if url else f"pyjama: to see it, run: pyjama show {session.id[:8]}")
 
 
-def _raise_unless_well(outcome: _Outcome) -> None:
-    """Leave the step the way the program ended, so that the step says so too."""
+def _raise_if_failed(outcome: _Outcome) -> None:
+    """Leave the step with an exception if the program failed, so that the step fails too."""
     if outcome.cancelled:
         raise KeyboardInterrupt
     if outcome.problem is not None:
@@ -87,7 +88,7 @@ def _raise_unless_well(outcome: _Outcome) -> None:
 
 @contextlib.contextmanager
 def _arguments_hidden(name: str) -> Iterator[None]:
-    """The journal says which program a writer is; the arguments of the wrapped one may hold secrets."""
+    """Hide the arguments while the recorder starts: it records ``sys.argv``, and they may contain secrets."""
     before = sys.argv
     sys.argv = [*before[:1], "run", "--", name]
     try:
@@ -97,79 +98,80 @@ def _arguments_hidden(name: str) -> Iterator[None]:
 
 
 class _Signals(NamedTuple):
-    """The signals held back, and the mask from before, which is the one the program is to have."""
+    """The blocked signals, and the mask from before, which the program gets."""
 
-    held: frozenset[signal.Signals]
+    blocked: frozenset[signal.Signals]
     before: set[signal.Signals | int]
 
 
 @contextlib.contextmanager
-def _signals_held() -> Iterator[_Signals]:
-    """Hold back the signals to pass on, so that none is lost between the start and the end of the program.
+def _signals_blocked() -> Iterator[_Signals]:
+    """Block the signals to pass on, so that none is lost between the start and the end of the program.
 
-    One that was ignored when we started stays ignored, for the program too: that is how nohup works.
+    A signal that is already ignored stays ignored, also for the program: nohup relies on that.
     """
-    held = frozenset(each for each in _FORWARDED if signal.getsignal(each) is not signal.SIG_IGN) | {signal.SIGCHLD}
-    # A signal without a handler may be dropped even while it is held back, on systems other than Linux.
+    blocked = frozenset(each for each in _FORWARDED if signal.getsignal(each) is not signal.SIG_IGN) | {signal.SIGCHLD}
+    # Systems other than Linux may drop a signal without a handler even if it is blocked.
     handler = signal.signal(signal.SIGCHLD, lambda *_: None)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
-        yield _Signals(held, before)
+        yield _Signals(blocked, before)
     finally:
-        # What is still pending was meant for a program that is gone. It must not end us before we say how it went.
-        while pending := signal.sigpending() & (held - before):
+        # Signals that are still pending were for the program, which has ended. They must not end this process before
+        # it has recorded how the program ended.
+        while pending := signal.sigpending() & (blocked - before):
             signal.sigwait(pending)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         signal.signal(signal.SIGCHLD, handler)
 
 
 def _supervise(command: list[str], env: Mapping[str, str], signals: _Signals) -> _Outcome:
-    early = _pending(signals.held)
+    early = _pending(signals.blocked)
     try:
-        # posix_spawn and not subprocess: it can set the program's signal mask without running Python code between
-        # fork and exec, which is not safe beside threads.
+        # posix_spawn instead of subprocess: it sets the program's signal mask without running Python code between
+        # fork and exec, which is not safe if there are threads.
         pid = os.posix_spawnp(command[0], command, env, setsigmask=signals.before, setsigdef=_IGNORED_BY_PYTHON)
     except (FileNotFoundError, NotADirectoryError):
         return _cannot_start(_NOT_FOUND, f"{command[0]}: command not found")
     except (OSError, ValueError) as error:
         return _cannot_start(_NOT_EXECUTABLE, f"{command[0]}: {getattr(error, 'strerror', None) or error}")
-    for number in early:  # the terminal did not send it to a program that was not there
+    for number in early:  # the program had not been started when the terminal sent them
         os.kill(pid, number)
-    return _outcome(*_wait(pid, signals.held))
+    return _outcome(*_wait(pid, signals.blocked))
 
 
-def _pending(held: frozenset[signal.Signals]) -> list[int]:
-    """The signals to pass on that came before the program was started. How it takes them is its own affair."""
+def _pending(blocked: frozenset[signal.Signals]) -> list[int]:
+    """The signals to pass on that came before the program was started."""
     found = []
-    while pending := signal.sigpending() & (held - {signal.SIGCHLD}):
+    while pending := signal.sigpending() & (blocked - {signal.SIGCHLD}):
         found.append(signal.sigwait(pending))
     return found
 
 
 def _cannot_start(code: int, problem: str) -> _Outcome:
-    complain(problem)
+    print_error(problem)
     return _Outcome(code, problem=problem)
 
 
-def _wait(pid: int, held: frozenset[signal.Signals]) -> tuple[int, bool]:
-    """Pass signals on until the program ends; its wait status, and whether it was sent SIGINT meanwhile."""
+def _wait(pid: int, blocked: frozenset[signal.Signals]) -> tuple[int, bool]:
+    """Pass signals on until the program ends. Returns its wait status, and whether there was a SIGINT."""
     interrupted = False
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return status, interrupted
-        number, by_terminal = _next_signal(held)
+        number, by_terminal = _next_signal(blocked)
         interrupted |= number == signal.SIGINT
         if number != signal.SIGCHLD and not by_terminal:
             os.kill(pid, number)  # not reaped yet, so the id is still the program's
 
 
-def _next_signal(held: frozenset[signal.Signals]) -> tuple[int, bool]:
-    """The next signal, and whether the terminal sent it: then the program, in the same group, has it already."""
+def _next_signal(blocked: frozenset[signal.Signals]) -> tuple[int, bool]:
+    """The next signal, and whether the terminal sent it: then the program, in the same process group, has it too."""
     if hasattr(signal, "sigwaitinfo"):
-        found = signal.sigwaitinfo(held)
+        found = signal.sigwaitinfo(blocked)
         return found.si_signo, found.si_code == _SI_KERNEL
-    number = signal.sigwait(held)
+    number = signal.sigwait(blocked)
     return number, number in _FROM_THE_KEYBOARD and os.isatty(0)
 
 
@@ -179,7 +181,7 @@ def _outcome(status: int, interrupted: bool) -> _Outcome:
         return _Outcome(128 - code, code == -signal.SIGINT, f"killed by {_signal_name(-code)}")
     if code == 0:
         return _Outcome(0)
-    # A program that catches SIGINT usually ends with 130 or, having cleaned up, with a code of its own.
+    # A program that catches SIGINT usually exits with 130, or cleans up and exits with another code.
     return _Outcome(code, interrupted or code == _INTERRUPTED, f"exit code {code}")
 
 

@@ -1,4 +1,4 @@
-"""``pyjama tail``: events as lines, as they happen, and only those that are wanted."""
+"""``pyjama tail``: prints events as lines, filtered, and follows new ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from pyjama_instrument.cli._terminal import paint, say
+from pyjama_instrument.cli.arguments import STATUSES
+from pyjama_instrument.cli.home import NOTHING_RECORDED, nothing_is_recorded
+from pyjama_instrument.cli.terminal import join_names, print_line, print_note, style
 from pyjama_instrument.errors import ConfigError
 from pyjama_instrument.presentation.formatting import clock_or_date, duration, printable, problem
 
@@ -22,64 +24,66 @@ if TYPE_CHECKING:
 __all__ = ["tail"]
 
 _MOST_NAMED = 10
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # only ours: recorded escape sequences were made printable
 
 
 def tail(options: argparse.Namespace) -> int:
-    """Show the latest events and, when asked to follow, each new one until Ctrl-C.
+    """Print the latest events and, with ``--follow``, each new one until Ctrl-C.
 
     Raises:
-        ConfigError: what to look for is no regular expression, or no event has such a status.
+        ConfigError: ``--grep`` is not a regular expression, or no event has the status.
     """
     from pyjama_instrument.reader import tail_events
 
     show = _as_json if options.json else _as_line
-    statuses = set(_STATUSES)
-    wanted = _filter(options, show, statuses)
-    events = tail_events(limit=options.lines, follow=options.follow, stop=_output_closed(), matching=wanted)
-    _check_statuses(options.status or (), statuses)  # what is recorded has been looked through by now
+    statuses = set(STATUSES)
+    matching = _filter(options, show, statuses)
+    if nothing_is_recorded():
+        print_note("Nothing is recorded yet. Waiting for events." if options.follow else NOTHING_RECORDED)
+    events = tail_events(limit=options.lines, follow=options.follow, stop=_output_closed(), matching=matching)
+    _check_statuses(options.status or (), statuses)  # the past events have been read by now
+    printed = False
     for event in events:
-        say(show(event))
+        print_line(show(event))
+        printed = True
+    if matching is not None and not printed and sys.stdout.isatty() and not nothing_is_recorded():
+        print_note("No recorded event matches.")
     return 0
 
 
-_STATUSES = ("ok", "error", "cancelled", "completed", "failed")
-
-
-def _check_statuses(asked: Iterable[str], known: set[str]) -> None:
-    for pattern in asked:
+def _check_statuses(given: Iterable[str], known: set[str]) -> None:
+    for pattern in given:
         if not any(fnmatchcase(status, pattern) for status in known):
-            others = sorted(known.difference(_STATUSES))[:_MOST_NAMED]
-            there_are = ", ".join([*_STATUSES, *(printable(each, 40) for each in others)])
-            hint = "; a crash writes no event, see  pyjama status" if pattern == "crashed" else ""
-            raise ConfigError(f"--status {pattern}: no event has this status; there are {there_are}{hint}")
+            names = [*STATUSES, *(printable(each, 40) for each in sorted(known.difference(STATUSES)))]
+            hint = ". A crash writes no event; to see crashed runs, run: pyjama status" if pattern == "crashed" else ""
+            raise ConfigError(
+                f"--status {pattern}: no event has this status, only {join_names(names, _MOST_NAMED)}{hint}"
+            )
 
 
 def _filter(
     options: argparse.Namespace, show: Callable[[Event], str], statuses: set[str]
 ) -> Callable[[Event], bool] | None:
-    """Whether an event is wanted: one of the values given for each field that is asked for, and the text, if any.
+    """Whether an event matches every filter; None if there are no filters.
 
-    Activities have a status of their program's choice: ``statuses`` gets those that are seen.
+    Programs choose the statuses of their activities: those that are read are added to ``statuses``.
     """
-    patterns = {"agent": options.agent, "tool": options.tool, "status": options.status}
-    patterns = {field: given for field, given in patterns.items() if given}
+    filters = {"agent": options.agent, "tool": options.tool, "status": options.status}
+    filters = {field: patterns for field, patterns in filters.items() if patterns}
     text = _regex(options.grep)
-    if not patterns and text is None:
+    if not filters and text is None:
         return None
 
-    def wanted(event: Event) -> bool:
+    def matches(event: Event) -> bool:
         if event.kind == "activity":
             statuses.add(str(getattr(event, "status", "")))
-        for field, given in patterns.items():
+        for field, patterns in filters.items():
             value = getattr(event, field, None)
-            if value not in given and not any(fnmatchcase(str(value), pattern) for pattern in given if value):
+            if value not in patterns and not any(fnmatchcase(str(value), pattern) for pattern in patterns if value):
                 return False
-        return text is None or text.search(_SGR.sub("", show(event))) is not None
+        return text is None or text.search(_COLOUR.sub("", show(event))) is not None
 
-    return wanted
-
-
-_SGR = re.compile(r"\x1b\[[0-9;]*m")  # our own colours: what is recorded cannot hold any by then
+    return matches
 
 
 def _regex(pattern: str | None) -> re.Pattern[str] | None:
@@ -89,16 +93,16 @@ def _regex(pattern: str | None) -> re.Pattern[str] | None:
         return re.compile(pattern)
     except re.error as error:
         raise ConfigError(
-            f"--grep {pattern}: {error}; put a backslash before a character to be taken as it is"
+            f"--grep {pattern}: {error}. To match a special character itself, put a backslash before it"
         ) from None
 
 
 def _output_closed() -> Callable[[], bool]:
-    """A question to ask between polls: has the reader of our pipe gone? Otherwise only the next event would tell."""
+    """A check between two polls: the reader of our pipe may be gone, and no event may come to find out by writing."""
     watch = select.poll()
     try:
         watch.register(sys.stdout.fileno(), 0)
-    except (OSError, ValueError):  # standard output is not a file: a test's buffer
+    except (OSError, ValueError):  # standard output is not a file, in tests
         return lambda: False
     return lambda: any(flags & (select.POLLERR | select.POLLNVAL) for _, flags in watch.poll(0))
 
@@ -109,13 +113,13 @@ def _as_json(event: Event) -> str:
 
 def _as_line(event: Event) -> str:
     fields: dict[str, Any] = event.model_dump(exclude_none=True)
-    parts = [paint(clock_or_date(event.ts, time.time_ns() // 1000), "dim"), printable(fields.get("agent", "-"), 40)]
-    parts.append(paint(printable(event.kind, 40), "bold"))
+    parts = [style(clock_or_date(event.ts, time.time_ns() // 1000), "dim"), printable(fields.get("agent", "-"), 40)]
+    parts.append(style(printable(event.kind, 40), "bold"))
     parts += [printable(fields[key], 80) for key in ("step", "tool") if key in fields]
     if "steps" in fields:
         parts.append(printable(" → ".join(fields["steps"]), 120))
     if "status" in fields:
-        parts.append(paint(printable(fields["status"], 40), fields["status"]))
+        parts.append(style(printable(fields["status"], 40), fields["status"]))
     if "duration_ns" in fields:
         parts.append(duration(fields["duration_ns"] / 1e6))
     error = fields.get("error")

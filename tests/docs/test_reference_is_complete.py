@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pyjama_instrument import document, events
-from pyjama_instrument.cli._parser import make_parser, parse
+from pyjama_instrument.cli.parser import make_parser, parse
 from tests.docs.pages import ROOT, fences, pages, section
 
 _REFERENCE = ROOT / "docs" / "reference"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pyjama_instrument import _platform
-from pyjama_instrument.cli import _COMMANDS, _WITHOUT_STORE
+from pyjama_instrument.cli import COMMANDS as ALL_COMMANDS
 from tests.other_systems import PYODIDE, Taken, run_without, windows
 
 SYSTEMS = {"Windows": windows(), "WebAssembly": PYODIDE}
@@ -256,7 +256,7 @@ def test_each_command_says_there_in_one_line_which_systems_it_needs_and_ends_wit
 
 
 def test_the_commands_tried_are_all_but_completion() -> None:
-    assert {line.split()[0] for line in COMMANDS} == {*_COMMANDS} - {*_WITHOUT_STORE}
+    assert {line.split()[0] for line in COMMANDS} == {*ALL_COMMANDS} - {"completion"}
 
 
 @pytest.mark.parametrize("command", ["--help", "--version", "status --help", "completion bash"])

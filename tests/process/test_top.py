@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from pyjama_instrument import agent_session, tool
-from pyjama_instrument.cli import _address
+from pyjama_instrument.cli import dashboard_url
 from pyjama_instrument.viewer import start_dashboard
 from pyjama_instrument.viewer.server import DEFAULT_PORT
 from tests.stores import Writer, a_call, call_begins, dead_journal, session_begins
@@ -66,7 +66,7 @@ class Terminal:
         """Until the condition holds of what has been shown since the last time."""
         deadline = time.monotonic() + HANG_SECONDS
         while not condition(self.shown):
-            assert time.monotonic() < deadline, f"waited in vain; shown was:\n{self.shown!r}"
+            assert time.monotonic() < deadline, f"timed out; shown was:\n{self.shown!r}"
             self.read()
 
     def wait(self) -> int:
@@ -130,7 +130,7 @@ def test_top_ends_with_0_and_leaves_the_terminal_as_it_was(start: Start, own_sto
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_top_that_is_told_to_end_leaves_the_terminal_as_it_was(start: Start, number: signal.Signals) -> None:
+def test_top_that_a_signal_ends_leaves_the_terminal_as_it_was(start: Start, number: signal.Signals) -> None:
     terminal = start("top")
     terminal.wait_for(drawn)
     terminal.process.send_signal(number)
@@ -182,7 +182,7 @@ def test_a_key_sorts_at_once_and_again_the_other_way(start: Start, own_store: Pa
         assert (key, first()) == (key, name)
 
 
-def test_keys_that_come_at_once_are_each_heard_and_arrows_are_not(start: Start, own_store: Path) -> None:
+def test_keys_that_come_at_once_each_have_their_effect_and_arrows_do_not_sort(start: Start, own_store: Path) -> None:
     dead_journal(own_store, *[a_call("often") for _ in range(3)], a_call("wrong", status="error"))
     terminal = start("top", "--interval", "3600")
     terminal.wait_for(drawn)
@@ -271,14 +271,14 @@ def test_tail_that_follows_ends_with_ctrl_c_and_no_traceback(start: Start, own_s
     assert "Traceback" not in terminal.shown
 
 
-def test_a_long_export_says_how_far_it_is_and_wipes_that(start: Start, own_store: Path, tmp_path: Path) -> None:
+def test_a_long_export_shows_its_progress_and_removes_it(start: Start, own_store: Path, tmp_path: Path) -> None:
     writer = Writer(own_store)
     for _ in range(60):
         writer.write(*[a_call(arguments={"q": "x" * 500}) for _ in range(300)])
     writer.die()
     # A hook in the child makes any machine slow enough for the line to be of use.
     (tmp_path / "sitecustomize.py").write_text(
-        "import time, pyjama_instrument.cli._progress as p\np._SILENT_SECONDS = 0.0\np._EVERY_SECONDS = 0.0\n"
+        "import time, pyjama_instrument.cli.progress_bar as p\np._DELAY_SECONDS = 0.0\np._INTERVAL_SECONDS = 0.0\n"
     )
     os.environ["PYTHONPATH"] = str(tmp_path)
     try:
@@ -293,17 +293,16 @@ def test_a_long_export_says_how_far_it_is_and_wipes_that(start: Start, own_store
 # --- where a run can be seen
 
 
-def test_run_on_a_terminal_says_how_to_see_the_session(start: Start) -> None:
+def test_run_on_a_terminal_prints_how_to_see_the_run(start: Start) -> None:
     terminal = start("run", "--agent", "nightly", "--", "echo", "made")
     assert terminal.wait() == 0
-    said = re.search(
-        r"pyjama: nightly, session ([0-9a-f]{32})\r\npyjama: see it with  (.*)\r\nmade\r\n", terminal.shown
-    )
-    assert said is not None
-    assert said[2] in (f"pyjama show {said[1][:8]}", f"http://127.0.0.1:{DEFAULT_PORT}/#/session/{said[1]}")
+    shown = re.search(r"pyjama: nightly, run ([0-9a-f]{32})\r\npyjama: to see it, (.*)\r\nmade\r\n", terminal.shown)
+    assert shown is not None
+    url = f"http://127.0.0.1:{DEFAULT_PORT}/#/session/{shown[1]}"
+    assert shown[2] in (f"run: pyjama show {shown[1][:8]}", f"open: {url}")
 
 
-def test_run_in_a_pipe_says_nothing_of_its_own_unless_asked(own_store: Path) -> None:
+def test_run_in_a_pipe_prints_nothing_of_its_own_unless_verbose(own_store: Path) -> None:
     command = [*PYJAMA, "run", "--agent", "nightly"]
     quiet, verbose = (
         subprocess.run([*command, *more, "--", "true"], capture_output=True, text=True, timeout=60, check=True)
@@ -311,7 +310,7 @@ def test_run_in_a_pipe_says_nothing_of_its_own_unless_asked(own_store: Path) -> 
     )
     assert (quiet.stdout, quiet.stderr) == ("", "")
     assert verbose.stdout == ""
-    assert re.fullmatch(r"pyjama: nightly, session .*\npyjama: see it with  .*\n", verbose.stderr)
+    assert re.fullmatch(r"pyjama: nightly, run .*\npyjama: to see it, .*\n", verbose.stderr)
 
 
 def test_the_address_is_that_of_a_dashboard_which_shows_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,12 +318,12 @@ def test_the_address_is_that_of_a_dashboard_which_shows_the_agent(monkeypatch: p
     def work() -> None: ...
 
     with start_dashboard(0) as dashboard:
-        monkeypatch.setattr(_address, "PORTS", [1, dashboard.port])
+        monkeypatch.setattr(dashboard_url, "PORTS", [1, dashboard.port])
         with agent_session("größe / 1") as run:
             work()
-            assert _address.address_of(run.agent, run.id) == f"{dashboard.url.rstrip('/')}/#/session/{run.id}"
-            assert _address.address_of("somebody else", run.id) is None
+            assert dashboard_url.url_of_run(run.agent, run.id) == f"{dashboard.url.rstrip('/')}/#/session/{run.id}"
+            assert dashboard_url.url_of_run("somebody else", run.id) is None
 
 
 def test_a_dashboard_is_looked_for_where_one_is_by_default() -> None:
-    assert DEFAULT_PORT in _address.PORTS
+    assert DEFAULT_PORT in dashboard_url.PORTS

@@ -1,4 +1,4 @@
-"""The command line: what can be said, what it answers, and with which exit code."""
+"""The command line: its arguments, what it prints, and its exit codes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pyjama_instrument import agent_session, flush, tool
-from pyjama_instrument.cli._parser import parse
+from pyjama_instrument import agent_session, cli, flush, tool
+from pyjama_instrument.cli.parser import parse
 from pyjama_instrument.reader import get_dashboard_data
 from tests.conftest import RunPython
 
@@ -22,7 +22,7 @@ Pyjama = Callable[..., "subprocess.CompletedProcess[str]"]
 
 HOSTILE = "a\x1b[31m\x9bred\r\n\u202ebidi"
 RAW = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-COMMANDS = ["dashboard", "demo", "status", "top", "show", "tail", "export", "clear", "doctor", "run", "completion"]
+COMMANDS = [*cli.COMMANDS, "help"]
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def on_a_terminal(*args: str, answer: bytes = b"") -> tuple[int, str]:
     return child.wait(timeout=60), shown.decode()
 
 
-# --- what can be said
+# --- the command line
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -108,7 +108,14 @@ def test_version_is_that_of_the_distribution(pyjama: Pyjama) -> None:
 
 @pytest.mark.parametrize(
     "args",
-    [[], ["nonsense"], ["status", "--nonsense"], ["tail", "-n", "-1"], ["dashboard", "--port", "70000"], ["run", "ls"]],
+    [
+        ["nonsense"],
+        ["help", "nonsense"],
+        ["status", "--nonsense"],
+        ["tail", "-n", "-1"],
+        ["dashboard", "--port", "70000"],
+        ["run", "ls"],
+    ],
     ids=" ".join,
 )
 def test_a_wrong_command_line_is_refused_with_2(pyjama: Pyjama, args: list[str]) -> None:
@@ -126,10 +133,61 @@ def test_what_would_have_no_effect_is_refused(pyjama: Pyjama, args: list[str]) -
     assert pyjama(*args, returncode=2).stderr.startswith(f"usage: pyjama {args[0]}")
 
 
-def test_an_unknown_option_shows_the_usage_of_its_command(pyjama: Pyjama) -> None:
-    said = pyjama("tail", "--nonsense", returncode=2).stderr
-    assert said.startswith("usage: pyjama tail")
-    assert said.endswith("pyjama tail: error: unrecognized arguments: --nonsense\n")
+@pytest.mark.parametrize("args", [[], ["help"], ["--home", "/x"]], ids=" ".join)
+def test_without_a_command_or_with_help_the_commands_are_listed(pyjama: Pyjama, args: list[str]) -> None:
+    done = pyjama(*args)
+    assert (done.stdout, done.stderr) == (pyjama("--help").stdout, "")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_is_the_same_as_its_option_help(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert cli.main(["help", command]) == 0
+    shown = capsys.readouterr().out
+    assert cli.main([command, "--help"]) == 0
+    assert shown == capsys.readouterr().out
+
+
+@pytest.mark.parametrize("width", [50, 80])
+def test_help_is_as_wide_as_the_terminal_apart_from_its_examples(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    for command in COMMANDS:
+        cli.main(["help", command])
+        shown = capsys.readouterr().out.partition("examples:")[0]
+        assert [line for line in shown.splitlines() if len(line) > width] == []
+
+
+@pytest.mark.parametrize(
+    ("args", "usage", "message"),
+    [
+        (["tail", "--nonsense"], "pyjama tail", "there is no option --nonsense"),
+        (["tail", "--stauts=x"], "pyjama tail", "there is no option --stauts. Did you mean --status?"),
+        (["run", "--agnet", "a", "--", "ls"], "pyjama run", "there is no option --agnet. Did you mean --agent?"),
+        (["--verison"], "pyjama", "there is no option --verison. Did you mean --version?"),
+        (["stauts"], "pyjama", "there is no command 'stauts'. Did you mean status?"),
+        (["dash"], "pyjama", "there is no command 'dash'. Did you mean dashboard?"),
+        (["xyzzy"], "pyjama", "there is no command 'xyzzy'"),
+        (["help", "exprot"], "pyjama help", "there is no command 'exprot'. Did you mean export?"),
+        (["top", "--sort", "eror"], "pyjama top", "--sort: 'eror' is not one of .*, name. Did you mean errors?"),
+        (["export", "--format", "cvs"], "pyjama export", "--format: 'cvs' is not one of .*, html. Did you mean csv?"),
+        (["completion", "tcsh"], "pyjama completion", "SHELL: 'tcsh' is not one of bash, zsh, fish"),
+        (["show", "a", "b"], "pyjama show", "unexpected argument 'b'"),
+        (["status", "--", "x"], "pyjama status", "unexpected argument after --: 'x'"),
+        (["run", "--", "ls"], "pyjama run", "--agent is missing. For example: pyjama run --agent NAME -- .*"),
+        (["completion"], "pyjama completion", "name a shell. For example: pyjama completion bash"),
+    ],
+    ids=str,
+)
+def test_a_wrong_word_is_answered_with_the_usage_of_its_command_and_the_nearest_right_one(
+    capsys: pytest.CaptureFixture[str], args: list[str], usage: str, message: str
+) -> None:
+    assert cli.main(args) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"usage: {usage} [-h]")
+    assert re.search(rf"^{usage}: {re.sub(r'[?(]', lambda sign: chr(92) + sign[0], message)}$", shown.err, re.MULTILINE)
+    assert shown.err.endswith(f"\nFor help, run: {usage} --help\n")
 
 
 @pytest.mark.parametrize(
@@ -145,17 +203,17 @@ def test_an_unknown_option_shows_the_usage_of_its_command(pyjama: Pyjama) -> Non
     ids=" ".join,
 )
 def test_a_number_that_is_none_is_named_with_what_is_wanted(pyjama: Pyjama, args: list[str]) -> None:
-    last = pyjama(*args, returncode=2).stderr.splitlines()[-1]
-    assert re.search(rf"argument .*: '{re.escape(args[-1])}' is not a .*(number|port)", last)
-    assert not re.search(r"\b_\w|invalid", last)
+    error = pyjama(*args, returncode=2).stderr.splitlines()[-2]
+    assert re.search(rf"argument .*: '{re.escape(args[-1])}' is not a .*(number|port)", error)
+    assert not re.search(r"\b_\w|invalid", error)
 
 
 def test_run_without_a_command_is_refused_with_2(pyjama: Pyjama) -> None:
-    assert "which command?" in pyjama("run", "--agent", "a", "--", returncode=2).stderr
+    assert "the command to run is missing" in pyjama("run", "--agent", "a", "--", returncode=2).stderr
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("given", "command"),
     [
         (["run", "--agent", "a", "--", "ls", "-l"], ["ls", "-l"]),
         (["run", "--agent", "a", "ls", "-l", "--home", "x"], ["ls", "-l", "--home", "x"]),
@@ -164,8 +222,8 @@ def test_run_without_a_command_is_refused_with_2(pyjama: Pyjama) -> None:
         (["run", "--agent", "a", "--", "--odd"], ["--odd"]),
     ],
 )
-def test_run_hands_on_its_command_exactly_as_it_was_given(said: Sequence[str], meant: list[str]) -> None:
-    assert parse(said).command_line == meant
+def test_run_hands_on_its_command_exactly_as_it_was_given(given: Sequence[str], command: list[str]) -> None:
+    assert parse(given).command_line == command
 
 
 @pytest.mark.parametrize("args", [["--home", "/x", "status"], ["status", "--home", "/x"]], ids=" ".join)
@@ -192,6 +250,23 @@ def test_a_home_that_holds_no_store_is_named_and_not_made(pyjama: Pyjama, tmp_pa
         assert re.fullmatch(rf"pyjama: {re.escape(str(file))} is not a directory.*\n", done.stderr)
 
 
+@pytest.mark.parametrize("command", ["status", "top", "show", "tail", "export", "clear"])
+def test_a_home_with_other_files_and_no_store_is_named_and_not_touched(
+    pyjama: Pyjama, tmp_path: Path, command: str
+) -> None:
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    done = pyjama("--home", str(folder), command, *["--yes"] * (command == "clear"), returncode=2)
+    assert (done.stdout, f"there is no store at {folder}, only other files" in done.stderr) == ("", True)
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_a_home_that_is_an_empty_directory_is_an_empty_store(pyjama: Pyjama, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "Nothing is recorded yet" in pyjama("--home", str(tmp_path / "empty"), "status").stdout
+
+
 @pytest.mark.parametrize("command", [["run", "--agent", "a", "--", "true"], ["dashboard"], ["demo", "--once"]], ids=str)
 def test_a_home_that_is_a_file_is_refused_by_commands_that_record(
     pyjama: Pyjama, tmp_path: Path, command: list[str]
@@ -201,7 +276,7 @@ def test_a_home_that_is_a_file_is_refused_by_commands_that_record(
     assert "is not a directory" in done.stderr
 
 
-def test_an_error_of_ours_is_one_line_and_2(pyjama: Pyjama) -> None:
+def test_an_error_is_one_line_and_2(pyjama: Pyjama) -> None:
     done = pyjama("--home", "", "status", returncode=2)
     assert done.stdout == ""
     assert re.fullmatch(r"pyjama: .+\n", done.stderr)
@@ -216,7 +291,7 @@ def test_a_missing_viewer_is_one_helpful_sentence_and_2(pyjama: Pyjama, tmp_path
 # --- status
 
 
-def test_status_of_an_empty_store_says_what_to_do(pyjama: Pyjama, own_store: Path) -> None:
+def test_status_of_an_empty_store_names_the_demo(pyjama: Pyjama, own_store: Path) -> None:
     assert "pyjama demo" in pyjama("status").stdout
     assert not own_store.exists()
 

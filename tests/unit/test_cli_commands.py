@@ -1,4 +1,4 @@
-"""``show``, ``tail`` with filters, ``top`` in a pipe, ``export`` and ``completion``: what they answer."""
+"""``show``, ``tail`` with filters, ``top`` in a pipe, and ``export``: what they print."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from pyjama_instrument import agent_session, tool
-from pyjama_instrument.cli import _parser, main
-from pyjama_instrument.cli._sessions import find_session
+from pyjama_instrument.cli import arguments, main
+from pyjama_instrument.cli.run_argument import find_run
 from pyjama_instrument.document import AgentSummary, DashboardData, SessionSummary
 from pyjama_instrument.errors import ConfigError, SessionNotFound
 from pyjama_instrument.export import FORMATS
@@ -63,7 +63,7 @@ def a_run() -> None:
     dead_journal(os.environ["PYJAMA_HOME"], session_begins(tags={"kind": "test"}), *calls, step, failed, ended)
 
 
-# --- which session is meant
+# --- the argument RUN
 
 
 class Known:
@@ -96,7 +96,7 @@ KNOWN = Known("e" * 32, "d" * 31 + "1", "d" * 31 + "2", **SESSIONS)
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("text", "run"),
     [
         ("a1", "a1"),
         ("crawler", "a2"),
@@ -109,32 +109,32 @@ KNOWN = Known("e" * 32, "d" * 31 + "1", "d" * 31 + "2", **SESSIONS)
         ("EEEEEEEE", "e" * 32),
     ],
 )
-def test_a_session_is_meant_by_its_id_its_beginning_its_agent_or_as_the_latest(said: str, meant: str) -> None:
-    assert find_session(KNOWN, said) == meant
+def test_a_run_is_named_by_its_id_its_beginning_its_agent_or_as_the_latest(text: str, run: str) -> None:
+    assert find_run(KNOWN, text) == run
 
 
-def test_the_latest_run_is_not_one_inside_another() -> None:
+def test_the_latest_run_is_not_a_child_run() -> None:
     inside = SessionSummary(agent_id="helper", status="running", start_time=10, parent_session="b1")
-    assert find_session(Known(**SESSIONS, c1=inside), "latest") == "b1"
-    assert find_session(Known(b1=inside), "latest") == "b1"  # inside itself, as far as it says
+    assert find_run(Known(**SESSIONS, c1=inside), "latest") == "b1"
+    assert find_run(Known(b1=inside), "latest") == "b1"  # its parent is itself
 
 
-def test_a_beginning_that_several_sessions_share_is_refused_with_their_ids() -> None:
+def test_a_beginning_that_several_runs_share_is_refused_with_their_ids() -> None:
     with pytest.raises(ConfigError, match=r"2 runs begin with a: a1, a2"):
-        find_session(KNOWN, "a")
+        find_run(KNOWN, "a")
     with pytest.raises(ConfigError, match=r"2 runs begin with dddd: dddddddddddd, dddddddddddd"):
-        find_session(KNOWN, "dddd")
+        find_run(KNOWN, "dddd")
 
 
 def test_an_agent_that_was_recorded_without_runs_has_none_to_show() -> None:
     with pytest.raises(SessionNotFound, match="agent original was recorded without runs"):
-        find_session(KNOWN, "original")
+        find_run(KNOWN, "original")
 
 
-@pytest.mark.parametrize("said", ["zz", "", "crawl", "eee", "0000"])
-def test_a_session_that_is_not_there_is_refused(said: str) -> None:
-    with pytest.raises(SessionNotFound, match="pyjama status"):
-        find_session(KNOWN, said)
+@pytest.mark.parametrize("text", ["zz", "", "crawl", "eee", "0000"])
+def test_a_run_that_is_not_there_is_refused(text: str) -> None:
+    with pytest.raises(SessionNotFound, match=f"no agent or run matches '{text}'.*: pyjama status"):
+        find_run(KNOWN, text)
 
 
 # --- show
@@ -165,7 +165,7 @@ def test_show_draws_the_tree_with_times_and_errors(pyjama: Pyjama) -> None:
     ]
 
 
-def test_show_says_what_the_run_was_given_and_not_what_a_later_one_was(pyjama: Pyjama, own_store: Path) -> None:
+def test_show_prints_the_spec_of_the_run_and_not_that_of_a_later_one(pyjama: Pyjama, own_store: Path) -> None:
     dead_journal(own_store, session_begins(spec={"model": "small", "temperature": 0.2}), session_ends())
     dead_journal(own_store, session_begins("e" * 32, spec={"model": "large"}), session_ends("e" * 32))
     shown = pyjama("show", SESSION).stdout
@@ -186,7 +186,7 @@ def test_show_values_adds_what_was_captured_and_tracebacks(pyjama: Pyjama) -> No
     assert all(part in shown for part in ("q = it", "→ [1]", "f.py:1 in f"))
 
 
-def test_show_says_what_runs_and_for_how_long(pyjama: Pyjama, own_store: Path) -> None:
+def test_show_names_the_running_call_and_its_time_so_far(pyjama: Pyjama, own_store: Path) -> None:
     writer = Writer(own_store)
     writer.write(session_begins(), step_begins("load", "1" * 16), call_begins("fetch", parent="1" * 16))
     shown = pyjama("show").stdout
@@ -194,20 +194,20 @@ def test_show_says_what_runs_and_for_how_long(pyjama: Pyjama, own_store: Path) -
     assert re.search(r"^   └─ fetch .* so far  running$", shown, re.MULTILINE)
 
 
-def test_show_of_a_crash_says_in_what(pyjama: Pyjama, own_store: Path) -> None:
+def test_show_of_a_crash_names_the_call(pyjama: Pyjama, own_store: Path) -> None:
     dead_journal(own_store, session_begins(), call_begins("fetch"))
     assert re.search(r"^Cut off +in fetch$", pyjama("show").stdout, re.MULTILINE)
 
 
-def test_show_names_the_runs_inside_a_run_and_the_one_it_is_in(pyjama: Pyjama) -> None:
+def test_show_names_the_child_runs_and_the_parent_run(pyjama: Pyjama) -> None:
     with agent_session("outer") as outer, agent_session("inner") as inner:
         pass
-    assert re.search(rf"^Runs inside +inner {inner.id[:8]} \(completed\)$", pyjama("show").stdout, re.MULTILINE)
+    assert re.search(rf"^Child runs +inner {inner.id[:8]} \(completed\)$", pyjama("show").stdout, re.MULTILINE)
     shown = pyjama("show", "inner").stdout
     assert re.search(rf"^Part of +outer {outer.id[:8]} \(completed\)$", shown, re.MULTILINE)
 
 
-def test_show_adds_up_what_the_runs_inside_used_as_the_page_does(pyjama: Pyjama) -> None:
+def test_show_adds_up_what_the_child_runs_used_as_the_page_does(pyjama: Pyjama) -> None:
     with agent_session("planner") as planner:
         planner.annotate(tokens=1200, model="small")
         with agent_session("worker") as worker:
@@ -221,12 +221,12 @@ def test_show_adds_up_what_the_runs_inside_used_as_the_page_does(pyjama: Pyjama)
     assert re.search(r"^tokens +300$", pyjama("show", "worker").stdout, re.MULTILINE)
 
 
-def test_show_names_a_few_of_many_runs_inside(pyjama: Pyjama) -> None:
+def test_show_names_a_few_of_many_child_runs(pyjama: Pyjama) -> None:
     with agent_session("outer"):
         for _ in range(8):
             with agent_session("inner"):
                 pass
-    line = next(line for line in pyjama("show").stdout.splitlines() if line.startswith("Runs inside"))
+    line = next(line for line in pyjama("show").stdout.splitlines() if line.startswith("Child runs"))
     assert (line.count("inner"), line.endswith(", and 3 more")) == (5, True)
 
 
@@ -236,7 +236,7 @@ def test_show_as_json_is_the_tree(pyjama: Pyjama) -> None:
     assert (shown["id"], shown["root"]["children"][0]["name"]) == (SESSION, "load")
 
 
-def test_show_of_an_empty_store_says_that_nothing_is_recorded(pyjama: Pyjama) -> None:
+def test_show_of_an_empty_store_reports_that_nothing_is_recorded(pyjama: Pyjama) -> None:
     assert "nothing is recorded yet" in pyjama("show", returncode=2).stderr
 
 
@@ -299,9 +299,9 @@ def test_a_status_that_no_event_has_is_refused_with_those_there_are(
     pyjama: Pyjama, own_store: Path, status: str, follow: list[str]
 ) -> None:
     dead_journal(own_store, a_call())
-    said = pyjama("tail", *follow, "--status", "ok", "--status", status, returncode=2).stderr
-    assert f"--status {status}: no event has this status; there are ok, error, cancelled, completed, failed" in said
-    assert ("pyjama status" in said) == (status == "crashed")
+    error = pyjama("tail", *follow, "--status", "ok", "--status", status, returncode=2).stderr
+    assert f"--status {status}: no event has this status, only ok, error, cancelled, completed, failed" in error
+    assert ("pyjama status" in error) == (status == "crashed")
 
 
 def test_a_status_of_a_program_s_own_and_a_pattern_can_be_asked_for(pyjama: Pyjama, own_store: Path) -> None:
@@ -336,6 +336,18 @@ def test_tail_events_gives_what_matches_and_follows_with_it(own_store: Path) -> 
     writer.die()
 
 
+@pytest.mark.parametrize("options", [[], ["--json"], ["--status", "error"]], ids=" ".join)
+def test_tail_of_an_empty_store_reports_that_nothing_is_recorded(
+    pyjama: Pyjama, own_store: Path, options: list[str]
+) -> None:
+    done = pyjama("tail", *options)
+    assert (done.stdout, done.stderr) == (
+        "",
+        "Nothing is recorded yet. To see what it looks like, run: pyjama demo\n",
+    )
+    assert not own_store.exists()
+
+
 # --- top in a pipe
 
 
@@ -355,7 +367,7 @@ def test_top_shows_no_table_of_tools_while_there_are_none(pyjama: Pyjama, own_st
     assert "TOOL" not in shown
 
 
-def test_top_says_what_an_agent_is_at_for_how_long_and_how_far_it_is(pyjama: Pyjama, own_store: Path) -> None:
+def test_top_shows_the_step_and_call_of_an_agent_and_how_many_steps_are_done(pyjama: Pyjama, own_store: Path) -> None:
     writer = Writer(own_store)
     workflow = session_begins() | {"kind": "workflow.declared", "steps": ["load", "check", "save"]}
     begun = [step_begins("check", "2" * 16), call_begins("fetch", parent="2" * 16)]
@@ -365,7 +377,7 @@ def test_top_says_what_an_agent_is_at_for_how_long_and_how_far_it_is(pyjama: Pyj
     writer.die()
     assert re.search(r"^researcher +running +1/3 .* check, in fetch \d", shown, re.MULTILINE)
     assert re.search(r"^researcher +running +1/3 .* check, in fetch \d", status, re.MULTILINE)
-    assert (row["step"], row["done"], row["fraction"]) == ("check", "1/3", 0.3333)  # the page says the same
+    assert (row["step"], row["done"], row["fraction"]) == ("check", "1/3", 0.3333)  # the page shows the same
 
 
 @pytest.mark.parametrize(
@@ -402,9 +414,9 @@ def test_top_names_how_many_rows_it_leaves_out(pyjama: Pyjama, own_store: Path) 
 def test_export_writes_a_file_in_the_format_that_its_name_asks_for(pyjama: Pyjama, tmp_path: Path, name: str) -> None:
     a_run()
     path = tmp_path / f"run{FORMATS[name].ending}"
-    said = pyjama("export", "-o", str(path))
-    assert said.stdout == ""
-    assert said.stderr == f"Wrote {path}, {path.stat().st_size:,} bytes\n"
+    done = pyjama("export", "-o", str(path))
+    assert done.stdout == ""
+    assert done.stderr == f"Wrote {path}, {path.stat().st_size:,} bytes\n"
     start = {"jsonl": b'{"kind":', "csv": b"time,", "chrome-trace": b'{"displayTimeUnit"', "html": b"<!DOCTYPE html>"}
     assert path.read_bytes().startswith(start[name])
     assert pyjama("export", "researcher", "--format", name).stdout.encode().startswith(start[name])
@@ -417,7 +429,7 @@ def test_export_without_a_file_goes_to_standard_output_as_json_lines(pyjama: Pyj
     assert done.stderr == ""
 
 
-def test_export_of_a_session_leaves_the_others_out(pyjama: Pyjama) -> None:
+def test_export_of_a_run_leaves_the_others_out(pyjama: Pyjama) -> None:
     a_run()
     run_agent("other")
     rows = csv.DictReader(io.StringIO(pyjama("export", "other", "--format", "csv").stdout))
@@ -429,8 +441,8 @@ def test_an_ending_that_no_format_has_is_refused_with_those_there_are(
     pyjama: Pyjama, tmp_path: Path, name: str
 ) -> None:
     a_run()
-    said = pyjama("export", "-o", str(tmp_path / name), returncode=2).stderr
-    assert "use one of .jsonl, .csv, .trace.json, .html, or add --format" in said
+    error = pyjama("export", "-o", str(tmp_path / name), returncode=2).stderr
+    assert "Use one of .jsonl, .csv, .trace.json, .html, or add --format" in error
     assert list(tmp_path.glob("x*")) == []
 
 
@@ -445,7 +457,7 @@ def test_a_format_that_is_named_may_go_into_a_file_of_any_name(pyjama: Pyjama, t
 @pytest.mark.parametrize("name", ["crawler", "latest", SESSION])
 def test_everything_and_one_run_cannot_both_be_exported(pyjama: Pyjama, name: str) -> None:
     a_run()
-    assert f"leave out {name}" in pyjama("export", "--all", name, returncode=2).stderr
+    assert f"remove '{name}', or remove --all" in pyjama("export", "--all", name, returncode=2).stderr
 
 
 def test_an_export_that_fails_leaves_the_file_as_it_was(pyjama: Pyjama, tmp_path: Path) -> None:
@@ -474,7 +486,7 @@ def test_an_exported_trace_of_real_runs_is_valid(pyjama: Pyjama) -> None:
     assert {each["name"] for each in check_trace(shown.encode())} == {"crawler", "only", "work", "open"}
 
 
-def test_a_session_that_the_totals_have_forgotten_is_found_in_the_history(pyjama: Pyjama, own_store: Path) -> None:
+def test_a_run_that_the_totals_have_forgotten_is_found_in_the_history(pyjama: Pyjama, own_store: Path) -> None:
     a_run()
     for _ in range(3):
         fold(own_store)
@@ -510,67 +522,11 @@ def test_no_control_character_of_a_recorded_name_or_value_is_printed(pyjama: Pyj
     assert RAW.search(shown) is None
 
 
-# --- completion
-
-
-def completed(shell: str, script: Path, line: str) -> set[str]:
-    """What the shell offers at the end of the line."""
-    words = line.split(" ")
-    if shell == "fish":
-        code = f"source {script}; complete -C '{line}'"
-    else:
-        quoted = " ".join(f'"{word}"' for word in words)
-        code = f'source {script}; COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _pyjama; echo "${{COMPREPLY[*]}}"'
-    if shutil.which(shell) is None:
-        pytest.skip(f"no {shell} on this machine")
-    done = subprocess.run([shell, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stderr == ""
-    lines = done.stdout.splitlines()
-    return {line.partition("\t")[0] for line in lines} if shell == "fish" else set(done.stdout.split())
-
-
-@pytest.mark.parametrize("shell", ["bash", "fish"])
-@pytest.mark.parametrize(
-    ("line", "offered"),
-    [
-        ("pyjama st", {"status"}),
-        ("pyjama export --format ", set(FORMATS)),
-        ("pyjama --home /tmp export --form", {"--format"}),
-        ("pyjama top --sort ", set(_parser.SORTS)),
-        ("pyjama completion ", set(_parser.SHELLS)),
-        ("pyjama tail --ag", {"--agent"}),
-    ],
-)
-def test_a_shell_offers_what_may_come_next(
-    pyjama: Pyjama, tmp_path: Path, shell: str, line: str, offered: set[str]
-) -> None:
-    script = tmp_path / "completion"
-    script.write_text(pyjama("completion", shell).stdout)
-    found = completed(shell, script, line)
-    assert offered <= found
-    assert {each for each in found if not each.startswith("-")} <= offered
-
-
-def test_the_zsh_script_is_understood_and_names_every_command(pyjama: Pyjama, tmp_path: Path) -> None:
-    script = tmp_path / "_pyjama"
-    script.write_text(pyjama("completion", "zsh").stdout)
-    assert all(f"{command})" in script.read_text() for command in ("status", "export", "completion"))
-    if shutil.which("zsh") is None:
-        pytest.skip("no zsh on this machine")
-    code = f"autoload -U compinit; compinit -D; source {script}; print $_comps[pyjama]"
-    done = subprocess.run(["zsh", "-f", "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert (done.stdout, done.stderr) == ("_pyjama\n", "")
-
-
-def test_a_shell_that_is_not_known_is_refused(pyjama: Pyjama) -> None:
-    assert "bash" in pyjama("completion", "tcsh", returncode=2).stderr
-
-
 def test_the_parser_knows_the_formats_that_there_are() -> None:
-    assert set(_parser.FORMATS) == set(FORMATS)
+    assert set(arguments.FORMATS) == set(FORMATS)
 
 
-def test_sessions_known_to_the_dashboard_are_found_by_their_agent() -> None:
+def test_runs_known_to_the_dashboard_are_found_by_their_agent() -> None:
     run_agent("crawler")
     reader = Reader()
-    assert reader.session(find_session(reader, "crawler")).session.agent_id == "crawler"
+    assert reader.session(find_run(reader, "crawler")).session.agent_id == "crawler"

@@ -1,6 +1,6 @@
-"""One agent of ``pyjama demo``, in a process of its own: ``python -m pyjama_instrument.cli._demo_agent``.
+"""One agent of ``pyjama demo``, in its own process: ``python -m pyjama_instrument.cli.demo_agent``.
 
-The real work is that of the example ``codebase_analyzer.py``, slowed down so that a person can watch it.
+The agent is the example ``codebase_analyzer.py``, slowed down so that you can watch it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pyjama_instrument.errors import ConfigError
 __all__ = ["MODEL_TOOL", "main"]
 
 MODEL_TOOL = "ask_model"
-"""The tool that never returns, in which the demo kills the agent."""
+"""The tool that does not return: the demo kills the agent in it."""
 
 _WATCHABLE_SECONDS = {"analyze": 5.0, "hurry": 1.0}
 _LONGEST_PAUSE = 0.15
@@ -41,24 +41,24 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _example() -> Any:
-    """The analyzer: beside the package in a checkout, inside it when installed from a wheel."""
+    """The example module: beside the package in a clone, inside it if installed from a wheel."""
     package = Path(__file__).resolve().parent.parent
     for folder in (package / "_examples", package.parent / "examples"):
         if (folder / "codebase_analyzer.py").is_file():
             sys.path.insert(0, str(folder))
             return importlib.import_module("codebase_analyzer")
-    raise ConfigError(f"the demo's agent is missing from {package}: install pyjama_instrument again")
+    raise ConfigError(f"codebase_analyzer.py is missing from {package}. Install pyjama_instrument again")
 
 
 def _pause(analyzer: Any, project: Path, seconds: float) -> float:
-    """How long to lengthen each call, so that a run takes some seconds whatever the size of the project."""
+    """The pause in each call with which a run takes about so many seconds, whatever the size of the project."""
     files = sum(1 for path in analyzer.walk(project) if analyzer.is_wanted(path, imports=True))
     return min(_LONGEST_PAUSE, seconds / max(files, 1))
 
 
 @tool(MODEL_TOOL)
 def _ask_model(prompt: str) -> str:
-    """A language model that takes its time: it stands for any call that never comes back."""
+    """Stands for a call that does not return."""
     time.sleep(_MODEL_SECONDS)
     return f"({len(prompt)} characters were too many)"
 
