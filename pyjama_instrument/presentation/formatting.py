@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import datetime
+from typing import Any
 
-__all__ = ["clock", "count", "duration", "moment", "printable", "problem"]
+__all__ = ["clock", "count", "duration", "json_or_repr", "moment", "printable", "problem"]
 
 NONE = "–"
 
@@ -29,6 +31,14 @@ def _shown(character: str) -> str:
 def problem(kind: str, message: str, limit: int = 200) -> str:
     """One line for an error of that qualified type and message, either of which may be empty."""
     return printable(": ".join(part for part in (kind.rpartition(".")[2], message) if part), limit)
+
+
+def json_or_repr(value: Any, indent: int | None = None) -> str:
+    """A recorded value as JSON; as Python's ``repr`` if it is no JSON."""
+    try:
+        return json.dumps(value, ensure_ascii=False, indent=indent, default=repr)
+    except (TypeError, ValueError, RecursionError):
+        return repr(value)
 
 
 def count(number: int, noun: str) -> str:

@@ -1,19 +1,18 @@
-"""Dashboard data and session trees as HTML that needs nothing else: for notebooks and for the exported page. Pure.
+"""Dashboard data and session trees as self-contained HTML, for notebooks and for the HTML report. Pure.
 
-What comes in is a ``DashboardData`` or a ``SessionTree`` (not imported here: they use this to show themselves). Names
-and values in them may be hostile, so each one is made printable and escaped. There is no script, no link and no
-style attribute; the same colours are readable on light and on dark ground. Sizes are bounded by the caller's limits.
+The input is a ``DashboardData`` or a ``SessionTree``, which are not imported here, since they import this module. Names
+and values in them may be hostile, so each one is made printable and escaped. The HTML has no scripts, links or style
+attributes, and its colours are readable on light and dark backgrounds. ``Limits`` bounds its size.
 """
 
 from __future__ import annotations
 
 import html
-import json
 import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pyjama_instrument.presentation.formatting import count, duration, moment, printable, problem
+from pyjama_instrument.presentation.formatting import count, duration, json_or_repr, moment, printable, problem
 
 __all__ = ["STYLE", "Limits", "dashboard_html", "notebook", "session_html"]
 
@@ -67,7 +66,7 @@ _WELL = ("ok", "completed", "ended")
 
 
 class Limits:
-    """How much is shown: rows of a table, spans of a tree, characters of a value."""
+    """The maximum number of rows of a table, of spans of a tree, and of characters of a value."""
 
     def __init__(self, *, rows: int = 20, spans: int = 200, text: int = 300) -> None:
         self.rows = rows
@@ -76,12 +75,12 @@ class Limits:
 
 
 def notebook(content: str) -> str:
-    """The content as the output of a notebook's cell, which brings its style along."""
+    """The content with its style sheet, as the output of a notebook cell."""
     return f'<div class="pyjama"><style>{STYLE}</style>\n{content}\n</div>'
 
 
 def dashboard_html(data: Any, limits: Limits) -> str:
-    """Agents, tools and what is wrong with the data."""
+    """Agents, tools, and notes about the health of the data."""
     overall = data.metrics.global_
     states: dict[str, int] = {}
     for agent in data.agents.values():
@@ -101,7 +100,7 @@ def dashboard_html(data: Any, limits: Limits) -> str:
 
 
 def session_html(tree: Any, limits: Limits) -> str:
-    """One session: its outcome, its tags and attributes, and its spans on a time line."""
+    """One run: its outcome, its tags and attributes, and its spans on a time line."""
     run, root = tree.session, tree.root
     took = "" if root.duration_ms is None else f" <span class=faint>{duration(root.duration_ms)}</span>"
     shown = [
@@ -111,7 +110,7 @@ def session_html(tree: Any, limits: Limits) -> str:
     if run.error:
         shown.append(_exception(run.error.type, run.error.message, None, run.status, limits))
     if interrupted := [_text(call.tool) for call in run.interrupted[: limits.rows]]:
-        shown.append(f"<p class=wrong>cut off in {', '.join(interrupted)}</p>")
+        shown.append(f"<p class=wrong>interrupted in {', '.join(interrupted)}</p>")
     values = [("tag", run.tags), ("attribute", run.attributes)]
     facts = [(f"{kind} {name}", value) for kind, given in values for name, value in given.items()]
     if facts:
@@ -175,7 +174,7 @@ def _section(title: str, heads: list[str], rows: list[list[str]], total: int) ->
 
 
 def _table(heads: list[str], rows: Iterable[list[str]]) -> str:
-    """Cells are HTML. A column whose head begins with ``#`` holds numbers."""
+    """A table of HTML cells. If a column's head begins with ``#``, the column holds numbers."""
     numbers = [head.startswith("#") for head in heads]
     cells = ["".join(_cell("th", head.lstrip("#"), is_number) for head, is_number in zip(heads, numbers, strict=True))]
     lines = [f"<thead><tr>{cells[0]}</tr></thead>"] if heads else []
@@ -211,12 +210,12 @@ class _Waterfall:
         self._length = max(max(map(self._end, _all(tree.root))) - self._begin, 1)
 
     def rows(self) -> list[str]:
-        """The tree, and how much of it is missing. Without recursion: a tool may call itself thousands deep."""
+        """The rows of the tree, and a note about missing ones. Without recursion, since a tree may be very deep."""
         shown: list[str] = []
         left = self._limits.spans
-        ahead: list[tuple[Any, int]] = [(self._tree.root, 0)]
-        while ahead:
-            span, depth = ahead.pop()
+        todo: list[tuple[Any, int]] = [(self._tree.root, 0)]
+        while todo:
+            span, depth = todo.pop()
             if span is None:
                 shown.append("</details>")
             elif left > 0:
@@ -225,8 +224,8 @@ class _Waterfall:
                 shown.append(self._opened(span, depth, facts))
                 below = [(child, depth + 1) for child in reversed(span.children)]
                 if facts or below:
-                    # Parsers nest some hundred elements and no more: what is deeper goes side by side.
-                    ahead += [(None, depth), *below] if depth < _DEEPEST else [*below, (None, depth)]
+                    # Browsers nest only some hundred elements: deeper spans are placed side by side.
+                    todo += [(None, depth), *below] if depth < _DEEPEST else [*below, (None, depth)]
         missing = self._tree.truncated + sum(1 for _ in _all(self._tree.root)) - self._limits.spans
         if missing > 0:
             shown.append(f"<p class=note>{count(missing, 'more span')} not shown</p>")
@@ -241,7 +240,7 @@ class _Waterfall:
         return f"{shown}<div class=facts>{''.join(facts)}</div>" if facts else shown
 
     def _is_open(self, span: Any, depth: int) -> bool:
-        """What has something inside; of a large tree only the way to what went wrong or still runs."""
+        """Whether a span is expanded: in a large tree, only if a span in it failed or still runs."""
         if depth == 0 or id(span) in self._notable:
             return True
         return bool(span.children) and not self._is_large
@@ -261,8 +260,8 @@ class _Waterfall:
 
     def _facts(self, span: Any) -> list[str]:
         error = span.error or {}
-        told = (error.get("type"), error.get("message"), error.get("traceback"))
-        facts = [_exception(*told, span.status, self._limits)] if error else []
+        fields = (error.get("type"), error.get("message"), error.get("traceback"))
+        facts = [_exception(*fields, span.status, self._limits)] if error else []
         if span.items is not None:
             first = f", the first after {duration(span.first_item_ms)}" if span.first_item_ms is not None else ""
             facts.append(f"<p>{_text(count(span.items, 'item'))}{first}</p>")
@@ -273,7 +272,7 @@ class _Waterfall:
         return [*facts, f"<pre>{chr(10).join(lines)}</pre>"] if lines else facts
 
     def _end(self, span: Any) -> Any:
-        """Where the bar ends, µs. One that is open ends where the session was last heard of."""
+        """Where the bar ends, in µs. The bar of an open span ends at the run's last event."""
         begin, took = span.start_us, span.duration_ms
         if took is not None and math.isfinite(took):
             return begin + max(took, 0.0) * 1000
@@ -281,34 +280,34 @@ class _Waterfall:
 
 
 def _all(root: Any) -> Iterator[Any]:
-    ahead = [root]
-    while ahead:
-        span = ahead.pop()
+    todo = [root]
+    while todo:
+        span = todo.pop()
         yield span
-        ahead += span.children
+        todo += span.children
 
 
 def _about(tree: Any) -> str:
     run = tree.session
-    parts = [f"run {tree.id}", f"began {moment(tree.root.start_us)}"]
+    parts = [f"run {tree.id}", f"started {moment(tree.root.start_us)}"]
     parts += [f"{count(run.calls, 'call')}, {count(run.errors, 'error')}"]
     if run.pid is not None:
         parts.append(f"pid {run.pid}" + (f" on {run.host}" if run.host else ""))
     if run.parent_session:
-        parts.append(f"part of run {run.parent_session}")
+        parts.append(f"child of run {run.parent_session}")
     if tree.child_sessions:
-        parts.append(f"{count(len(tree.child_sessions), 'run')} inside")
+        parts.append(count(len(tree.child_sessions), "child run"))
     return " · ".join(parts)
 
 
 def _exception(kind: Any, message: Any, frames: Any, status: str, limits: Limits) -> str:
-    said = f"<p>{_text(problem(str(kind or ''), str(message or ''), limits.text), limits.text)}</p>"
+    summary = f"<p>{_text(problem(str(kind or ''), str(message or ''), limits.text), limits.text)}</p>"
     lines = [_text(line, limits.text) for line in frames[:50]] if isinstance(frames, list | tuple) else []
     traceback = f"<pre>{chr(10).join(lines)}</pre>" if lines else ""
-    return f"<div class={'reason' if status == 'cancelled' else 'wrong'}>{said}{traceback}</div>"
+    return f"<div class={'reason' if status == 'cancelled' else 'wrong'}>{summary}{traceback}</div>"
 
 
-# -- words
+# -- text
 
 
 def _tone(status: str) -> str:
@@ -327,10 +326,5 @@ def _text(value: object, limit: int = 200) -> str:
 
 
 def _value(value: Any, limits: Limits) -> str:
-    """A recorded value: text as it is, anything else as JSON."""
-    if not isinstance(value, str):
-        try:
-            value = json.dumps(value, ensure_ascii=False, default=repr)
-        except (TypeError, ValueError, RecursionError):
-            value = repr(value)
-    return _text(value, limits.text)
+    """A recorded value: a string unchanged, anything else as JSON."""
+    return _text(value if isinstance(value, str) else json_or_repr(value), limits.text)

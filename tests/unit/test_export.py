@@ -14,7 +14,7 @@ import pytest
 
 from pyjama_instrument.errors import ConfigError, SchemaTooNew, SessionNotFound
 from pyjama_instrument.export import FORMATS, export, file_name
-from pyjama_instrument.export._flat import COLUMNS
+from pyjama_instrument.export.csv_and_jsonl import COLUMNS
 from pyjama_instrument.reader import Reader
 from tests.stores import (
     SESSION,
@@ -355,7 +355,7 @@ def test_each_session_is_a_process_with_the_agent_s_name(own_store: Path) -> Non
 
 
 def test_the_latest_sessions_are_shown_and_the_others_counted(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyjama_instrument.export._trace._MOST_SPANS", 4)
+    monkeypatch.setattr("pyjama_instrument.export.chrome_trace._MAX_SPANS", 4)
     for n in range(9):
         dead_journal(own_store, *a_run(f"{n:032x}", at=START_US + n * 100_000))
     shown = exported(own_store, None, "chrome-trace")
@@ -364,7 +364,7 @@ def test_the_latest_sessions_are_shown_and_the_others_counted(own_store: Path, m
 
 
 def test_a_session_over_the_limit_says_how_much_is_missing(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyjama_instrument.export._trace._MOST_SPANS", 4)
+    monkeypatch.setattr("pyjama_instrument.export.chrome_trace._MAX_SPANS", 4)
     dead_journal(own_store, *a_run(calls=9))
     shown = exported(own_store, SESSION, "chrome-trace")
     assert len(check_trace(shown)) == 4
@@ -403,14 +403,14 @@ def test_a_running_and_a_crashed_session_are_both_told(own_store: Path) -> None:
     writer.write(session_begins(OTHER), call_begins("open", OTHER))
     shown = page(own_store)
     writer.die()
-    assert "cut off in lost" in shown
+    assert "interrupted in lost" in shown
     assert "running" in shown
 
 
 def test_the_page_of_everything_says_how_many_sessions_it_leaves_out(
     own_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyjama_instrument.export._page._MOST_SPANS", 4)
+    monkeypatch.setattr("pyjama_instrument.export.html_report._MAX_SPANS", 4)
     for n in range(5):
         dead_journal(own_store, *a_run(f"{n:032x}", at=START_US + n * 100_000))
-    assert "3 older sessions left out" in page(own_store)
+    assert "3 older runs left out" in page(own_store)

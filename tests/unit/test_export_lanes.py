@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyjama_instrument.document import SessionSummary, Span
-from pyjama_instrument.export._lanes import Slice, lay_out
+from pyjama_instrument.export.lanes import Slice, lay_out
 
 RUN = SessionSummary(status="running", last_seen=2)
 

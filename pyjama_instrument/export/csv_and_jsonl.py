@@ -1,4 +1,4 @@
-"""JSON Lines and CSV: one event a line, streamed."""
+"""JSON Lines and CSV: one event per line, streamed."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from pyjama_instrument.export._material import Material
+from pyjama_instrument.export.export_data import ExportData
 from pyjama_instrument.presentation.formatting import printable
 
 __all__ = ["COLUMNS", "write_csv", "write_jsonl"]
 
-_LONGEST_TEXT = 2000
-_PLAIN_LOOK = 200
+_MAX_TEXT = 2000
+_CHECKED_LENGTH = 200
 
 COLUMNS = (
     "time", "ts_us", "kind", "agent", "session", "step", "tool", "span", "parent", "status", "duration_ms",
     "error_type", "error_message", "writer", "more",
 )  # fmt: skip
-"""The columns of the CSV form."""
+"""The columns of the CSV format."""
 
 _IN_COLUMNS = frozenset(
     {"kind", "ts", "agent", "session", "step", "tool", "span", "parent", "status", "duration_ns", "error", "writer"}
@@ -30,24 +30,24 @@ _IN_COLUMNS = frozenset(
 _FORMULA = ("=", "+", "-", "@", "\N{MINUS SIGN}")
 
 
-def write_jsonl(material: Material) -> Iterator[bytes]:
-    """Each record as it was recorded."""
-    for line in material.lines:
+def write_jsonl(source: ExportData) -> Iterator[bytes]:
+    """The records as they were recorded."""
+    for line in source.lines:
         yield line.text + b"\n"
 
 
-def write_csv(material: Material) -> Iterator[bytes]:
+def write_csv(source: ExportData) -> Iterator[bytes]:
     """A table for spreadsheets and data frames (RFC 4180)."""
     text = io.StringIO(newline="")
     table = csv.writer(text)
     table.writerow(COLUMNS)
-    for line in material.lines:
-        yield _taken(text)
+    for line in source.lines:
+        yield _flush(text)
         table.writerow(_row(line.ts, line.writer, line.record))
-    yield _taken(text)
+    yield _flush(text)
 
 
-def _taken(text: io.StringIO) -> bytes:
+def _flush(text: io.StringIO) -> bytes:
     data = text.getvalue().encode("utf-8")
     text.seek(0)
     text.truncate()
@@ -76,15 +76,15 @@ def _row(ts: int, writer: str, record: dict[str, Any]) -> list[object]:
 def _iso(ts: int) -> str:
     try:
         return datetime.fromtimestamp(ts / 1e6, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    except (ValueError, OverflowError, OSError):  # a clock gone wild; ts_us has it all the same
+    except (ValueError, OverflowError, OSError):  # a time that no date can express; the column ts_us has it
         return ""
 
 
 def _cell(value: Any) -> str:
-    """Text that no spreadsheet takes for a formula and no terminal for a command."""
+    """The value as text that no spreadsheet reads as a formula and no terminal as an escape sequence."""
     if value is None:
         return ""
-    text = printable(value, _LONGEST_TEXT)
-    # Spreadsheets take full-width and small forms for the plain ones, and skip white space before them.
-    plain = unicodedata.normalize("NFKC", text[:_PLAIN_LOOK]).lstrip()
-    return f"'{text}" if plain.startswith(_FORMULA) else text
+    text = printable(value, _MAX_TEXT)
+    # Spreadsheets also accept full-width and small forms of these signs, and white space before them.
+    normalized = unicodedata.normalize("NFKC", text[:_CHECKED_LENGTH]).lstrip()
+    return f"'{text}" if normalized.startswith(_FORMULA) else text

@@ -1,7 +1,7 @@
-"""The trace-event format that Perfetto and chrome://tracing open: one process per session, one thread per lane.
+"""The trace format of Perfetto and chrome://tracing: one process per run, one thread per lane.
 
-Format: "Trace Event Format" of the Chromium project, its JSON object form. Finished spans are complete events
-(``X``), those that still run are begin events without an end (``B``), which viewers draw to the end of the trace.
+It is the JSON object form of the Chromium project's "Trace Event Format". Ended spans are complete events (``X``).
+Running spans are begin events without an end (``B``), which viewers draw up to the end of the trace.
 Times are microseconds since the epoch, durations microseconds with three decimals.
 """
 
@@ -13,25 +13,25 @@ from collections.abc import Iterator
 from typing import Any
 
 from pyjama_instrument.document import SessionTree
-from pyjama_instrument.export._lanes import Slice, lay_out
-from pyjama_instrument.export._material import Material, grow_trees
+from pyjama_instrument.export.export_data import ExportData, build_trees
+from pyjama_instrument.export.lanes import Slice, lay_out
 from pyjama_instrument.presentation.formatting import count, printable
 
 __all__ = ["write_trace"]
 
-_MOST_SPANS = 100_000
+_MAX_SPANS = 100_000
 _NAME_LIMIT = 256
-_WRONG = "✗ "  # Perfetto takes the colour from the name, and knows no other
+_FAILED = "✗ "  # part of the name, since Perfetto derives a span's colour from its name alone
 _COLOURS = {"error": "terrible", "failed": "terrible", "crashed": "terrible", "cancelled": "bad", "running": "yellow"}
 
 
-def write_trace(material: Material) -> Iterator[bytes]:
-    """The trace, of at most about 100,000 spans."""
-    grown = grow_trees(material, most=_MOST_SPANS)
-    other = {"producer": "pyjama_instrument", "sessions-left-out": grown.left_out}
+def write_trace(source: ExportData) -> Iterator[bytes]:
+    """The trace, with at most about 100,000 spans."""
+    stream = build_trees(source, max_spans=_MAX_SPANS)
+    other = {"producer": "pyjama_instrument", "sessions-left-out": stream.left_out}
     yield b'{"displayTimeUnit":"ms","otherData":' + _json(other) + b',"traceEvents":['
     separator = b"\n"
-    for pid, tree in enumerate(grown.trees, 1):
+    for pid, tree in enumerate(stream.trees, 1):
         for event in _events(pid, tree):
             yield separator + _json(event)
             separator = b",\n"
@@ -47,7 +47,7 @@ def _events(pid: int, tree: SessionTree) -> Iterator[dict[str, Any]]:
 
 def _names(pid: int, tree: SessionTree, lanes: int) -> Iterator[dict[str, Any]]:
     run = tree.session
-    labels = [run.status, f"session {tree.id}"]
+    labels = [run.status, f"run {tree.id}"]
     if run.pid is not None:
         labels.append(f"pid {run.pid}")
     if tree.truncated:
@@ -78,7 +78,7 @@ def _slice(pid: int, session: str, each: Slice) -> dict[str, Any]:
     name = printable(span.name, _NAME_LIMIT) or "(no name)"
     event: dict[str, Any] = {
         "ph": "B" if each.end is None else "X",
-        "name": _WRONG + name if colour == "terrible" else name,
+        "name": _FAILED + name if colour == "terrible" else name,
         "cat": span.kind,
         "pid": pid,
         "tid": _tid(each.lane),
@@ -99,7 +99,7 @@ def _us(ns: int) -> int | float:
 def _json(value: Any) -> bytes:
     try:
         return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
-    except ValueError:  # a captured 1e999, which Python reads as infinity
+    except ValueError:  # a captured number such as 1e999, which Python reads as infinity
         return json.dumps(_finite(value), separators=(",", ":")).encode("ascii")
 
 

@@ -1,7 +1,7 @@
-"""One page that can be mailed: no script, no request, nothing beside it. It opens from a file.
+"""The HTML report: a single file without scripts or requests, which you can mail or open from disk.
 
-Its policy allows the one style sheet it carries, by its hash, and nothing else; so even a name that got past the
-escaping could load nothing and run nothing.
+Its content security policy allows only its own style sheet, by hash. If a name got past the escaping, it still could
+not load or run anything.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import hashlib
 import html
 from collections.abc import Iterator
 
-from pyjama_instrument.export._material import Material, grow_trees
+from pyjama_instrument.export.export_data import ExportData, build_trees
 from pyjama_instrument.presentation.formatting import count, moment, printable
 from pyjama_instrument.presentation.html import STYLE, Limits, dashboard_html, session_html
 
-__all__ = ["write_page"]
+__all__ = ["write_html"]
 
-_MOST_SPANS = 10_000
-_LIMITS = Limits(rows=100, spans=_MOST_SPANS, text=2000)
+_MAX_SPANS = 10_000
+_LIMITS = Limits(rows=100, spans=_MAX_SPANS, text=2000)
 
 _PAGE_STYLE = """
 :root { color-scheme: light dark; }
@@ -34,23 +34,23 @@ section { margin-top: 24px; padding-top: 8px; border-top: 2px solid #8886; }
 """
 
 
-def write_page(material: Material) -> Iterator[bytes]:
-    """The page, of at most about 10,000 spans."""
-    grown = grow_trees(material, most=_MOST_SPANS)
-    yield _bytes(_head(_title(material)))
-    if material.session_id is None:
-        yield _bytes(f"<div class=scroll>{dashboard_html(material.data, _LIMITS)}</div>\n")
-    if grown.left_out:
-        yield _bytes(f"<p class=note>{count(grown.left_out, 'older session')} left out, for size</p>\n")
-    for tree in grown.trees:
+def write_html(source: ExportData) -> Iterator[bytes]:
+    """The report, with at most about 10,000 spans."""
+    stream = build_trees(source, max_spans=_MAX_SPANS)
+    yield _bytes(_head(_title(source)))
+    if source.session_id is None:
+        yield _bytes(f"<div class=scroll>{dashboard_html(source.dashboard, _LIMITS)}</div>\n")
+    if stream.left_out:
+        yield _bytes(f"<p class=note>{count(stream.left_out, 'older run')} left out to limit the size</p>\n")
+    for tree in stream.trees:
         yield _bytes(f"<section>\n{session_html(tree, _LIMITS)}\n</section>\n")
     yield b"</main>\n</body>\n</html>\n"
 
 
-def _title(material: Material) -> str:
-    session = material.data.sessions.get(material.session_id or "")
+def _title(source: ExportData) -> str:
+    session = source.dashboard.sessions.get(source.session_id or "")
     what = printable(session.agent_id) if session is not None else "agents and tools"
-    return html.escape(f"{what} · {moment(material.data.timestamp * 1000)}")
+    return html.escape(f"{what} · {moment(source.dashboard.timestamp * 1000)}")
 
 
 def _head(title: str) -> str:

@@ -1,4 +1,4 @@
-"""What an export is made from: the dashboard data, the records, and the trees of the sessions in them."""
+"""What an export is made from: the dashboard data, the records, and the trees of their runs."""
 
 from __future__ import annotations
 
@@ -6,59 +6,61 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from pyjama_instrument.document import DashboardData, SessionSummary, SessionTree
-from pyjama_instrument.export._lines import Line
+from pyjama_instrument.export.journal_lines import Line
 from pyjama_instrument.reader.span_tree import build_tree
 from pyjama_instrument.storage.codec import decode_lines
 
-__all__ = ["Material", "Trees", "family", "grow_trees"]
+__all__ = ["ExportData", "TreeStream", "build_trees", "run_with_descendants"]
 
-_OF_A_TREE = frozenset({"session.started", "session.ended", "step.started", "step.ended", "tool.started", "tool.ended"})
-_MOST_BYTES = 64 * 1024 * 1024
+_SPAN_KINDS = frozenset(
+    {"session.started", "session.ended", "step.started", "step.ended", "tool.started", "tool.ended"}
+)
+_MAX_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Material:
-    """The data at the moment of the export, the records asked for, and the one session asked for, if it was one.
+class ExportData:
+    """The dashboard data at the time of the export, the records, and the id if one run is exported.
 
-    ``look_up`` gives the summaries of sessions that the data do not list.
+    ``look_up`` returns the summaries of runs that the dashboard data do not list.
     """
 
-    data: DashboardData
+    dashboard: DashboardData
     lines: Iterator[Line]
     session_id: str | None = None
     look_up: Callable[[Collection[str]], dict[str, SessionSummary]] = lambda _: {}
 
 
 @dataclass
-class Trees:
-    """The trees of an export, oldest first, built one at a time; and how many sessions were left out for their size."""
+class TreeStream:
+    """The trees of an export, oldest first, built one at a time, and how many runs were left out to limit its size."""
 
     trees: Iterator[SessionTree]
     left_out: int
 
 
-def family(session_id: str, data: DashboardData) -> frozenset[str]:
-    """The session and the sessions inside it, and inside those."""
+def run_with_descendants(session_id: str, data: DashboardData) -> frozenset[str]:
+    """The ids of the run, its child runs, their child runs, and so on."""
     children: dict[str, list[str]] = {}
     for key, session in data.sessions.items():
         if session.parent_session is not None:
             children.setdefault(session.parent_session, []).append(key)
     found: set[str] = set()
-    ahead = [session_id]
-    while ahead:
-        each = ahead.pop()
+    todo = [session_id]
+    while todo:
+        each = todo.pop()
         if each not in found:
             found.add(each)
-            ahead += children.get(each, ())
+            todo += children.get(each, ())
     return frozenset(found)
 
 
 @dataclass
-class _Kept:
-    """Lines by session, as recorded: they take a fifth of what they take decoded."""
+class _RecordBuffer:
+    """Lines by run, as recorded: decoded, they would take five times the memory."""
 
-    data: DashboardData
-    most: int
+    dashboard: DashboardData
+    max_lines: int
     lines: dict[str, list[tuple[str, bytes]]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     count: int = 0
@@ -67,17 +69,17 @@ class _Kept:
 
     def add(self, line: Line) -> None:
         session = line.record.get("session")
-        if type(session) is not str or line.record.get("kind") not in _OF_A_TREE:
+        if type(session) is not str or line.record.get("kind") not in _SPAN_KINDS:
             return
         self.lines.setdefault(session, []).append((line.writer, line.text))
         self.sizes[session] = self.sizes.get(session, 0) + len(line.text)
         self.count += 1
         self.size += len(line.text)
-        while (self.count > self.most or self.size > _MOST_BYTES) and self._forget_one(session):
+        while (self.count > self.max_lines or self.size > _MAX_BYTES) and self._drop_oldest(session):
             pass
 
-    def _forget_one(self, current: str) -> bool:
-        """Leave out the oldest session that has ended, or else the oldest; never the one being read."""
+    def _drop_oldest(self, current: str) -> bool:
+        """Leave out the oldest run that has ended, or else the oldest one, but never the one being read."""
         others = (each for each in self.lines if each != current)
         ended = (each for each in self.lines if each != current and not self._is_running(each))
         session = next(ended, None) or next(others, None)
@@ -89,26 +91,26 @@ class _Kept:
         return True
 
     def _is_running(self, session: str) -> bool:
-        summary = self.data.sessions.get(session)
+        summary = self.dashboard.sessions.get(session)
         return summary is not None and summary.status == "running"
 
 
-def grow_trees(material: Material, *, most: int) -> Trees:
-    """The trees of the sessions in the material, of at most about ``most`` spans altogether: the latest ones.
+def build_trees(source: ExportData, *, max_spans: int) -> TreeStream:
+    """The trees of the latest runs, with about ``max_spans`` spans in total.
 
-    A session that is larger than that by itself is shown as far as it goes, and says how much is missing.
+    A single run with more spans is cut, and its tree counts the missing ones as ``truncated``.
     """
-    kept = _Kept(material.data, 2 * most)  # a span has at most two lines
-    for line in material.lines:
+    kept = _RecordBuffer(source.dashboard, 2 * max_spans)  # a span has at most two lines
+    for line in source.lines:
         kept.add(line)
-    if material.session_id is not None:
-        kept.lines.setdefault(material.session_id, [])  # known by its summary alone
-    sessions = material.data.sessions
+    if source.session_id is not None:
+        kept.lines.setdefault(source.session_id, [])  # included even if only its summary is left
+    sessions = source.dashboard.sessions
     missing = [session for session in kept.lines if session not in sessions]
-    return Trees(_trees(kept, sessions | material.look_up(missing), most), kept.left_out)
+    return TreeStream(_trees(kept, sessions | source.look_up(missing), max_spans), kept.left_out)
 
 
-def _trees(kept: _Kept, sessions: dict[str, SessionSummary], most: int) -> Iterator[SessionTree]:
+def _trees(kept: _RecordBuffer, sessions: dict[str, SessionSummary], max_spans: int) -> Iterator[SessionTree]:
     children: dict[str, list[str]] = {}
     for key, session in sessions.items():
         children.setdefault(session.parent_session or "", []).append(key)
@@ -116,4 +118,4 @@ def _trees(kept: _Kept, sessions: dict[str, SessionSummary], most: int) -> Itera
     for session_id in sorted(known, key=lambda each: sessions[each].start_time or 0):
         lines = kept.lines.pop(session_id)
         records = [(writer, record) for writer, text in lines for record in decode_lines([text])[0]]
-        yield build_tree(session_id, sessions[session_id], records, children.get(session_id, []), limit=most)
+        yield build_tree(session_id, sessions[session_id], records, children.get(session_id, []), limit=max_spans)
