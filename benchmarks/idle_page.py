@@ -45,7 +45,7 @@ def main() -> None:
             browser = playwright.chromium.launch(executable_path=executable, args=_ARGUMENTS)
             time.sleep(2)
             _say("no page", pid, None, options.seconds)
-            for name, path in (("overview", ""), ("tools", "#/tools"), ("one run", f"#/session/{session}")):
+            for name, path in (("overview", ""), ("tools", "#/tools"), ("one run", f"#/run/{session}")):
                 _look(browser, name, url + path, pid, options)
             browser.close()
     finally:

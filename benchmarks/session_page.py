@@ -59,7 +59,7 @@ def main() -> None:
             executable = shutil.which("chromium") or shutil.which("google-chrome")
             browser = playwright.chromium.launch(executable_path=executable, args=_ARGUMENTS)
             for _ in range(options.turns):
-                _turn(browser, f"{dashboard.url}#/session/{session}")
+                _turn(browser, f"{dashboard.url}#/run/{session}")
             browser.close()
     finally:
         shutil.rmtree(home)

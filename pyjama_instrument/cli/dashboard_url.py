@@ -20,7 +20,7 @@ def url_of_run(agent: str, run: str) -> str | None:
     """
     for port in PORTS:
         if _knows(port, agent):
-            return f"http://127.0.0.1:{port}/#/session/{run}"
+            return f"http://127.0.0.1:{port}/#/run/{run}"
     return None
 
 

@@ -25,6 +25,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pyjama_instrument.errors import ConfigError
+from pyjama_instrument.viewer.labels import join_names
 
 __all__ = ["AccessMiddleware", "AccessRules", "access_rules", "is_loopback", "validate_token"]
 
@@ -45,6 +46,7 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
+_OTHER_SITE = "This dashboard refuses requests from pages of other sites."
 _ROOT_PATH = re.compile(r"(?:/[A-Za-z0-9._~@:-]+)+/?")
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::[0-9]{1,5})?")
 
@@ -80,11 +82,11 @@ def access_rules(
     checked = validate_token(token)
     if hosts and checked is None and not trust_proxy:
         raise ConfigError(
-            f"a dashboard that answers to {', '.join(sorted(hosts))} can be reached from elsewhere and needs a token. "
-            "If the proxy in front of it lets in nobody but you, say so with trust_proxy=True (--trust-proxy)"
+            f"with the allowed host {join_names(sorted(hosts))}, other machines can reach the dashboard: it needs a "
+            "token (PYJAMA_TOKEN). If the proxy already checks who has access, set trust_proxy=True (--trust-proxy)"
         )
     if trust_proxy and not hosts:
-        raise ConfigError("trust_proxy (--trust-proxy) needs the proxy's name: set allowed_hosts (--allowed-host)")
+        raise ConfigError("trust_proxy (--trust-proxy) needs the proxy's host name: set allowed_hosts (--allowed-host)")
     return AccessRules(checked, hosts, _validate_root_path(root_path))
 
 
@@ -107,15 +109,19 @@ class AccessMiddleware:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) != 1 or not self._is_known_host(hosts[0]):
             names = ["127.0.0.1", "localhost", "[::1]", *sorted(self._rules.allowed_hosts)]
-            return _error_response(403, f"This dashboard answers only to {', '.join(names[:-1])} and {names[-1]}.")
+            return _error_response(
+                403,
+                f"This dashboard can be opened only under the host names {join_names(names, len(names))}. "
+                "To allow another one, start it with --allowed-host.",
+            )
         if not _is_same_origin_read(headers, scope) and not all(
             self._is_own_origin(origin.lower(), hosts[0].lower()) for origin in origins
         ):
-            return _error_response(403, "This dashboard does not answer to pages of other sites.")
+            return _error_response(403, _OTHER_SITE)
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not _is_link_navigation(
             headers, scope
         ):
-            return _error_response(403, "This dashboard does not answer to pages of other sites.")
+            return _error_response(403, _OTHER_SITE)
         if scope["path"] == self._rules.root_path != "":
             query = scope["query_string"].decode("latin-1")
             return RedirectResponse(f"{self._rules.root_path}/{'?' if query else ''}{query}", 307)
@@ -142,9 +148,7 @@ class AccessMiddleware:
         bearer = headers.get("authorization", "").removeprefix("Bearer ").strip()
         if _matches(bearer, token) or _matches(_cookie_token(headers), token):
             return None
-        return _error_response(
-            401, "Open the dashboard by its address with ?token=… at the end, as it was given to you."
-        )
+        return _error_response(401, "This dashboard needs an access token. Open its address with ?token=… at the end.")
 
 
 def _matches(given: str, token: str) -> bool:
@@ -228,24 +232,23 @@ def validate_token(token: object) -> str | None:
         return None
     if not isinstance(token, str) or not _TOKEN.fullmatch(token) or _SHORT_HEX.fullmatch(token):
         raise ConfigError(
-            "the dashboard's token must be at least 128 bits in letters, digits and -._~ "
-            "(22 characters, or 32 if hexadecimal): make one with  python -c 'import secrets; "
-            "print(secrets.token_urlsafe())'"
+            "the dashboard's token must have at least 128 bits: 22 or more letters, digits or -._~ (32 or more if it "
+            "is hexadecimal). Create one with:  python -c 'import secrets; print(secrets.token_urlsafe())'"
         )
     return token
 
 
 def _as_list(hosts: object) -> list[object]:
     if isinstance(hosts, str) or not isinstance(hosts, Iterable):
-        raise ConfigError(f"allowed_hosts must be names such as ['agents.example'], not {hosts!r}")
+        raise ConfigError(f"allowed_hosts must be a list of host names such as ['agents.example'], not {hosts!r}")
     return list(hosts)
 
 
 def _validate_host(host: object) -> str:
     if not isinstance(host, str) or not _HOST.fullmatch(host):
         raise ConfigError(
-            f"an allowed host is a name such as agents.example, with or without a port, not {host!r}: "
-            "leave out https:// and the path"
+            f"invalid allowed host {host!r}: use a name such as agents.example, with or without a port, and without "
+            "https:// or a path"
         )
     return host.lower()
 
@@ -255,6 +258,6 @@ def _validate_root_path(path: object) -> str:
         return ""
     if not isinstance(path, str) or not _ROOT_PATH.fullmatch(path):
         raise ConfigError(
-            f"the root path must be the beginning of an address's path such as '/proxy/8080', not {path!r}"
+            f"invalid root path {path!r}: use the path at which a proxy serves the dashboard, such as '/proxy/8080'"
         )
     return path.rstrip("/")

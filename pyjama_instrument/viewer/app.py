@@ -30,6 +30,7 @@ from pyjama_instrument.reader import Reader
 from pyjama_instrument.viewer.access_control import AccessMiddleware, AccessRules, access_rules
 from pyjama_instrument.viewer.diagram import mermaid
 from pyjama_instrument.viewer.error_reporting import is_client_error, log_once
+from pyjama_instrument.viewer.labels import join_names
 from pyjama_instrument.viewer.live_updates import LiveUpdates, TooManyStreams
 from pyjama_instrument.viewer.query_parameters import parse_query_parameters
 from pyjama_instrument.viewer.reader_thread import ReaderThread
@@ -69,7 +70,7 @@ class DashboardApp:
             await answer(scope, receive, send)
         except Exception as error:  # the client has received an error response, or its connection is closed
             if not is_client_error(error):
-                log_once("a request could not be answered", error)
+                log_once("a request failed", error)
 
     def start(self) -> None:
         """Start the readers' threads."""
@@ -194,7 +195,7 @@ class _ReadEndpoints:
         try:
             self._live.check_capacity(query)
         except TooManyStreams:
-            raise HTTPException(503, "Too many pages are open: this one asks every two seconds instead.") from None
+            raise HTTPException(503, "Too many pages are open: this one polls every two seconds instead.") from None
         # Without the header, nginx buffers events instead of passing them on.
         return StreamingResponse(
             self._live.stream(query), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
@@ -204,7 +205,7 @@ class _ReadEndpoints:
         query = parse_query_parameters(request.query_params)
         before = _CURSOR.fullmatch(request.query_params.get("before", ""))
         if before is None:
-            raise HTTPException(400, "Say before what: the value of “older” in the answer before this one.")
+            raise HTTPException(400, "Set the parameter “before” to the value of “older” in the previous response.")
         cursor = int(before["ts"]), before["key"]
         return _json_response(await self._runs.run(lambda: _to_json(older_entries(self._runs, query, cursor))))
 
@@ -212,7 +213,7 @@ class _ReadEndpoints:
         data = await self._overview.run(self._overview.dashboard)
         agent = data.agents.get(request.path_params["id"])
         if agent is None:
-            raise HTTPException(404, "No agent of that id is known.")
+            raise HTTPException(404, "No agent has this name.")
         return PlainTextResponse(mermaid(step_states(agent)))
 
     async def session(self, request: Request) -> Response:
@@ -232,7 +233,7 @@ class _ReadEndpoints:
             children = child_run_spans(tree, data.sessions)
         span = await self._runs.run(lambda: span_details(tree, key, children))
         if span is None:
-            raise HTTPException(404, "No span of that id is known.")
+            raise HTTPException(404, "No span has this id.")
         return _json_response(_to_json(span))
 
     def _tree(self, session_id: str) -> SessionTree:
@@ -255,17 +256,17 @@ class _ClearEndpoints:
 
     async def token(self, request: Request) -> Response:
         if self._clear is None:
-            raise HTTPException(404, "Nothing can be changed here.")
+            raise HTTPException(404, "This dashboard is read-only.")
         return _json_response(_to_json({"token": self._token}))
 
     async def clear(self, request: Request) -> Response:
         if self._clear is None:
-            raise HTTPException(404, "Nothing can be changed here.")
+            raise HTTPException(404, "This dashboard is read-only.")
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise HTTPException(415, "Send JSON.")
+            raise HTTPException(415, "The request's Content-Type must be application/json.")
         given = await _read_token(request)
         if not secrets.compare_digest(given.encode("utf-8", "replace"), self._token.encode("ascii")):
-            raise HTTPException(403, "The token is not that of this start of the dashboard: load the page again.")
+            raise HTTPException(403, "The dashboard was restarted after this page was loaded. Reload the page.")
         try:
             await self._source.run(self._clear)
         except (PyjamaError, OSError) as error:
@@ -289,7 +290,7 @@ class _ExportEndpoints:
     async def _download(self, request: Request, session_id: str | None) -> Response:
         name = request.query_params.get("format", "jsonl")
         if self._export is None or name not in FORMATS:
-            raise HTTPException(404, f"There is no such format; there are {', '.join(FORMATS)}.")
+            raise HTTPException(404, f"Unknown format. The formats are {join_names(list(FORMATS), len(FORMATS))}.")
         disposition = f'attachment; filename="{file_name(name, session_id)}"'
         headers = {"Content-Type": FORMATS[name].media_type, "Content-Disposition": disposition}
         if request.method == "HEAD":
@@ -311,13 +312,13 @@ async def _read_token(request: Request) -> str:
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > _MAX_BODY_BYTES:
-                    raise HTTPException(413, "That is too much.")
+                    raise HTTPException(413, "The request's body is too large.")
     except TimeoutError:
-        raise HTTPException(408, "That took too long.") from None
+        raise HTTPException(408, "The request's body took too long to arrive.") from None
     try:
         token = json.loads(body)["token"]
     except (ValueError, TypeError, LookupError, RecursionError):
-        raise HTTPException(400, 'Send {"token": "…"}.') from None
+        raise HTTPException(400, 'The request\'s body must be {"token": "…"}.') from None
     return token if isinstance(token, str) else ""
 
 
@@ -341,4 +342,4 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _server_error(request: Request, error: Exception) -> Response:
-    return _error_response(500, f"The dashboard could not answer: {type(error).__name__}.")
+    return _error_response(500, f"The dashboard failed to answer ({type(error).__name__}). See the program's log.")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from typing import Any
 
 from pyjama_instrument.document import InFlight, SessionSummary
-from pyjama_instrument.presentation.formatting import NONE, count, duration
+from pyjama_instrument.presentation.formatting import NONE, count, duration, json_or_repr
 
 __all__ = [
     "MESSAGE_LIMIT",
@@ -24,7 +23,7 @@ __all__ = [
     "format_percent",
     "format_rate",
     "join_names",
-    "json_text",
+    "json_or_repr",
     "label",
     "problem_text",
     "process_text",
@@ -70,15 +69,7 @@ def label(name: str) -> str:
 
 def value_text(value: Any, limit: int) -> str:
     """A recorded value as text, clipped: a string unchanged, anything else as JSON."""
-    return clip(value, limit) if isinstance(value, str) else json_text(value, limit)
-
-
-def json_text(value: Any, limit: int) -> str:
-    """A recorded value as JSON, clipped."""
-    try:
-        return clip(json.dumps(value, ensure_ascii=False, default=repr), limit)
-    except (TypeError, ValueError, RecursionError):
-        return clip(repr(value), limit)
+    return clip(value, limit) if isinstance(value, str) else clip(json_or_repr(value), limit)
 
 
 def format_count(number: int) -> str:
@@ -109,10 +100,10 @@ def crash_text(run: SessionSummary) -> str:
     """Where a run crashed: in which tools, or in which step."""
     calls = by_start_time(run.interrupted)
     if calls:
-        return f"died in {join_names([label(call.tool) for call in calls])}"
+        return f"process died in {join_names([label(call.tool) for call in calls])}"
     if run.current_step:
-        return f"died in step {label(run.current_step)}, between tool calls"
-    return "died between tool calls"
+        return f"process died in step {label(run.current_step)}, between tool calls"
+    return "process died between tool calls"
 
 
 def problem_text(run: SessionSummary) -> str:
@@ -120,7 +111,7 @@ def problem_text(run: SessionSummary) -> str:
     if run.status == "crashed":
         return crash_text(run)
     if run.error is None:
-        return "failed without saying why" if run.status == "failed" else ""
+        return "failed; no error was recorded" if run.status == "failed" else ""
     return error_text(run.error.type, run.error.message) or run.status
 
 

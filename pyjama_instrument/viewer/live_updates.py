@@ -110,7 +110,7 @@ class LiveUpdates:
                 rest = max(self._poll_seconds, REST_FACTOR * (loop.time() - began))
                 await _wait_for(self._wake, rest)
         except Exception as error:
-            log_once("the dashboard cannot be drawn; the streams end and the pages try again", error)
+            log_once("the dashboard's views cannot be built; open pages connect again", error)
         finally:
             # The next page must not receive the last view as if it were current.
             self._poller = None

@@ -244,8 +244,8 @@ def _status_fields(run: SessionSummary | AgentSummary) -> dict[str, Any]:
 def _ending(status: str, took: int | None) -> str:
     """The text beside the time of the end."""
     if status in UNKNOWN_END:
-        return "last sign of life"
-    return f"after {duration(took)}" if took is not None else ""
+        return "last event"
+    return f"took {duration(took)}" if took is not None else ""
 
 
 def _step_chips(states: list[StepState], line: int) -> list[dict[str, Any]]:
@@ -287,8 +287,8 @@ def _totals(data: DashboardData) -> list[dict[str, Any]]:
         _tile("finished", format_count(runs.completed + runs.cancelled + runs.ended), "idle", "#/?status=finished"),
         _tile("tool calls", format_count(overall.count), "idle", "#/tools"),
         _tile("errors", format_count(overall.error), "bad" if overall.error else "idle", "#/activity?status=error"),
-        _tile("success", format_percent(overall.success_rate)),
-        _tile("calls/s now", format_rate(overall.calls_per_second)),
+        _tile("success rate", format_percent(overall.success_rate)),
+        _tile("calls/s", format_rate(overall.calls_per_second)),
         _tile("p50 / p95 / p99", percentiles if overall.p50_ms is not None else "–"),
     ]
 

@@ -34,10 +34,11 @@ def _notes(health: Health) -> list[dict[str, str]]:
             text = f"{count(number, 'event')} could not be written ({clip(cause, 60)}): counts are too low."
             notes.append({"tone": "warn", "text": text})
     if health.torn:
-        text = f"{count(health.torn, 'half-written record')} skipped: a process died while writing, or a file was cut."
+        skipped = f"{count(health.torn, 'half-written record')} skipped"
+        text = f"{skipped}: a process died while writing, or a file was truncated."
         notes.append({"tone": "info", "text": text})
     for what, number in sorted(health.overflow.items()):
         if number:
-            text = f"{format_count(number)} more {clip(what, 60)} than are kept apart: counted together."
+            text = f"{format_count(number)} more {clip(what, 60)} exceed the limit and are counted together."
             notes.append({"tone": "info", "text": text})
     return notes

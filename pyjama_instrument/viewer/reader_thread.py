@@ -123,9 +123,7 @@ class ReaderThread:
         except Exception as error:
             self._reader = self._revision = None
             self._log_failure(error)
-            note = (
-                f"The store cannot be read just now ({_error_sentence(error)}). What you see is the last known state."
-            )
+            note = f"The store cannot be read ({_error_sentence(error)}). You see the last data that could be read."
             health = self._last.health.model_copy(update={"notes": [*self._last.health.notes, note]})
             return self._last.model_copy(update={"health": health})
         self._logged_failure = ""

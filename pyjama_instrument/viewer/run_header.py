@@ -33,7 +33,7 @@ __all__ = ["run_figures", "run_header"]
 MAX_RELATED_RUNS = 50
 MAX_FACTS = 50
 VALUE_LIMIT = 2000
-_ENDED_BY_A_PERSON = "It was stopped before it was done."
+_STOPPED = "The run was stopped before it ended by itself."
 
 
 def run_header(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> dict[str, Any]:
@@ -74,8 +74,8 @@ def _times(run: SessionSummary) -> list[dict[str, Any]]:
     if run.status == "running":
         times = [("running for", run.start_time, "for")]
     else:
-        ending = "last sign of life" if run.status in UNKNOWN_END else "ended"
-        times = [("began", run.start_time, "ago"), (ending, ended, "ago")]
+        ending = "last event" if run.status in UNKNOWN_END else "ended"
+        times = [("started", run.start_time, "ago"), (ending, ended, "ago")]
     parts = [{"key": words, "text": words, "at": at, "mode": mode} for words, at, mode in times if at]
     texts = [f"took {took}" if took else "", process_text(run)]
     return parts + [{"key": text, "text": text, "at": None, "mode": ""} for text in texts if text]
@@ -111,11 +111,11 @@ def _problem(tree: SessionTree) -> dict[str, Any] | None:
         title = f"Failed in {label(failed.span.name)}" if failed else "Failed"
         return _problem_fields(run, "bad", title, problem_text(run), failed)
     if run.status == "cancelled":
-        return _problem_fields(run, "warn", "Cancelled", problem_text(run) or _ENDED_BY_A_PERSON, None)
+        return _problem_fields(run, "warn", "Cancelled", problem_text(run) or _STOPPED, None)
     if run.interrupted:
         crashed = _innermost_crashed(tree)
         title = f"A worker process died in {join_names([label(call.tool) for call in run.interrupted])}"
-        return _problem_fields(run, "dead", title, "The session itself goes on.", crashed[0] if crashed else None)
+        return _problem_fields(run, "dead", title, "The run itself continues.", crashed[0] if crashed else None)
     return None
 
 
@@ -131,7 +131,7 @@ def _crash(tree: SessionTree) -> dict[str, Any]:
         title = f"Crashed in step {label(run.current_step)}"
         text = f"{process} died between two tool calls."
     else:
-        title, text = "Crashed between tool calls", f"{process} died while no tool call was under way."
+        title, text = "Crashed between tool calls", f"{process} died while no tool call was in progress."
     return _problem_fields(run, "dead", title, text, crashed[0] if crashed else None)
 
 
@@ -200,7 +200,7 @@ def _tile(name: str, value: str, tone: str = "idle", note: str = "") -> dict[str
 
 
 def _child_note(number: int, children: int) -> str:
-    return f"and {format_count(number)} in {count(children, 'run')} inside" if number and children else ""
+    return f"and {format_count(number)} in {count(children, 'child run')}" if number and children else ""
 
 
 def _descendants(session_id: str, sessions: Mapping[str, SessionSummary]) -> list[str]:
@@ -236,7 +236,7 @@ def _attribute_tile(name: str, run: SessionSummary, children: list[SessionSummar
     own = [value for value in [run.attributes.get(name)] if _is_number(value)]
     others = [value for child in children if _is_number(value := child.attributes.get(name))]
     here = _format_number(own[0]) if own else "none"
-    note = f"{here} here, {_format_number(_sum(others))} in {count(len(others), 'run')} inside" if others else ""
+    note = f"{here} here, {_format_number(_sum(others))} in {count(len(others), 'child run')}" if others else ""
     return _tile(label(name), _format_number(_sum(own + others)), note=note) | {"key": f"attribute {name}"}
 
 
@@ -271,7 +271,7 @@ def _facts(tree: SessionTree) -> list[dict[str, str]]:
     values += [("attribute", name, value) for name, value in others[:MAX_FACTS]]
     facts = [(f"{kind} {label(name)}", value_text(value, VALUE_LIMIT)) for kind, name, value in values]
     if run.implicit:
-        facts.append(("began", "by a tool called outside any session"))
+        facts.append(("started by", "a tool call outside any run"))
     return [{"key": f"{at} {name}", "name": name, "value": value} for at, (name, value) in enumerate(facts)]
 
 
@@ -282,8 +282,8 @@ def _related_runs(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> 
     """The parent run, the child runs, and the other runs of the agent, each as a list with a title."""
     parent = tree.session.parent_session
     groups = [
-        ("Part of", [parent] if parent else []),
-        ("Runs inside", tree.child_sessions),
+        ("Parent run", [parent] if parent else []),
+        ("Child runs", tree.child_sessions),
         ("Other runs of this agent", _other_runs(tree, sessions)),
     ]
     return [_group(title, ids, sessions) for title, ids in groups if ids]

@@ -278,8 +278,8 @@ def _address(host: str, has_token: bool) -> tuple[str, socket.AddressFamily]:
         address = None
     if address is None or not (has_token or is_loopback(str(address))):
         raise ViewerError(
-            f"The dashboard serves this machine only, not {host!r}, unless it is given a token: "
-            "use 127.0.0.1, and `ssh -L` to reach it from elsewhere."
+            f"The dashboard cannot listen on {host!r}. Use 127.0.0.1 (and `ssh -L` from other machines), or an IP "
+            "address of this machine together with a token."
         )
     return str(address), socket.AF_INET6 if address.version == 6 else socket.AF_INET
 
@@ -321,5 +321,5 @@ def _open_listener(address: str, family: socket.AddressFamily, port: int) -> soc
 
 def _listen_error(address: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"Port {port} on {address} is taken: choose another, or leave the port out to get the next free one."
+        return f"Port {port} on {address} is taken. Choose another one, or leave it out to use the next free port."
     return f"The dashboard cannot listen on {address}:{port}: {error.strerror or error}."

@@ -7,7 +7,6 @@ so that a page needs to receive only the rows that have changed since its last r
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from pyjama_instrument.viewer.labels import (
     duration,
     error_text,
     format_count,
-    json_text,
+    json_or_repr,
     label,
     status_tone,
 )
@@ -31,7 +30,7 @@ TEXT_LIMIT = 100_000
 LONGEST_MS = 1e12
 MAX_FRAMES = 100
 MAX_CHILD_RUNS = 1000
-_KINDS = {"session": "run", "step": "step", "tool": "tool call", "child": "run inside"}
+_KINDS = {"session": "run", "step": "step", "tool": "tool call", "child": "child run"}
 
 Row = list[Any]
 
@@ -219,21 +218,21 @@ def _facts(tree: SessionTree, node: SpanNode) -> list[dict[str, Any]]:
     span = node.span
     facts = [("kind", _KINDS.get(span.kind, label(span.kind)))]
     if node.parent is not None:
-        facts.append(("inside", label(node.parent.span.name)))
-        facts.append(("after", f"{duration((span.start_us - _begin_us(tree.root)) / 1000)} of the session"))
-    facts.append(("took", _took(span) or ("" if span.status == "running" else "never ended")))
+        facts.append(("parent", label(node.parent.span.name)))
+        facts.append(("started at", f"+{duration((span.start_us - _begin_us(tree.root)) / 1000)}"))
+    facts.append(("took", _took(span) or ("" if span.status == "running" else "did not end")))
     own = _own_ms(span)
     if span.children and own is not None:
-        facts.append(("of that itself", duration(own)))
+        facts.append(("self time", duration(own)))
     if span.children:
-        facts.append(("inside it", count(len(span.children), "span")))
+        facts.append(("children", count(len(span.children), "span")))
     if span.items is not None:
         facts.append(("items", format_count(span.items)))
     if span.first_item_ms is not None:
         facts.append(("first item after", duration(span.first_item_ms)))
-    facts.append(("written by", clip(span.writer, 40)))
-    began = {"key": "began", "name": "began", "at": span.start_us // 1000}
-    return [{"key": name, "name": name, "value": value} for name, value in facts if value] + [began]
+    facts.append(("process (writer id)", clip(span.writer, 40)))
+    started = {"key": "started", "name": "started", "at": span.start_us // 1000}
+    return [{"key": name, "name": name, "value": value} for name, value in facts if value] + [started]
 
 
 def _own_ms(span: Span) -> float | None:
@@ -257,7 +256,7 @@ def _blocks(node: SpanNode) -> list[dict[str, str]]:
         ("Traceback", _traceback(span)),
         ("Arguments", _pretty(span.arguments)),
         ("Result", _pretty(span.result)),
-        ("Session id" if span.kind == "child" else "Span id", node.key),
+        ("Run id" if span.kind == "child" else "Span id", node.key),
     ]
     return [{"key": title, "title": title, "text": text} for title, text in texts if text]
 
@@ -271,7 +270,4 @@ def _pretty(value: Any) -> str:
     """A captured value as indented JSON; empty if nothing was captured."""
     if value is None:
         return ""
-    try:
-        return clip(json.dumps(value, ensure_ascii=False, indent=2, default=repr), TEXT_LIMIT)
-    except (TypeError, ValueError, RecursionError):
-        return json_text(value, TEXT_LIMIT)
+    return clip(json_or_repr(value, indent=2), TEXT_LIMIT)

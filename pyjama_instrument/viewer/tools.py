@@ -80,7 +80,7 @@ def tool_row(
     """One tool as a row; ``longest`` is the largest total time of all tools."""
     return {
         "key": name,
-        "tool": "all further tools" if name == "__other__" else label(name),
+        "tool": "other tools" if name == "__other__" else label(name),
         "calls": format_count(tool.count),
         "errors": format_count(tool.error) if tool.error else "",
         "success": format_percent(tool.success_rate),
@@ -114,8 +114,8 @@ def tool_page(
     facts = [
         ("calls", row["calls"], ""),
         ("errors", row["errors"] or "0", "bad" if tool.error else ""),
-        ("success", row["success"], ""),
-        ("calls/s now", row["now"], ""),
+        ("success rate", row["success"], ""),
+        ("calls/s", row["now"], ""),
         ("p50", row["p50"], ""),
         ("p95", row["p95"], ""),
         ("p99", row["p99"], ""),

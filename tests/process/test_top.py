@@ -298,7 +298,7 @@ def test_run_on_a_terminal_prints_how_to_see_the_run(start: Start) -> None:
     assert terminal.wait() == 0
     shown = re.search(r"pyjama: nightly, run ([0-9a-f]{32})\r\npyjama: to see it, (.*)\r\nmade\r\n", terminal.shown)
     assert shown is not None
-    url = f"http://127.0.0.1:{DEFAULT_PORT}/#/session/{shown[1]}"
+    url = f"http://127.0.0.1:{DEFAULT_PORT}/#/run/{shown[1]}"
     assert shown[2] in (f"run: pyjama show {shown[1][:8]}", f"open: {url}")
 
 
@@ -321,7 +321,7 @@ def test_the_address_is_that_of_a_dashboard_which_shows_the_agent(monkeypatch: p
         monkeypatch.setattr(dashboard_url, "PORTS", [1, dashboard.port])
         with agent_session("größe / 1") as run:
             work()
-            assert dashboard_url.url_of_run(run.agent, run.id) == f"{dashboard.url.rstrip('/')}/#/session/{run.id}"
+            assert dashboard_url.url_of_run(run.agent, run.id) == f"{dashboard.url.rstrip('/')}/#/run/{run.id}"
             assert dashboard_url.url_of_run("somebody else", run.id) is None
 
 

@@ -267,7 +267,7 @@ def test_a_span_is_served_in_full(dashboard: Dashboard) -> None:
 @pytest.mark.parametrize("key", ["", "none", quote("<img>")])
 def test_an_unknown_span_is_404(dashboard: Dashboard, key: str) -> None:
     answer = ask(dashboard, f"/api/session/{session_id(0)}/span?key={key}")
-    assert (answer.status, answer.json) == (404, {"error": "No span of that id is known."})
+    assert (answer.status, answer.json) == (404, {"error": "No span has this id."})
 
 
 @pytest.mark.parametrize("suffix", ["", "/view", "/span?key=a"])
@@ -563,7 +563,7 @@ def test_a_view_that_cannot_be_drawn_ends_the_streams_and_the_next_one_works(
         await again.aclose()
 
     _with_live(reader, watch)
-    assert "cannot be drawn" in caplog.text
+    assert "views cannot be built" in caplog.text
 
 
 def _with_live(reader: FakeReader, use: Callable[[LiveUpdates], Awaitable[None]]) -> None:
@@ -649,7 +649,10 @@ def test_a_session_that_cannot_be_read_is_an_error_in_json(
     reader.error = RuntimeError("secret detail")
     with caplog.at_level(logging.CRITICAL + 1):
         answer = ask(dashboard, f"/api/session/{session_id(0)}")
-    assert (answer.status, answer.json) == (500, {"error": "The dashboard could not answer: RuntimeError."})
+    assert (answer.status, answer.json) == (
+        500,
+        {"error": "The dashboard failed to answer (RuntimeError). See the program's log."},
+    )
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
@@ -727,7 +730,7 @@ def test_without_a_port_the_next_free_one_is_taken() -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.1", "example.com", ""])
 def test_it_cannot_be_opened_to_the_network(host: str) -> None:
-    with pytest.raises(ViewerError, match="this machine only"):
+    with pytest.raises(ViewerError, match="together with a token"):
         start_dashboard(0, host=host)
 
 

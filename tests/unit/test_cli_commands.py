@@ -214,9 +214,9 @@ def test_show_adds_up_what_the_child_runs_used_as_the_page_does(pyjama: Pyjama) 
             worker.annotate(tokens=300, cost=0.5)
             tool(len)("abc")
     shown = pyjama("show").stdout
-    assert re.search(r"^Calls +0 calls and 1 in 1 run inside, 0 errors$", shown, re.MULTILINE)
-    assert re.search(r"^tokens +1,500 \(1,200 here, 300 in 1 run inside\)$", shown, re.MULTILINE)
-    assert re.search(r"^cost +0.5 \(none here, 0.5 in 1 run inside\)$", shown, re.MULTILINE)
+    assert re.search(r"^Calls +0 calls and 1 in 1 child run, 0 errors$", shown, re.MULTILINE)
+    assert re.search(r"^tokens +1,500 \(1,200 here, 300 in 1 child run\)$", shown, re.MULTILINE)
+    assert re.search(r"^cost +0.5 \(none here, 0.5 in 1 child run\)$", shown, re.MULTILINE)
     assert re.search(r"^model +small$", shown, re.MULTILINE)
     assert re.search(r"^tokens +300$", pyjama("show", "worker").stdout, re.MULTILINE)
 

@@ -136,14 +136,14 @@ def test_many_calls_in_flight_are_counted_beyond_the_first_few() -> None:
 
 def test_a_crash_names_the_tool() -> None:
     crashed = run_of(status="crashed", interrupted=[call_of("write_file")])
-    assert build_overview(data_of(crashed))["attention"][0]["reason"] == "died in write_file"
+    assert build_overview(data_of(crashed))["attention"][0]["reason"] == "process died in write_file"
 
 
 def test_the_end_of_a_crashed_run_is_its_last_sign_of_life() -> None:
     runs = run_of("dead", "crashed"), run_of("ended", "failed", start_time=NOW - 2010)
     rows = {row["agent"]: row for row in build_overview(data_of(*runs))["attention"]}
-    assert (rows["dead"]["ending"], rows["dead"]["took"]) == ("last sign of life", "")
-    assert (rows["ended"]["ending"], rows["ended"]["took"]) == ("after 2.0 s", "2.0 s")
+    assert (rows["dead"]["ending"], rows["dead"]["took"]) == ("last event", "")
+    assert (rows["ended"]["ending"], rows["ended"]["took"]) == ("took 2.0 s", "2.0 s")
 
 
 def test_hosts_are_named_only_where_there_are_several() -> None:
@@ -156,12 +156,14 @@ def test_hosts_are_named_only_where_there_are_several() -> None:
 def test_a_crash_names_several_tools() -> None:
     calls = [call_of(name, NOW - at) for name, at in (("a", 50), ("b", 40), ("c", 30), ("d", 20), ("e", 15))]
     crashed = run_of(status="crashed", interrupted=calls)
-    assert build_overview(data_of(crashed))["attention"][0]["reason"] == "died in a, b, c and 2 more"
+    assert build_overview(data_of(crashed))["attention"][0]["reason"] == "process died in a, b, c and 2 more"
 
 
 def test_a_crash_outside_any_tool_names_the_step() -> None:
     crashed = run_of(status="crashed", workflow=FIVE, done=1)
-    assert build_overview(data_of(crashed))["attention"][0]["reason"] == "died in step analyze, between tool calls"
+    assert (
+        build_overview(data_of(crashed))["attention"][0]["reason"] == "process died in step analyze, between tool calls"
+    )
 
 
 def test_a_failure_is_shown_as_python_prints_it() -> None:
@@ -170,7 +172,7 @@ def test_a_failure_is_shown_as_python_prints_it() -> None:
 
 
 def test_a_failure_without_an_error_says_so() -> None:
-    assert build_overview(data_of(run_of(status="failed")))["attention"][0]["reason"] == "failed without saying why"
+    assert build_overview(data_of(run_of(status="failed")))["attention"][0]["reason"] == "failed; no error was recorded"
 
 
 def test_a_child_run_names_its_parent() -> None:
@@ -236,7 +238,7 @@ def test_nothing_recorded_is_empty_and_every_figure_is_blank_or_nought() -> None
     view = build_overview(DashboardData(timestamp=NOW), "/somewhere")
     assert view["empty"] is True
     assert view["store"] == "/somewhere"
-    assert tile(view, "success")["value"] == "–"
+    assert tile(view, "success rate")["value"] == "–"
     assert tile(view, "tool calls")["value"] == "0"
 
 
@@ -257,7 +259,7 @@ def test_the_totals_count_tool_calls_of_all_agents() -> None:
         "tone": "bad",
         "target": "#/activity?status=error",
     }
-    assert tile(view, "success")["value"] == "99.7 %"
+    assert tile(view, "success rate")["value"] == "99.7 %"
     assert tile(view, "p50 / p95 / p99")["value"] == "40 ms / 90 ms / 1.2 s"
 
 
@@ -300,7 +302,7 @@ def test_a_tool_shows_its_last_error() -> None:
 def test_tools_beyond_the_limit_of_the_store_are_named_as_such() -> None:
     data = DashboardData()
     data.metrics.tools = {"__other__": ToolMetrics(count=7)}
-    assert build_overview(data)["tools"][0]["tool"] == "all further tools"
+    assert build_overview(data)["tools"][0]["tool"] == "other tools"
 
 
 def test_the_activity_log_is_newest_first() -> None:
@@ -322,8 +324,8 @@ def test_damage_to_the_data_is_said_in_sentences() -> None:
     assert [note["text"] for note in notes] == [
         "Upgrade.",
         "1,200 events could not be written (ENOSPC): counts are too low.",
-        "1 half-written record skipped: a process died while writing, or a file was cut.",
-        "3 more tools than are kept apart: counted together.",
+        "1 half-written record skipped: a process died while writing, or a file was truncated.",
+        "3 more tools exceed the limit and are counted together.",
     ]
 
 

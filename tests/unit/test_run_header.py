@@ -42,7 +42,7 @@ def kin(shown: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
 def test_the_head_says_which_process_when_and_how_long() -> None:
     shown = head(run_of("me", "completed", pid=7, host="box"))
     assert times(shown) == [
-        ("began", NOW - 60_000), ("ended", NOW - 10), ("took 1 min 00 s", None), ("pid 7 on box", None),
+        ("started", NOW - 60_000), ("ended", NOW - 10), ("took 1 min 00 s", None), ("pid 7 on box", None),
     ]  # fmt: skip
     assert shown["title"] == "me · completed · pyjama"
 
@@ -60,7 +60,7 @@ def test_a_crash_names_the_innermost_tool_and_where_it_was_called() -> None:
         "tone": "dead", "title": "Crashed in inner", "span": "i", "at": NOW - 10, "mode": "ago",
         "text": "Its process (pid 7 on box) died during this call (step analyze › outer).",
     }  # fmt: skip
-    assert times(shown)[1:3] == [("last sign of life", NOW - 10), ("took at least 1 min 00 s", None)]
+    assert times(shown)[1:3] == [("last event", NOW - 10), ("took at least 1 min 00 s", None)]
 
 
 def test_a_crash_during_parallel_calls_names_them_all() -> None:
@@ -119,10 +119,10 @@ def test_numbers_are_added_up_over_child_sessions_at_any_depth() -> None:
         OTHER: run_of("other", attributes={"tokens": 1000}),
     }
     shown = tiles(head(run_of(calls=2, attributes={"tokens": 1200}), sessions=family))
-    assert shown["tokens"] == ("1,223", "1,200 here, 23 in 2 runs inside")
-    assert shown["cost"] == ("0.3", "none here, 0.3 in 2 runs inside")
-    assert shown["calls"] == ("2", "and 3 in 2 runs inside")
-    assert shown["errors"] == ("0", "and 1 in 2 runs inside")
+    assert shown["tokens"] == ("1,223", "1,200 here, 23 in 2 child runs")
+    assert shown["cost"] == ("0.3", "none here, 0.3 in 2 child runs")
+    assert shown["calls"] == ("2", "and 3 in 2 child runs")
+    assert shown["errors"] == ("0", "and 1 in 2 child runs")
 
 
 def test_an_attribute_of_this_session_alone_is_just_its_value() -> None:
@@ -200,8 +200,8 @@ def test_parent_children_and_sessions_of_the_same_agent_are_named() -> None:
     tree = tree_of(1, run)
     tree.child_sessions = [CHILD]
     assert kin(run_header(tree, {ME: run} | family)) == {
-        "Part of": [("parent", "running")],
-        "Runs inside": [("child", "crashed")],
+        "Parent run": [("parent", "running")],
+        "Child runs": [("child", "crashed")],
         "Other runs of this agent": [("me", "failed"), ("me", "completed")],
     }
 

@@ -145,8 +145,8 @@ def facts(shown: dict[str, Any]) -> dict[str, str]:
 
 def test_a_span_tells_its_times_and_what_it_hangs_from() -> None:
     shown = one(call("outer", "o", 1_000, 9.0, children=[call("t", "a", 2_000, 3.0)]))
-    assert shown["facts"][-1] == {"key": "began", "name": "began", "at": (BEGIN + 2_000) // 1000}
-    assert facts(shown) == {"kind": "tool call", "inside": "outer", "after": "2.0 ms of the session", "took": "3.0 ms"}
+    assert shown["facts"][-1] == {"key": "started", "name": "started", "at": (BEGIN + 2_000) // 1000}
+    assert facts(shown) == {"kind": "tool call", "parent": "outer", "started at": "+2.0 ms", "took": "3.0 ms"}
 
 
 def test_a_span_tells_its_error_with_the_traceback() -> None:
@@ -169,12 +169,12 @@ def test_a_generator_tells_its_items() -> None:
 def test_the_time_of_a_span_itself_leaves_out_its_children_once() -> None:
     overlapping = [call("x", "x", 1_000, 4.0), call("y", "y", 3_000, 4.0), call("z", "z", 9_000, None)]
     shown = facts(one(call("t", "a", 0, 10.0, children=overlapping)))
-    assert (shown["of that itself"], shown["inside it"]) == ("3.0 ms", "3 spans")
+    assert (shown["self time"], shown["children"]) == ("3.0 ms", "3 spans")
 
 
 def test_what_never_ended_says_so() -> None:
     shown = one(call("t", "a", took=None, status="crashed"))
-    assert facts(shown)["took"] == "never ended"
+    assert facts(shown)["took"] == "did not end"
 
 
 def test_an_unknown_span_is_none() -> None:
@@ -245,5 +245,5 @@ def test_a_session_inside_in_full_says_which_it_is() -> None:
     assert shown is not None
     assert (shown["name"], shown["session"], shown["error"]) == ("inner-0", session_id(10), "ValueError: no")
     facts = {fact["name"]: fact.get("value") for fact in shown["facts"]}
-    assert (facts["kind"], facts["inside"]) == ("run inside", "delegate")
+    assert (facts["kind"], facts["parent"]) == ("child run", "delegate")
     assert span_details(tree, session_id(10)) is None

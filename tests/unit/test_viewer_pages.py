@@ -127,7 +127,7 @@ def test_a_crash_is_said_on_top_where_many_runs_would_push_it_out_of_sight() -> 
     crash = run_of("unlucky", "crashed", interrupted=[call_of("ask_model")])
     assert build_overview(data_of(runs[0], crash))["headline"] is None
     headline = build_overview(data_of(*runs, crash))["headline"]
-    assert headline["text"] == "unlucky crashed: died in ask_model,"
+    assert headline["text"] == "unlucky crashed: process died in ask_model,"
     assert (headline["tone"], headline["target"]) == ("dead", "#/?status=wrong")
 
 
@@ -320,7 +320,11 @@ def test_a_record_of_any_content_makes_a_row() -> None:
 def test_crashes_are_among_the_activity_although_nobody_recorded_them() -> None:
     data = data_of(run_of("unlucky", "crashed", interrupted=[call_of("ask")]), run_of("fine", "completed"))
     (entry,) = crash_entries(data, QueryParameters())
-    assert (entry.row["agent"], entry.row["status"], entry.row["error"]) == ("unlucky", "crashed", "died in ask")
+    assert (entry.row["agent"], entry.row["status"], entry.row["error"]) == (
+        "unlucky",
+        "crashed",
+        "process died in ask",
+    )
     assert crash_entries(data, QueryParameters(status="ok")) == []
     assert crash_entries(data, QueryParameters(tool="other")) == []
     assert len(crash_entries(data, QueryParameters(tool="ask", status="wrong", text="unlucky"))) == 1

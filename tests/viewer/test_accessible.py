@@ -25,7 +25,7 @@ PAGES = [
     "#/tools/parse",
     "#/tools/none",
     "#/activity",
-    f"#/session/{session_id(1)}",
+    f"#/run/{session_id(1)}",
 ]
 
 
@@ -70,7 +70,7 @@ def test_an_empty_page_has_no_serious_finding(page: Page, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["Keyboard shortcuts", "Set all totals to zero?"])
+@pytest.mark.parametrize("name", ["Keyboard shortcuts", "Delete totals and finished runs?"])
 def test_a_dialog_has_no_serious_finding(page: Page, shop: Shop, name: str, scheme: str) -> None:
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of the two literals
     page.goto(shop.url)

@@ -63,7 +63,7 @@ def test_the_style_of_the_page_is_in_force_and_a_span_can_be_folded(page: Page, 
     assert not lost.is_visible()
 
 
-@pytest.mark.parametrize("place", ["", f"#/session/{SESSION}"], ids=["everything", "a session"])
+@pytest.mark.parametrize("place", ["", f"#/run/{SESSION}"], ids=["everything", "a session"])
 def test_the_links_on_the_page_download_what_the_library_exports(
     place: str, page: Page, store: Path, dashboard: Dashboard, tmp_path: Path
 ) -> None:

@@ -185,6 +185,6 @@ def test_none_runs_on_the_page_of_a_tool_or_a_run_or_out_of_the_address(
         page.locator(".tool-head h2 bdi", has_text=" ".join(text.split())[:20]).wait_for()
         page.goto(f"{dashboard.url}#/activity?q={quote(text, safe='')}&tool={quote(text, safe='')}&agent=%22{RUN}")
         page.locator("#entries").wait_for(state="attached")
-        page.goto(f"{dashboard.url}#/session/{session_id(at)}")
+        page.goto(f"{dashboard.url}#/run/{session_id(at)}")
         page.locator("#page :is(h1, h2) bdi", has_text=" ".join(text.split())[:20]).first.wait_for()
     unharmed(page, dashboard, requested)

@@ -99,7 +99,7 @@ def test_a_killed_agent_turns_crashed_and_names_its_tool(
     agent = start_agent(WORKER)
     active(page, "crawler").locator(".call", has_text="search").wait_for()
     agent.kill()
-    wrong(page, "crawler").get_by_text("died in search").wait_for()
+    wrong(page, "crawler").get_by_text("process died in search").wait_for()
     wrong(page, "crawler").locator(".badge", has_text="crashed").wait_for()
     assert page.title() == "1 crashed · pyjama"
 
@@ -129,7 +129,7 @@ def test_the_page_opened_after_a_crash_shows_it(page: Page, dashboard: Dashboard
     agent.kill()
     page.goto("about:blank")
     page.goto(dashboard.url)
-    wrong(page, "crawler").get_by_text("died in search").wait_for()
+    wrong(page, "crawler").get_by_text("process died in search").wait_for()
 
 
 # ── names from outside ──────────────────────────────────────────────────────────────────────────────────

@@ -164,7 +164,7 @@ def test_a_search_is_in_the_address_and_survives_a_reload(page: Page, shop: Shop
 
 def test_a_search_that_finds_nothing_says_so(page: Page, shop: Shop) -> None:
     page.goto(f"{shop.url}#/?q=nowhere")
-    page.get_by_text("No run matches").wait_for()
+    page.get_by_text("No matching runs").wait_for()
 
 
 def test_a_total_leads_to_the_runs_it_counts(page: Page, shop: Shop) -> None:
@@ -187,14 +187,14 @@ def test_a_crash_is_on_top_when_many_run(page: Page, shop: Shop) -> None:
     runs = [run_of(f"busy-{n}") for n in range(40)]
     shop.reader.data = data_of(*runs, run_of("unlucky", "crashed", interrupted=[call_of("ask")]))
     page.goto(shop.url)
-    page.locator("#headline", has_text="unlucky crashed: died in ask").click()
+    page.locator("#headline", has_text="unlucky crashed: process died in ask").click()
     page.locator("#attention .row", has_text="unlucky").wait_for()
 
 
 def test_rows_beyond_the_first_hundred_are_shown_on_demand(page: Page, shop: Shop) -> None:
     shop.reader.data = data_of(*(run_of(f"busy-{n}") for n in range(130)))
     page.goto(shop.url)
-    page.get_by_role("button", name="Show more: 30 are left out").click()
+    page.get_by_role("button", name="Show 30 more").click()
     page.locator("#active .row").nth(129).wait_for()
 
 
@@ -247,12 +247,12 @@ def test_a_tool_has_a_page_of_its_own_whatever_its_name(page: Page, shop: Shop, 
 
 def test_a_tool_that_is_not_known_is_said_to_be_unknown(page: Page, shop: Shop) -> None:
     page.goto(f"{shop.url}#/tools/nothing")
-    page.get_by_text("No tool of this name is known").wait_for()
+    page.get_by_text("No tool has this name").wait_for()
 
 
 def test_a_tools_calls_lead_to_its_activity(page: Page, shop: Shop) -> None:
     page.goto(f"{shop.url}#/tools/parse")
-    page.get_by_role("link", name="All its calls").click()
+    page.get_by_role("link", name="All calls of this tool").click()
     page.locator("#entries li").first.wait_for()
     assert set(page.locator("#entries .tool").all_text_contents()) == {"parse"}
 
@@ -266,12 +266,12 @@ def test_activity_appears_as_it_happens(page: Page, shop: Shop) -> None:
     shop.record("fresh", status="error", error={"type": "KeyError", "message": "no such key"})
     entry = page.locator("#entries li", has_text="fresh")
     entry.get_by_text("KeyError: no such key").wait_for()
-    assert entry.locator("a.agent").get_attribute("href") == f"#/session/{session_id(0)}"
+    assert entry.locator("a.agent").get_attribute("href") == f"#/run/{session_id(0)}"
 
 
 def test_a_crash_is_among_the_activity(page: Page, shop: Shop) -> None:
     page.goto(f"{shop.url}#/activity?status=wrong")
-    page.locator("#entries li[data-tone=dead]", has_text="agent-1").get_by_text("died in ask").wait_for()
+    page.locator("#entries li[data-tone=dead]", has_text="agent-1").get_by_text("process died in ask").wait_for()
 
 
 def test_paused_activity_stands_still_and_says_what_it_holds_back(page: Page, shop: Shop) -> None:
@@ -296,9 +296,9 @@ def test_activity_is_filtered_by_tool_agent_status_and_text(page: Page, shop: Sh
     page.wait_for_url(re.compile(r"#/activity\?tool=ask&agent=agent-1&q=needle$"))
     page.wait_for_function("() => document.querySelectorAll('#entries li').length === 1")
     page.get_by_role("group", name="status").get_by_role("link", name="Ok").click()
-    page.get_by_text("Nothing matches").wait_for()
+    page.get_by_text("No matching entries").wait_for()
     page.reload()
-    page.get_by_text("Nothing matches").wait_for()
+    page.get_by_text("No matching entries").wait_for()
     assert page.get_by_role("combobox", name="Agent").input_value() == "agent-1"
 
 
@@ -307,7 +307,7 @@ def test_older_entries_are_loaded_to_the_very_first(page: Page, shop: Shop) -> N
     for known in (200, 400, 600):
         page.locator("#entries li").nth(known - 1).wait_for()
         page.locator("#older").click()
-    page.get_by_text("That is all there is").wait_for()
+    page.get_by_text("No older entries").wait_for()
     assert page.locator("#entries li").count() == 601  # and a crash
 
 
@@ -336,7 +336,7 @@ def test_rows_are_walked_and_opened_by_keyboard(page: Page, shop: Shop) -> None:
         page.keyboard.press(keys)
         assert page.evaluate("document.activeElement.textContent") == agent
     page.keyboard.press("Enter")
-    page.wait_for_url(re.compile(f"#/session/{session_id(1)}$"))
+    page.wait_for_url(re.compile(f"#/run/{session_id(1)}$"))
     page.locator(".session").wait_for()
     page.keyboard.press("Escape")
     page.wait_for_url(re.compile("#/$"))
@@ -364,13 +364,13 @@ def test_a_question_mark_shows_the_keys_and_escape_hides_them(page: Page, shop: 
 
 
 def test_escape_closes_the_list_of_keys_and_not_the_page_behind_it(page: Page, shop: Shop) -> None:
-    page.goto(f"{shop.url}#/session/{session_id(0)}")
+    page.goto(f"{shop.url}#/run/{session_id(0)}")
     page.locator("#page h1, #page h2").first.wait_for()
     page.keyboard.press("?")
     page.get_by_role("dialog", name="Keyboard shortcuts").wait_for()
     page.keyboard.press("Escape")
     page.get_by_role("dialog").wait_for(state="hidden")
-    assert "#/session/" in page.url
+    assert "#/run/" in page.url
 
 
 def test_the_first_tab_stop_skips_to_the_content(page: Page, shop: Shop) -> None:
@@ -389,7 +389,7 @@ def test_the_lines_to_start_with_are_copied(page: Page, shop: Shop) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.goto(shop.url)
     page.get_by_role("button", name="Copy", exact=True).click()
-    page.get_by_role("button", name="copied").wait_for()
+    page.get_by_role("button", name="Copied").wait_for()
     assert page.evaluate("navigator.clipboard.readText()").startswith("from pyjama_instrument import tool")
 
 
@@ -397,7 +397,7 @@ def test_the_data_are_copied_as_json(page: Page, shop: Shop) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.goto(shop.url)
     page.get_by_role("button", name="Copy JSON").click()
-    page.get_by_role("button", name="copied").wait_for()
+    page.get_by_role("button", name="Copied").wait_for()
     assert (
         page.evaluate("navigator.clipboard.readText().then((text) => Object.keys(JSON.parse(text).agents).length)") == 3
     )
@@ -406,7 +406,7 @@ def test_the_data_are_copied_as_json(page: Page, shop: Shop) -> None:
 def test_clearing_asks_first(page: Page, shop: Shop) -> None:
     page.goto(shop.url)
     page.get_by_role("button", name="Clear…").click()
-    page.get_by_role("button", name="Keep everything").click()
+    page.get_by_role("button", name="Cancel").click()
     page.get_by_role("dialog").wait_for(state="hidden")
     assert shop.cleared == 0
     page.get_by_role("button", name="Clear…").click()
@@ -496,7 +496,7 @@ def test_no_page_sticks_out_sideways(page: Page, shop: Shop, address: str, width
 )
 def test_an_address_that_leads_nowhere_says_so(page: Page, shop: Shop, address: str) -> None:
     page.goto(shop.url + address)
-    page.get_by_text("There is no such page").wait_for()
+    page.get_by_text("Page not found").wait_for()
     assert page.locator("#missing code").text_content() == address
     assert page.locator("#totals").count() == 0
     page.locator("#missing a", has_text="Overview").click()
@@ -506,7 +506,7 @@ def test_an_address_that_leads_nowhere_says_so(page: Page, shop: Shop, address: 
 def test_an_address_that_leads_nowhere_says_so_on_an_empty_store_too(page: Page, shop: Shop) -> None:
     shop.reader.data = data_of()
     page.goto(f"{shop.url}#/nosuchpage")
-    page.get_by_text("There is no such page").wait_for()
+    page.get_by_text("Page not found").wait_for()
     assert page.locator("#empty").is_hidden()
 
 

@@ -1,4 +1,4 @@
-// The activity page: what happens, as it happens; older entries from the history when asked for.
+// The activity page: events as they happen, and older ones from the history on demand.
 
 import { attr, el, keyed, show, text } from "./dom.js";
 import { badge, button, filterLinks, searchBox, runHash, toolHash } from "./components.js";
@@ -33,7 +33,7 @@ export function activityRow() {
   };
 }
 
-// A field that filters by one exact name, with the known ones to choose from.
+// A field that filters by an exact name and suggests the known ones.
 function nameField(query, api, name, label) {
   const list = el("datalist", { id: `${name}-names` });
   const node = el("input", { type: "text", list: `${name}-names`, placeholder: label, "aria-label": label, autocomplete: "off", spellcheck: "false" });
@@ -81,7 +81,7 @@ export function mount(parent, params, query, api) {
   function render(note = "") {
     keyed(rows, shown, activityRow);
     show(loader, older !== null && shown.length < MOST_OLDER);
-    text(nothing, note || (shown.length ? (older === null ? "That is all there is." : "") : "Nothing matches."));
+    text(nothing, note || (shown.length ? (older === null ? "No older entries." : "") : "No matching entries."));
   }
 
   function showLatest(view) {
@@ -90,7 +90,7 @@ export function mount(parent, params, query, api) {
     render();
   }
 
-  // To look back is to pause: entries that are being read do not move away.
+  // Pauses first, so that the entries do not move while you read them.
   async function loadOlder() {
     if (loading || older === null) return;
     loading = true;
@@ -104,9 +104,9 @@ export function mount(parent, params, query, api) {
       const known = new Set(shown.map((entry) => entry.key));
       shown = [...shown, ...past.rows.filter((entry) => !known.has(entry.key))];
       older = past.older;
-      render(past.rows.length || older === null ? "" : `Nothing back to ${new Date(past.at).toLocaleString()}.`);
+      render(past.rows.length || older === null ? "" : `No matching entries since ${new Date(past.at).toLocaleString()}.`);
     } catch {
-      text(nothing, "The server does not answer: try again.");
+      text(nothing, "The dashboard did not respond. Try again.");
     } finally {
       loading = false;
       attr(loader, "aria-busy", null);
@@ -116,7 +116,7 @@ export function mount(parent, params, query, api) {
   parent.append(
     el("h2", {}, "Activity ", state),
     el("div", { class: "tools-bar", role: "search" }, searchBox(query, api, "Search names, statuses, errors"), agents.node, tools.node,
-      filterLinks("#/activity", query, "status", [["", "All"], ["wrong", "Went wrong"], ["ok", "Ok"], ["cancelled", "Cancelled"], ["started", "Started"]]), pause),
+      filterLinks("#/activity", query, "status", [["", "All"], ["wrong", "Problems"], ["ok", "OK"], ["cancelled", "Cancelled"], ["started", "Started"]]), pause),
     rows, nothing, loader);
   return {
     update(view) {

@@ -1,4 +1,4 @@
-// Starts the page: connection, pages, keyboard, and the clock.
+// Starts the page: connection, pages, clear dialog, keyboard shortcuts and clock.
 
 import { attr, byId, el, keyed, show, text } from "./dom.js";
 import { mount as activityPage } from "./activity.js";
@@ -10,7 +10,7 @@ import { mount as runPage } from "./run_page.js";
 import { setServerTime, updateRelativeTimes } from "./relative_time.js";
 import { mount as toolsPage } from "./tools.js";
 
-const STATES = { live: "live", polling: "every 2 s", gone: "server gone" };
+const STATES = { live: "live", polling: "updates every 2 s", gone: "disconnected" };
 
 const viewQuery = (page, values, query) => `?${new URLSearchParams([["page", page], ...values, ...query])}`;
 
@@ -22,17 +22,17 @@ const pages = {
     watch: (params, query) => (params[0] ? viewQuery("tool", [["name", params[0]]], []) : viewQuery("tools", [], query)),
   },
   activity: { mount: activityPage, parent: () => "#/", watch: (params, query) => viewQuery("activity", [], query) },
-  session: { mount: runPage, parent: () => "#/", watch: () => viewQuery("overview", [], []) },
+  run: { mount: runPage, parent: () => "#/", watch: () => viewQuery("overview", [], []) },
   missing: { mount: notFoundPage, parent: () => "#/", watch: () => viewQuery("overview", [], []) },
 };
 
-// An address that leads nowhere, such as one of a page that was renamed.
+// For addresses without a page, such as a mistyped one.
 function notFoundPage(parent) {
   const address = location.hash;
-  const heading = el("h2", { tabindex: -1 }, "There is no such page");
-  parent.append(el("section", { class: "empty", id: "missing" }, heading, el("p", {}, el("code", {}, address), " leads nowhere."),
+  const heading = el("h2", { tabindex: -1 }, "Page not found");
+  parent.append(el("section", { class: "empty", id: "missing" }, heading, el("p", {}, "There is no page at ", el("code", {}, address), "."),
     el("p", {}, el("a", { href: "#/" }, "Overview"), " · ", el("a", { href: "#/tools" }, "Tools"), " · ", el("a", { href: "#/activity" }, "Activity"))));
-  return { update: () => (document.title = "No such page · pyjama"), unmount() {} };
+  return { update: () => (document.title = "Page not found · pyjama"), unmount() {} };
 }
 
 function notice() {
@@ -47,7 +47,7 @@ const live = connect({
     text(byId("store"), view.store || "");
     text(byId("empty-store"), view.store || "the store");
     keyed(byId("notes"), view.notes.map((n, at) => ({ key: at, ...n })), notice);
-    const empty = view.empty && !["session", "missing"].includes(routes.page);
+    const empty = view.empty && !["run", "missing"].includes(routes.page);
     show(byId("empty"), empty);
     show(byId("page"), !empty);
     show(byId("clear"), view.clearable && !view.empty);
@@ -125,7 +125,7 @@ const SHORTCUTS = {
   Escape: () => routes.up(),
 };
 
-// On the window, so that a page that has used a key can say so before.
+// On the window, so that pages handle keys first and can call preventDefault().
 addEventListener("keydown", (event) => {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   if (event.target.matches("input, textarea, select")) {

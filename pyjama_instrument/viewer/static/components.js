@@ -1,9 +1,9 @@
-// Pieces that several pages are made of. Each is {node, update(…)}.
+// Components that several pages use. Each is {node, update(…)}.
 
 import { attr, el, show, svg, text } from "./dom.js";
 import { relativeTime } from "./relative_time.js";
 
-export const runHash = (id) => `#/session/${encodeURIComponent(id)}`;
+export const runHash = (id) => `#/run/${encodeURIComponent(id)}`;
 export const toolHash = (name) => `#/tools/${encodeURIComponent(name)}`;
 
 export function badge() {
@@ -68,7 +68,7 @@ export function inFlightCall() {
   return { node, update: (c) => (text(name, c.tool), relativeTime(time, c.since, "for")) };
 }
 
-// A sparkline of digits: a bar for each, 9 the highest.
+// A sparkline: one bar for each digit from 0 to 9.
 export function sparkline(label) {
   const path = svg("path");
   const node = svg("svg", { class: "spark", viewBox: "0 0 60 18", width: 60, height: 18, role: "img", "aria-label": label }, path);
@@ -81,7 +81,7 @@ export function sparkline(label) {
   };
 }
 
-// Bars from 0 to 1 with a text on hover: [[height, text]], or [[height, part, text]] where `part` of it is bad.
+// A bar chart of [[height, text]] or [[height, part, text]]: heights from 0 to 1, of which `part` is red; texts on hover.
 export function barChart(parent, items, label, extra = []) {
   const width = 1000 / items.length;
   const rect = (at, height, name) => svg("rect", { class: name, x: at * width, y: 100 - 100 * height, width: width * 0.86, height: 100 * height });
@@ -101,22 +101,23 @@ export function button(label, onclick, attributes = {}) {
   return node;
 }
 
-// A button that copies what `get()` returns, or a promise of it. Where the browser refuses, `source` is marked for Ctrl+C.
+// A button that copies the result of `get()`, which may be a promise. If the browser refuses, `source` is selected, so
+// that you can press Ctrl+C.
 export function copyButton(label, get, attributes = {}, source = null) {
   return button(label, async (node) => {
-    let said = "copied";
+    let result = "Copied";
     try {
       await navigator.clipboard.writeText(await get());
     } catch {
-      said = source ? "Ctrl+C copies it" : "could not copy";
+      result = source ? "Press Ctrl+C" : "Copy failed";
       if (source) getSelection().selectAllChildren(source);
     }
-    text(node, said);
+    text(node, result);
     setTimeout(() => text(node, label), 1500);
   }, attributes);
 }
 
-const FORMATS = [["html", "page to mail"], ["chrome-trace", "trace for Perfetto"], ["jsonl", "JSON Lines"], ["csv", "CSV"]];
+const FORMATS = [["html", "HTML report"], ["chrome-trace", "Perfetto trace"], ["jsonl", "JSON Lines"], ["csv", "CSV"]];
 
 // Links that download what `path` exports, in each format.
 export function exportLinks(words, path) {
@@ -124,7 +125,7 @@ export function exportLinks(words, path) {
   return el("span", { class: "exports" }, words, ...links.flatMap((link, at) => [at ? " · " : " ", link]));
 }
 
-// A search field; what is typed goes into the address under `name` after a moment.
+// A search field. Its text becomes the parameter `name` of the address.
 export function searchBox(query, api, label, name = "q") {
   const node = el("input", { type: "search", placeholder: label, "aria-label": label, spellcheck: "false", autocomplete: "off", maxlength: 300 });
   let timer = null;
@@ -136,7 +137,7 @@ export function searchBox(query, api, label, name = "q") {
   return node;
 }
 
-// Links that choose one value of a filter: [[value, label]].
+// Links that set a filter to one of its values: [[value, label]].
 export function filterLinks(path, query, name, values) {
   const links = values.map(([value, label]) => {
     const link = el("a", {}, label);

@@ -1,4 +1,4 @@
-// Builds and updates nodes. Text only ever goes in as text: no markup is parsed anywhere on this page.
+// Creates and updates nodes. Text is only ever set as text: this page never parses markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -14,7 +14,7 @@ export const el = (tag, attributes = {}, ...children) => fill(document.createEle
 export const svg = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 export const byId = (id) => document.getElementById(id);
 
-// The setters touch the document only when something differs, so that selections and hovers survive.
+// The setters change the document only if the value differs, so that selections and hovers are kept.
 export function text(node, value) {
   if (node.textContent !== value) node.textContent = value;
 }
@@ -28,8 +28,8 @@ export function show(node, visible) {
   if (node.hidden === visible) node.hidden = !visible;
 }
 
-// Makes the children of `parent` match `items`, by key: nodes are kept, moved, made and removed, never
-// rebuilt. `make()` returns {node, update(item)}.
+// Makes the children of `parent` match `items`. Nodes are reused by key, never rebuilt. `make()` returns
+// {node, update(item)}.
 const lists = new WeakMap();
 
 export function keyed(parent, items, make) {

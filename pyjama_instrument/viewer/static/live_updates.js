@@ -1,12 +1,12 @@
-// Keeps the page current: a stream of changes, and a poll every two seconds while there is no stream.
+// Keeps the page current: by a stream of changes, or by a poll every two seconds if there is no stream.
 //
-// A hidden tab gives its stream back, since browsers allow only a few connections to one server; it goes on
-// with a slow poll, so that the tab's title stays true.
+// A hidden tab closes its stream, since browsers allow only a few connections to one server. It polls slowly instead,
+// so that the tab's title stays current.
 
 const POLL = 2000;
 const HIDDEN_POLL = 10000;
 
-// The view after a message of the stream: a whole view, or what has changed. Rows that have not are the same objects.
+// The view after a message of the stream, which is a whole view or a patch. Unchanged rows stay the same objects.
 function applyPatch(view, message) {
   if (!message.patch) return message;
   const { set, rows } = message.patch;
@@ -20,8 +20,8 @@ function applyPatch(view, message) {
 }
 
 export function connect({ onView, onState }) {
-  let search = null; // what is watched, such as "?page=tools"
-  let view = null; // the latest of it
+  let search = null; // the query of the view, such as "?page=tools"
+  let view = null; // the latest one
   let source = null;
   let streaming = false;
   let failures = 0;
@@ -44,7 +44,7 @@ export function connect({ onView, onState }) {
     opened.onerror = () => {
       if (source !== opened) return;
       streaming = false;
-      // The browser tries again by itself unless it was refused for good.
+      // The browser reconnects by itself unless the server refused the stream.
       if (opened.readyState === EventSource.CLOSED) close();
       poll();
     };
@@ -72,7 +72,7 @@ export function connect({ onView, onState }) {
       }
     } catch {
       failures += 1;
-      // One failure may be a hiccup; the second is news.
+      // A single failure may be an accident.
       if (failures > 1 && !streaming) onState("gone");
     } finally {
       if (polling === polledQuery) polling = null;
@@ -87,7 +87,7 @@ export function connect({ onView, onState }) {
   addEventListener("pagehide", close);
   addEventListener("pageshow", open);
   return {
-    // `fresh`: whoever watches now has not seen anything yet.
+    // `fresh`: the page is new and has not received a view yet.
     watch(next, fresh) {
       if (next === search) {
         if (fresh && view) onView(view);

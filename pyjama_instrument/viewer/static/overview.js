@@ -1,4 +1,4 @@
-// The overview: what runs, what went wrong, what is over. What to show, and in which words, the server decides.
+// The overview: running runs, problems and past runs. The server decides what to show and writes all texts.
 
 import { attr, el, keyed, show, text } from "./dom.js";
 import { activityRow } from "./activity.js";
@@ -12,12 +12,12 @@ function linkToRun(session, node) {
 }
 
 function subtitle(run) {
-  return [run.process, run.part_of ? `part of ${run.part_of}` : "", ...run.tags].filter(Boolean).join(" · ");
+  return [run.process, run.part_of ? `child of ${run.part_of}` : "", ...run.tags].filter(Boolean).join(" · ");
 }
 
 const plural = (number, noun) => `${number} ${noun}${number === "1" ? "" : "s"}`;
 
-// A run under way, or one that went wrong.
+// A running, failed or crashed run.
 function runCard() {
   const name = el("bdi");
   const agent = el("a", { class: "name" }, name);
@@ -36,7 +36,7 @@ function runCard() {
   const time = el("span");
   const took = el("div", { class: "faint" });
   const seen = el("span");
-  const last = el("div", { class: "faint" }, "active ", seen);
+  const last = el("div", { class: "faint" }, "last event ", seen);
   const node = el("article", { class: "row" },
     el("div", { class: "who" }, agent, el("div", { class: "line" }, mark.node, sub)),
     el("div", { class: "steps" }, el("div", { class: "line" }, step, done, bar.node), chips),
@@ -59,7 +59,7 @@ function runCard() {
       bar.update(run.fraction, run.step);
       keyed(chips, run.steps, stepChip);
       keyed(calls, run.in_flight, inFlightCall);
-      text(more, run.in_flight_more ? `and ${run.in_flight_more} more` : running && !run.in_flight.length ? "no call under way" : "");
+      text(more, run.in_flight_more ? `and ${run.in_flight_more} more` : running && !run.in_flight.length ? "no call in progress" : "");
       line.update(running ? run.sparkline : "");
       text(count, run.calls === "" ? "" : plural(run.calls, "call"));
       text(errors, run.errors && plural(run.errors, "error"));
@@ -88,7 +88,7 @@ function pastRunRow() {
       attr(agent, "title", [run.agent, subtitle(run)].filter(Boolean).join("\n"));
       linkToRun(run.session, agent);
       mark.update(run.status, run.tone);
-      text(parent, run.part_of ? `part of ${run.part_of}` : run.reason);
+      text(parent, run.part_of ? `child of ${run.part_of}` : run.reason);
       text(steps, run.done);
       text(calls, run.calls);
       text(errors, run.errors);
@@ -118,24 +118,24 @@ export function mount(parent, params, query, api) {
   const tools = el("tbody", { id: "tools" });
   const log = el("ol", { id: "log", class: "log" });
   const idle = el("p", { class: "none" }, "Nothing is running.");
-  const nothing = el("p", { class: "none", id: "no-match", role: "status" }, "No run matches.");
+  const nothing = el("p", { class: "none", id: "no-match", role: "status" }, "No matching runs.");
   const more = () => button("", () => api.setQuery({ show: String(Number(query.get("show") || 100) + 400) }), { class: "more" });
   const [activeMore, pastMore] = [more(), more()];
   const running = section("active", "Running now", active, idle, activeMore);
-  const wrong = section("attention", "Went wrong", attention);
+  const wrong = section("attention", "Problems", attention);
   const over = section("past", "Past runs", scrollArea("Past runs", el("table", {}, tableHead("Agent", "Status", "Steps", "Calls", "Errors", "Took", "Ended"), past)), pastMore);
-  const top = section("tools", "Tools by time", scrollArea("Tools", el("table", {}, tableHead("Tool", "Calls", "Errors", "p50", "p95", "Total"), tools)), el("a", { class: "more", href: "#/tools" }, "All tools"));
+  const top = section("tools", "Tools by total time", scrollArea("Tools", el("table", {}, tableHead("Tool", "Calls", "Errors", "p50", "p95", "Total"), tools)), el("a", { class: "more", href: "#/tools" }, "All tools"));
   const activity = section("log", "Activity", log, el("a", { class: "more", href: "#/activity" }, "All activity"));
   const headName = el("bdi");
   const headWhen = el("span");
   const headline = el("a", { id: "headline", class: "headline" }, headName, " ", headWhen);
   const bar = el("div", { class: "tools-bar", role: "search" },
     searchBox(query, api, "Search agents, tags, tools, steps"),
-    filterLinks("#/", query, "status", [["", "All"], ["running", "Running"], ["wrong", "Went wrong"], ["finished", "Finished"]]),
+    filterLinks("#/", query, "status", [["", "All"], ["running", "Running"], ["wrong", "Problems"], ["finished", "Finished"]]),
     copyButton("Copy JSON", async () => (await fetch("api/data")).text()));
   parent.append(totals, headline, bar, el("div", { id: "columns", class: "columns" },
-    el("div", { class: "wide" }, nothing, running.node, wrong.node, over.node), el("div", { class: "narrow" }, top.node, activity.node)), el("p", { class: "faint" }, exportLinks("Export everything:", "api/export")));
-  const moreText = (node, number) => (text(node, number ? `Show more: ${number} are left out` : ""), show(node, number > 0));
+    el("div", { class: "wide" }, nothing, running.node, wrong.node, over.node), el("div", { class: "narrow" }, top.node, activity.node)), el("p", { class: "faint" }, exportLinks("Export all runs:", "api/export")));
+  const moreText = (node, number) => (text(node, number ? `Show ${number} more` : ""), show(node, number > 0));
   return {
     update(view) {
       const filtered = Boolean(query.get("q") || query.get("status"));

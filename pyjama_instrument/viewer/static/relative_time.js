@@ -1,4 +1,4 @@
-// Relative times that tick. The server's clock counts: the page may be looked at through a tunnel.
+// Relative times that tick. They use the server's clock, since the browser may run on another machine.
 
 let clockSkew = 0;
 
@@ -23,7 +23,7 @@ function update(node) {
   if (node.textContent !== value) node.textContent = value;
 }
 
-// Shows how long ago (`ago`) or for how long (`for`) something has been; the exact time on hover.
+// Shows how long ago something was (`ago`), or how long it has lasted (`for`); the exact time on hover.
 export function relativeTime(node, ms, mode) {
   if (!ms) {
     delete node.dataset.at;

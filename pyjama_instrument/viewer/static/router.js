@@ -1,7 +1,7 @@
-// From the address to a page, and back. `#/tools/read?sort=-p95` is the page "tools", the params ["read"], and a query.
+// Shows the page that the address names. `#/tools/read?sort=-p95` is the page "tools", the params ["read"] and a query.
 //
-// A page module exports mount(parent, params, query, api) → {update(view), unmount()}. `api.setQuery({q: "x"})` puts
-// search and filters into `query`, and into the address without a step in the history; `api.go("#/…")` goes elsewhere.
+// A page module exports mount(parent, params, query, api) → {update(view), unmount()}. `api.setQuery({q: "x"})` changes
+// `query` and the address without adding to the browser's history; `api.go("#/…")` opens another page.
 
 function parseHash(hash) {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split(/\?(.*)/s);
@@ -13,19 +13,20 @@ function parseHash(hash) {
   }
 }
 
-const MAX_PARAMS = { overview: 0, tools: 1, activity: 0, session: 1, missing: 0 };
+const MAX_PARAMS = { overview: 0, tools: 1, activity: 0, run: 1, missing: 0 };
 
-// `pages` by name: {mount, parent, watch(params, query)}; `onPage(name)` and `onWatch(search, fresh)` tell the surroundings.
+// `pages` by name: {mount, parent, watch(params, query)}. `onPage(name)` is called when another page is shown, and
+// `onWatch(search, fresh)` when a page needs another view.
 export function router(node, pages, { onPage, onWatch }) {
   let route = null;
   let page = null;
-  const scrollPositions = new Map(); // how far each address was scrolled, so that "back" comes back to it
+  const scrollPositions = new Map(); // by address, restored when the browser goes back
   let pendingPosition = null;
 
   function navigate() {
-    if (location.hash.startsWith("#/run/")) return location.replace(location.hash.replace("#/run/", "#/session/"));
+    if (/^#\/session\/./.test(location.hash)) return location.replace(location.hash.replace("session", "run")); // the old address
     const next = parseHash(location.hash);
-    if (!Object.hasOwn(pages, next.page) || next.params.length > MAX_PARAMS[next.page] || (next.page === "session" && !next.params[0])) next.page = "missing";
+    if (!Object.hasOwn(pages, next.page) || next.params.length > MAX_PARAMS[next.page] || (next.page === "run" && !next.params[0])) next.page = "missing";
     const before = route;
     route = { ...next, hash: location.hash };
     if (page) page.unmount();
@@ -37,7 +38,7 @@ export function router(node, pages, { onPage, onWatch }) {
     onWatch(pages[next.page].watch(next.params, next.query), true);
   }
 
-  // Once there is something to be seen: back to where it was left, and the focus to what was opened.
+  // Called after the first view is shown: restores the scroll position, and focuses the link that was opened.
   function restorePosition() {
     const { from, top, same } = pendingPosition;
     pendingPosition = null;
@@ -46,7 +47,7 @@ export function router(node, pages, { onPage, onWatch }) {
     (opener || (same && node.querySelector(".choice a[aria-current]")) || document.getElementById("main")).focus({ preventScroll: true });
   }
 
-  // The address is the next page's already, of which the browser tells in a later task.
+  // Whether the address has changed but its event has not arrived yet.
   const isLeaving = () => location.hash !== route.hash;
 
   const api = {

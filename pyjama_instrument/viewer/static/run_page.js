@@ -1,18 +1,18 @@
-// The page of one session: its head, its spans on a time line, the chosen span in full, and its relatives.
+// The page of one run: header, waterfall of spans, details of the selected span, related runs.
 
 import { attr, el, keyed, show, svg, text } from "./dom.js";
-import { badge, button, copyButton, exportLinks, runHash } from "./components.js";
+import { badge, button, copyButton, exportLinks, progressBar, runHash } from "./components.js";
 import { setServerTime, relativeTime } from "./relative_time.js";
 import { waterfall } from "./waterfall.js";
 
-const PAUSE = 700; // ms between two questions about a session that goes on
-const LONG_PAUSE = 5000; // and about one that has ended, whose relatives may change
+const POLL_RUNNING = 700; // ms
+const POLL_ENDED = 5000; // the related runs of an ended run may still change
 const TOOLS = [["collapse", "Collapse all", "c"], ["expand", "Expand all", "e"], ["−", "Zoom out", "-"], ["+", "Zoom in", "+"],
-  ["fit", "Zoom to the chosen span", "z"], ["all", "Whole time line", "0"]];
+  ["fit", "Zoom to the selected span", "z"], ["all", "Show the whole run", "0"]];
 
 const copyTextButton = (what, source) => copyButton("copy", () => source.textContent, { class: "copy", "aria-label": `Copy ${what}` }, source);
 
-// Words before a moment that ticks.
+// A text followed by a relative time.
 function labelledTime() {
   const [words, time] = [el("bdi"), el("span")];
   return { node: el("span", {}, words, " ", time), update: (m) => (text(words, m.text), relativeTime(time, m.at, m.mode)) };
@@ -71,18 +71,18 @@ function runHeader(url, showSpan) {
   const [name, mark, times, id] = [el("bdi"), badge(), el("span", { class: "times" }), el("code")];
   const heading = el("h1", { tabindex: -1 }, name);
   const [title, words] = [el("strong"), labelledTime()];
-  const look = button("Show it", () => showSpan(look.value));
-  const problem = el("div", { class: "problem", role: "alert" }, title, words.node, look);
+  const goTo = button("Go to the span", () => showSpan(goTo.value));
+  const problem = el("div", { class: "problem", role: "alert" }, title, words.node, goTo);
   const [tiles, facts] = [el("dl", { class: "totals" }), el("dl", { class: "facts" })];
-  const [step, done, bar] = [el("bdi", { class: "step" }), el("span", { class: "position" }), el("progress", { "aria-label": "Workflow" })];
+  const [step, done, bar] = [el("bdi", { class: "step" }), el("span", { class: "position" }), progressBar()];
   const [drawn, mermaid] = [el("div", { class: "scroll", tabindex: 0 }), textBlock({ title: "Mermaid" })];
-  const workflow = el("section", {}, el("h2", {}, "Workflow"), el("div", { class: "line" }, step, done, bar), drawn,
-    el("details", {}, el("summary", {}, "as Mermaid text"), mermaid.node));
+  const workflow = el("section", {}, el("h2", {}, "Workflow"), el("div", { class: "line" }, step, done, bar.node), drawn,
+    el("details", {}, el("summary", {}, "Mermaid source"), mermaid.node));
   let plan = "";
   return {
     heading,
     node: el("header", {}, el("a", { class: "back", href: "#/" }, "← Overview"), el("div", { class: "line" }, heading, mark.node),
-      el("p", { class: "faint" }, times, el("span", {}, id, " ", copyTextButton("the session’s id", id)), exportLinks("Export:", `${url}/export`)), problem, tiles, facts, workflow),
+      el("p", { class: "faint" }, times, el("span", {}, id, " ", copyTextButton("the run’s id", id)), exportLinks("Export this run:", `${url}/export`)), problem, tiles, facts, workflow),
     update(head) {
       text(name, head.agent);
       mark.update(head.status, head.tone);
@@ -93,27 +93,26 @@ function runHeader(url, showSpan) {
         attr(problem, "data-tone", head.problem.tone);
         text(title, head.problem.title);
         words.update(head.problem);
-        look.value = head.problem.span;
-        show(look, head.problem.span !== "");
+        goTo.value = head.problem.span;
+        show(goTo, head.problem.span !== "");
       }
       keyed(tiles, head.tiles, factItem);
       keyed(facts, head.facts, factItem);
       show(workflow, head.diagram.nodes.length > 0);
       text(step, head.step);
       text(done, head.done && `${head.done} done`);
-      show(bar, head.fraction !== null);
-      bar.value = head.fraction;
+      bar.update(head.fraction, "Workflow");
       if (plan !== (plan = JSON.stringify(head.diagram))) drawn.replaceChildren(workflowDiagram(head.diagram, head.steps));
       mermaid.update({ text: head.mermaid });
     },
   };
 }
 
-// The chosen span in full.
+// The details of the selected span.
 function spanDetails(close) {
   const [name, mark, error, facts, blocks] = [el("bdi"), badge(), el("bdi", { class: "reason" }), el("dl", { class: "facts" }), el("div")];
   const heading = el("h2", { tabindex: -1 }, name);
-  const session = el("a", {}, "Open this session");
+  const session = el("a", {}, "Open this run");
   return {
     node: el("aside", { "aria-label": "Span", hidden: true },
       el("div", { class: "line" }, heading, mark.node, button("✕", close, { "aria-label": "Close", title: "Close (Esc)" })), session, error, blocks, facts),
@@ -136,11 +135,11 @@ export function mount(parent, [id], query, api) {
   let version = "";
   let running = true;
   let mounted = true;
-  let last = 0; // when the server was last asked
+  let last = 0; // the time of the last poll
   let timer = null;
   let later = null;
-  let ticket = 0; // of the latest question about a span
-  let known = ""; // the row that the details were asked for by
+  let ticket = 0; // number of the latest request for a span
+  let known = ""; // the row for which the details were requested
   let title = "";
 
   const top = runHeader(url, choose);
@@ -148,7 +147,7 @@ export function mount(parent, [id], query, api) {
   const message = el("p", { class: "none", role: "status" }, "Loading…");
   const spans = waterfall({
     changed() {
-      clearTimeout(later); // browsers refuse an address that changes at each key that is held down
+      clearTimeout(later); // browsers limit how often the address may change, such as while a key is held down
       later = setTimeout(() => api.setQuery(spans.state()), 100);
       drawTools();
     },
@@ -180,9 +179,9 @@ export function mount(parent, [id], query, api) {
     show(detail.node, true);
     known = JSON.stringify(spans.row(key));
     const mine = (ticket += 1);
-    await new Promise((done) => setTimeout(done, 40)); // while j is held down, nobody asks about each row
+    await new Promise((done) => setTimeout(done, 40)); // no request for each row while j is held down
     if (mine !== ticket) return;
-    let span = { name: "", error: "The server does not answer.", facts: [], blocks: [] };
+    let span = { name: "", error: "The dashboard did not respond.", facts: [], blocks: [] };
     try {
       const answer = await fetch(`${url}/span?key=${encodeURIComponent(key)}`);
       span = { ...span, ...(await answer.json()) };
@@ -199,7 +198,7 @@ export function mount(parent, [id], query, api) {
   function drawTools() {
     const { all, shown, wrong } = spans.count();
     if (document.activeElement !== search) search.value = spans.state().q;
-    text(errors, `${wrong} went wrong`);
+    text(errors, `${wrong} problem${wrong === 1 ? "" : "s"}`);
     show(errors, wrong > 0 || only());
     attr(errors, "aria-pressed", String(only()));
     text(number, `${shown === all ? "" : `${shown.toLocaleString()} of `}${all.toLocaleString()} spans`);
@@ -236,10 +235,10 @@ export function mount(parent, [id], query, api) {
       if (answer.ok) return draw(view);
       version = "";
       show(body, false);
-      text(message, answer.status === 404 ? "No run has this id. It may have been cleared." : view.error);
+      text(message, answer.status === 404 ? "No run has this id, or it was cleared." : view.error);
       show(message, true);
     } catch {
-      if (!version) text(message, "The server does not answer.");
+      if (!version) text(message, "The dashboard did not respond.");
     }
   }
 
@@ -249,7 +248,7 @@ export function mount(parent, [id], query, api) {
     timer = setTimeout(async () => {
       await poll();
       timer = null;
-    }, Math.max(0, last + (running ? PAUSE : LONG_PAUSE) - Date.now()));
+    }, Math.max(0, last + (running ? POLL_RUNNING : POLL_ENDED) - Date.now()));
   }
 
   function escape(at) {

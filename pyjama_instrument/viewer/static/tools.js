@@ -1,4 +1,4 @@
-// The tools page: a table to sort and search, and a page for each tool.
+// The tools page, a table to sort and search, and the page of a single tool.
 
 import { attr, el, keyed, show, svg, text } from "./dom.js";
 import { activityRow } from "./activity.js";
@@ -6,7 +6,7 @@ import { barChart, button, filterLinks, copyButton, searchBox, sparkline, tile, 
 
 const COLUMNS = [["tool", "Tool"], ["calls", "Calls"], ["errors", "Errors"], ["success", "Success"], ["now", "Calls/s"], ["p50", "p50"], ["p95", "p95"], ["p99", "p99"], ["total", "Total time"]];
 
-// A row of these columns; the wide one also has a sparkline and the last error.
+// A row of these columns; a wide row also has a sparkline and the last error.
 export const toolRow = (columns, wide = false) => () => {
   const name = el("bdi", { class: "mono" });
   const anchor = el("a", { class: wide ? "name" : null, "data-nav": wide ? "tool" : null }, name);
@@ -44,7 +44,7 @@ function toolTable(parent, query, api) {
     return [key, el("th", { scope: "col", class: key === "tool" ? null : "num" }, press)];
   });
   const found = el("span", { class: "faint", role: "status" });
-  const nothing = el("p", { class: "none" }, "No tool matches.");
+  const nothing = el("p", { class: "none" }, "No matching tools.");
   const more = button("", () => api.setQuery({ show: "2500" }), { class: "more" });
   parent.append(
     el("h2", {}, "Tools ", found),
@@ -61,7 +61,7 @@ function toolTable(parent, query, api) {
       keyed(body, view.rows, wideToolRow);
       text(found, view.found === view.all ? view.all : `${view.found} of ${view.all}`);
       show(nothing, !view.rows.length);
-      text(more, view.more ? `Show more: ${view.more} are left out` : "");
+      text(more, view.more ? `Show ${view.more} more` : "");
       show(more, view.more > 0);
     },
     unmount() {},
@@ -72,17 +72,17 @@ function toolPage(parent, name) {
   const title = el("bdi", { class: "mono" });
   const facts = el("dl", { class: "totals facts-row", "aria-label": "Figures" });
   const error = el("p", { class: "reason" });
-  const missing = el("p", { class: "none" }, "No tool of this name is known. It may have been cleared.");
+  const missing = el("p", { class: "none" }, "No tool has this name, or its totals were cleared.");
   const chart = el("div", { class: "chart" });
   const marks = el("p", { class: "axis" });
   const line = el("div", { class: "chart" });
   const axis = el("p", { class: "axis" });
   const calls = el("ol", { class: "log wide-log", "aria-label": "Latest calls" });
   const body = el("div", {}, facts, error,
-    el("section", {}, el("h3", {}, "How long calls take"), chart, marks),
+    el("section", {}, el("h3", {}, "Call durations"), chart, marks),
     el("section", {}, el("h3", {}, "Calls in the last ten minutes"), line, axis),
     el("section", {}, el("h3", {}, "Latest calls"), calls,
-      el("a", { class: "more", href: `#/activity?${new URLSearchParams({ tool: name })}` }, "All its calls")));
+      el("a", { class: "more", href: `#/activity?${new URLSearchParams({ tool: name })}` }, "All calls of this tool")));
   parent.append(el("p", {}, el("a", { href: "#/tools" }, "← Tools")),
     el("div", { class: "line tool-head" }, el("h2", {}, title), copyButton("Copy name", () => name),
       copyButton("Copy JSON", async () => JSON.stringify(await (await fetch("api/data")).json().then((data) => data.metrics.tools[name] ?? null), null, 2))),
@@ -101,7 +101,7 @@ function toolPage(parent, name) {
     if (drawn[1] === (drawn[1] = JSON.stringify(shown))) return;
     if (!shown) return line.replaceChildren();
     barChart(line, shown.bars, "Calls in the last ten minutes", shown.unknown ? [svg("rect", { class: "unknown", x: 0, y: 0, width: 1000 * shown.unknown, height: 100 })] : []);
-    axis.replaceChildren(el("span", {}, shown.unknown ? "10 min ago (grey: not known)" : "10 min ago"), el("span", {}, `at most ${shown.top} in ${shown.seconds} s`), el("span", {}, "now"));
+    axis.replaceChildren(el("span", {}, shown.unknown ? "10 min ago (grey: no data)" : "10 min ago"), el("span", {}, `peak: ${shown.top} in ${shown.seconds} s`), el("span", {}, "now"));
   }
 
   return {

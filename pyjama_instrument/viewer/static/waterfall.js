@@ -1,40 +1,39 @@
-// The spans of a session as a tree on a time line; only the rows in sight are in the document.
+// The spans of a run as a tree on a time line. Only the visible rows are in the document.
 //
-// A row is what the server sends (viewer/spans.py); its times are µs after the session's beginning, and `end` is
-// null while the span goes on.
+// Rows come from the server (viewer/spans.py). Their times are µs after the run's start; `end` is null while a span runs.
 
 import { attr, el, keyed, show, text } from "./dom.js";
 import { serverNow, relativeTime } from "./relative_time.js";
 
 const [AT, PARENT, KEY, NAME, KIND, STATUS, TONE, START, END, TOOK, ERROR] = Array(11).keys();
 const HEIGHT = 26;
-const BEYOND = 6; // rows drawn above and below those in sight
+const BEYOND = 6; // rows drawn above and below the visible ones
 const MARKS = { bad: "✕", dead: "✕", warn: "–", live: "▸" };
 const TENS = [1, 2, 5, 10, 20, 50, 100, 200, 500];
 const SIXTIES = [1, 2, 5, 10, 20, 30];
 const TICKS = [["µs", 1, TENS], ["ms", 1e3, TENS], ["s", 1e6, SIXTIES], ["min", 6e7, SIXTIES], ["h", 3.6e9, [1, 2, 6, 24, 100, 1e3, 1e4]]]
   .flatMap(([unit, size, steps]) => steps.map((n) => ({ unit, size, step: n * size })));
-const still = matchMedia("(prefers-reduced-motion: reduce)");
+const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 const wrong = (row) => row[TONE] === "bad" || row[TONE] === "dead";
 
-// `changed()` is called when what belongs in the address has changed, `opened(key)` when a row is to be shown in
-// full, `selected(key)` when another row has been chosen.
+// `changed()` is called when the address has to change, `opened(key)` when a row's details are to be shown,
+// `selected(key)` when another row is selected.
 export function waterfall({ changed, opened, selected }) {
   let rows = [];
-  let children = []; // for each row, the places of those inside it
-  let shown = []; // the places of the rows on the page, in their order
+  let children = []; // for each row, the positions of its children
+  let shown = []; // the positions of the displayed rows, in display order
   let level = [];
   let index = new Map(); // place in `rows` → place in `shown`
   let places = new Map(); // key → place in `rows`
   let begin = 0;
-  let last = 1; // the end of what has ended
+  let last = 1; // the end of the last ended span
   let growing = false;
   let range = null; // [from, to] while zoomed in
   let chosen = null; // a key
   let query = "";
   let errors = false; // show only these
   let closed = new Set();
-  let round = 0; // what was drawn in another round is out of date
+  let round = 0; // rows drawn in an earlier round are out of date
   let [width, height] = [600, 600];
 
   const ruler = el("div", { class: "wf-ruler" });
@@ -88,7 +87,7 @@ export function waterfall({ changed, opened, selected }) {
     redraw();
   }
 
-  // The rows that are asked for, and all that they hang from.
+  // The rows that match the filter, and all their ancestors.
   function matchingRows() {
     const wanted = new Set();
     for (const row of rows) {
@@ -183,7 +182,7 @@ export function waterfall({ changed, opened, selected }) {
     lens.style.width = `${((Math.min(to, whole()) - from) / whole()) * 100}%`;
   }
 
-  // All spans in small, with the part that is looked at.
+  // The overview of all spans, with the zoomed part marked.
   function drawMap() {
     show(lens, range !== null);
     placeLens(view());
@@ -210,7 +209,7 @@ export function waterfall({ changed, opened, selected }) {
     drawMap();
   }
 
-  // -- the part of the time line that is looked at
+  // -- zoom
 
   function zoom(from, to) {
     const all = whole();
@@ -235,7 +234,7 @@ export function waterfall({ changed, opened, selected }) {
     zoom(row[START] - margin, endOf(row) + margin);
   }
 
-  let drag = null; // the two ends of what is being marked on the map
+  let drag = null; // start and end of the part being selected on the map
   function timeOf(event) {
     const box = map.getBoundingClientRect();
     return Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1) * whole();
@@ -259,7 +258,7 @@ export function waterfall({ changed, opened, selected }) {
   });
   map.addEventListener("dblclick", () => zoom(0, whole()));
 
-  // -- choosing
+  // -- selection
 
   function choose(key) {
     chosen = key;
@@ -292,7 +291,7 @@ export function waterfall({ changed, opened, selected }) {
     changed();
   }
 
-  // Closes all rows, or opens them; the first, which is the session itself, stays open.
+  // Collapses or expands all rows. The first row, the run itself, stays open.
   function collapseAll(all) {
     closed = new Set(all ? rows.filter((row) => row[AT] && children[row[AT]].length).map((row) => row[KEY]) : []);
     layoutRows();
@@ -325,22 +324,22 @@ export function waterfall({ changed, opened, selected }) {
     return opened(chosen);
   });
 
-  // -- living
+  // -- updates
 
-  let asked = 0;
-  node.addEventListener("scroll", () => (asked = asked || requestAnimationFrame(() => ((asked = 0), drawRows()))), { passive: true });
-  const watcher = new ResizeObserver(() => {
+  let scrollFrame = 0;
+  node.addEventListener("scroll", () => (scrollFrame = scrollFrame || requestAnimationFrame(() => ((scrollFrame = 0), drawRows()))), { passive: true });
+  const resizeObserver = new ResizeObserver(() => {
     [width, height] = [axis.clientWidth || 600, node.clientHeight || 600];
     redraw();
   });
-  watcher.observe(node);
-  let mapped = 0;
+  resizeObserver.observe(node);
+  let mapDrawnAt = 0;
   let [timer, frame] = [null, 0];
 
-  // While something grows: no more often than the bars grow by half a pixel. What has ended asks for no frames.
+  // Redraws while a span runs, whenever its bar has grown by half a pixel. Requests no frames once all have ended.
   function animate() {
     if (!growing || timer !== null) return;
-    const pause = still.matches ? 1000 : Math.max(60, whole() / 2000 / width);
+    const pause = reducedMotion.matches ? 1000 : Math.max(60, whole() / 2000 / width);
     timer = setTimeout(() => (frame = requestAnimationFrame(drawFrame)), pause);
   }
 
@@ -348,20 +347,20 @@ export function waterfall({ changed, opened, selected }) {
     timer = null;
     animate();
     drawRows();
-    if (time - mapped < 1000 || drag) return;
-    mapped = time;
+    if (time - mapDrawnAt < 1000 || drag) return;
+    mapDrawnAt = time;
     drawMap();
   }
 
   return {
     node,
     choose,
-    // Whether the key meant something here.
+    // Whether the key is a shortcut of the waterfall.
     handleKey: (key) => Object.hasOwn(keys, key) && (keys[key](), true),
     chosen: () => chosen,
     row: (key) => rows[places.get(key)],
     count: () => ({ all: rows.length, shown: shown.length, wrong: rows.filter((row) => wrong(row) && row[KIND] === "tool").length }),
-    // What belongs in the address.
+    // The state to keep in the address.
     state: () => ({
       span: chosen || "", q: query, only: errors ? "errors" : "", t: range ? range.join("-") : "",
       closed: closed.size > 60 ? "" : [...closed].join("."),
@@ -392,7 +391,7 @@ export function waterfall({ changed, opened, selected }) {
     stop() {
       clearTimeout(timer);
       cancelAnimationFrame(frame);
-      watcher.disconnect();
+      resizeObserver.disconnect();
     },
   };
 }

@@ -93,7 +93,7 @@ class FakeDashboard:
         self.dashboard = serve(create_app(lambda: self.reader), 0)
 
     def url(self, session: str = ME, query: str = "") -> str:
-        return f"{self.dashboard.url}#/session/{session}{query}"
+        return f"{self.dashboard.url}#/run/{session}{query}"
 
 
 @pytest.fixture
@@ -171,9 +171,9 @@ def test_an_open_session_follows_its_agent_to_the_crash(
     problem.get_by_text("Crashed in search").wait_for()
     problem.get_by_text("step analyze › deploy").wait_for()
     assert page.title() == "crawler · crashed · pyjama"
-    problem.get_by_role("button", name="Show it").click()
+    problem.get_by_role("button", name="Go to the span").click()
     assert "search" in (chosen(page).text_content() or "")
-    page.locator("aside").get_by_text("never ended").wait_for()
+    page.locator("aside").get_by_text("did not end").wait_for()
 
 
 def test_a_span_tells_its_error_with_the_traceback_and_what_was_captured(
@@ -260,12 +260,12 @@ def test_a_search_shows_what_it_finds_and_where_that_is(page: Page, fake: FakeDa
 
 def test_only_errors_can_be_shown(page: Page, fake: FakeDashboard) -> None:
     opened(page, fake)
-    page.get_by_role("button", name="1 went wrong").click()
+    page.get_by_role("button", name="1 problem").click()
     shows(page, "one", "wrong")
     page.wait_for_url(re.compile("only=errors"))
     page.reload()
     shows(page, "one", "wrong")
-    page.get_by_role("button", name="1 went wrong", pressed=True).click()
+    page.get_by_role("button", name="1 problem", pressed=True).click()
     shows(page, *ALL)
 
 
@@ -308,7 +308,7 @@ def test_the_time_line_zooms_by_keyboard_and_stays_so_over_a_reload(page: Page, 
     page.reload()
     row(page, "inner").wait_for()
     assert width(page, "inner") > 10 * before
-    page.get_by_role("button", name="Whole time line").click()
+    page.get_by_role("button", name="Show the whole run").click()
     assert width(page, "inner") == pytest.approx(before, abs=1)
     page.get_by_role("button", name="Zoom in").click()
     assert width(page, "inner") == pytest.approx(2 * before, abs=2)
@@ -391,9 +391,9 @@ def test_parent_children_and_sessions_of_the_agent_are_linked(page: Page, fake: 
     page.locator("section", has_text="Other runs of this agent").locator(
         ".related .badge", has_text="failed"
     ).wait_for()
-    page.locator(".totals .tile", has_text="tokens").get_by_text("5 here, 7 in 1 run inside").wait_for()
+    page.locator(".totals .tile", has_text="tokens").get_by_text("5 here, 7 in 1 child run").wait_for()
     page.goto(fake.url(session_id(2)))
-    page.locator("section", has_text="Part of").get_by_role("link", name="one").click()
+    page.locator("section", has_text="Parent run").get_by_role("link", name="one").click()
     page.locator(".session h1", has_text="one").wait_for()
     page.go_back()
     page.locator(".session h1", has_text="child").wait_for()
@@ -406,18 +406,18 @@ def test_a_link_to_an_unknown_session_says_so(page: Page, fake: FakeDashboard, u
     page.keyboard.press("Escape")
 
 
-def test_an_old_link_still_leads_to_the_session(page: Page, fake: FakeDashboard) -> None:
-    page.goto(f"{fake.dashboard.url}#/run/{ME}")
+def test_an_old_link_still_leads_to_the_run(page: Page, fake: FakeDashboard) -> None:
+    page.goto(f"{fake.dashboard.url}#/session/{ME}")
     page.locator(".session h1", has_text="one").wait_for()
-    assert "#/session/" in page.url
+    assert "#/run/" in page.url
 
 
 def test_ids_and_json_are_copied(page: Page, fake: FakeDashboard) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     opened(page, fake, "?span=d")
-    for name, text in (("Copy the session’s id", ME), ("Copy Span id", "d"), ("Copy Result", "[\n  1,\n  2\n]")):
+    for name, text in (("Copy the run’s id", ME), ("Copy Span id", "d"), ("Copy Result", "[\n  1,\n  2\n]")):
         page.get_by_role("button", name=name).click()
-        page.get_by_role("button", name=name).get_by_text("copied").wait_for()
+        page.get_by_role("button", name=name).get_by_text("Copied").wait_for()
         assert page.evaluate("navigator.clipboard.readText()") == text
 
 
@@ -515,7 +515,7 @@ def test_a_session_in_another_process_is_a_bar_among_the_spans_and_leads_to_its_
     assert row.get_attribute("data-tone") == "live"
     assert row.get_attribute("aria-level") == "3"  # below the call, below the session
     row.click()
-    page.get_by_role("link", name="Open this session").click()
+    page.get_by_role("link", name="Open this run").click()
     page.locator("h1", has_text="inner").wait_for()
     agent.go()
     page.locator(".session header .badge", has_text="completed").wait_for()
