@@ -7,8 +7,9 @@ Decorate tool functions with :func:`tool`, wrap agent runs in :class:`agent_sess
 from __future__ import annotations
 
 from pyjama_instrument.errors import PyjamaError
+from pyjama_instrument.recording.agent_session import agent_session
 from pyjama_instrument.recording.recorder import configure, flush
-from pyjama_instrument.recording.session import Session, agent_session, current_session
+from pyjama_instrument.recording.session import Session, current_session
 from pyjama_instrument.recording.tool import tool
 
 __all__ = [

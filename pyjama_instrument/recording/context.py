@@ -6,19 +6,19 @@ modules above decide what to record about it.
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any, TypeAlias
 
-__all__ = ["Call", "Scope", "SessionState", "current"]
+__all__ = ["Call", "Scope", "SessionState", "current", "leave_scope"]
 
 
 class SessionState:
     """One run of one agent, as the code inside it needs to know it.
 
-    ``prefixes`` caches the constant first part of a journal line per tool. ``standing`` holds the records that
-    describe the session as it stands (its start, workflow, open steps, attributes), to be told again when the store
-    was wiped; it is empty for a session that this process did not start. ``told``: its start was recorded, so its end
-    has to be. ``ending``: how it ended, if that was before this process had started it.
+    ``prefixes`` caches the constant first part of a journal line per tool. ``standing`` holds the records that describe
+    the run now (its start, workflow, open steps, attributes). They are written again if the store is wiped. It is empty
+    for a run that this process did not start. ``told``: the start was recorded, so the end has to be. ``ending``: how
+    the run ended, if that was before this process had started it.
     """
 
     __slots__ = ("agent", "ending", "id", "prefixes", "span", "standing", "started_ns", "told")
@@ -41,3 +41,12 @@ Scope: TypeAlias = tuple[SessionState, str] | Call
 """The session and the innermost open span of the running code, and what else is known if that is a call."""
 
 current: ContextVar[Scope | None] = ContextVar("pyjama_scope", default=None)
+
+
+def leave_scope(token: Token[Scope | None] | None) -> None:
+    """Make the enclosing span the innermost again. ``token`` is what setting ``current`` returned, if it was set."""
+    try:
+        if token is not None:
+            current.reset(token)
+    except (ValueError, RuntimeError):  # it ends in another context than it began in, or for a second time
+        pass

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pyjama_instrument import _guard
 from pyjama_instrument._hooked_tools import hooked
 from pyjama_instrument.recording.context import Scope, current
+from pyjama_instrument.recording.implicit_session import ambient
 from pyjama_instrument.recording.recorder import recorder
-from pyjama_instrument.recording.session import ambient
 from pyjama_instrument.redaction import policy
 
 if TYPE_CHECKING:

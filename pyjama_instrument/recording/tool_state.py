@@ -22,9 +22,9 @@ from pyjama_instrument.recording.callable_wrappers import (
     resume,
 )
 from pyjama_instrument.recording.context import Scope, current
+from pyjama_instrument.recording.implicit_session import ambient
 from pyjama_instrument.recording.outcome import NOTHING, Declared, names_of, outcome
 from pyjama_instrument.recording.recorder import reason_of, recorder
-from pyjama_instrument.recording.session import ambient
 from pyjama_instrument.recording.slow_path import ToolCall
 from pyjama_instrument.redaction import policy
 from pyjama_instrument.storage.codec import encode, tool_prefix

@@ -45,49 +45,51 @@ assert compaction  # imported before anything is replaced
 
 _EXEMPT = {
     "called by the host itself, and beneath no call": """
-        recording.tool.tool recording.session.current_session recording.recorder.flush
-        recording.recorder.configure recording.recorder.reset_for_testing recording.session.Session.agent
-        recording.session.Session.annotate recording.session.Session.bind recording.session.Session.cancel
-        recording.session.Session.env recording.session.Session.fail recording.session.Session.id
-        recording.session.Session.span recording.session.Session.step recording.session.Session.workflow
-        recording.session.Step.__aenter__ recording.session.Step.__aexit__ recording.session.Step.__enter__
-        recording.session.Step.__exit__ recording.session._Bound.__call__
-        recording.session.agent_session.__aenter__ recording.session.agent_session.__aexit__
-        recording.session.agent_session.__call__ recording.session.agent_session.__enter__
-        recording.session.agent_session.__exit__ recording.session.agent_session.__init__
-        recording.recorder.Recorder.flush
+        recording.activation.BoundFunction.__call__ recording.agent_session.agent_session.__aenter__
+        recording.agent_session.agent_session.__aexit__ recording.agent_session.agent_session.__call__
+        recording.agent_session.agent_session.__enter__ recording.agent_session.agent_session.__exit__
+        recording.agent_session.agent_session.__init__ recording.propagation.child_environment
+        recording.recorder.Recorder.flush recording.recorder.configure recording.recorder.flush
+        recording.recorder.reset_for_testing recording.session.Session.agent recording.session.Session.annotate
+        recording.session.Session.bind recording.session.Session.cancel recording.session.Session.env
+        recording.session.Session.fail recording.session.Session.id recording.session.Session.span
+        recording.session.Session.step recording.session.Session.workflow recording.session.current_session
+        recording.step.Step.__aenter__ recording.step.Step.__aexit__ recording.step.Step.__enter__
+        recording.step.Step.__exit__ recording.tool.tool
     """,
     "refuses the host's arguments, by raising": """
-        config.check_name config.clean_text recording.tool._check_capture recording.session._checked_steps
-        recording.outcome.checked
+        config.check_name config.clean_text recording.outcome.checked recording.session.check_steps
+        recording.tool._check_capture
     """,
     "runs the host's function, so that there is nobody beneath to catch": """
-        recording.callable_wrappers.Suspended.take recording.callable_wrappers._first_step
-        recording.callable_wrappers.drive recording.callable_wrappers.drive_later
-        recording.callable_wrappers.finish recording.callable_wrappers.run recording.callable_wrappers.suspend
-        recording.tool_state.Tool.begin_call recording.tool_state.Tool.call recording.tool_state.Tool.drive_call
-        recording.tool_state.Tool.finish_call recording.tool_state.Tool.make_run_later
-        recording.tool_state._run_later recording.session.SessionSource.finish_call
-        recording.slow_path.ToolCall._as_hooks_see_it recording.slow_path.ToolCall.begin_with_pre_hooks
-        hooks._called hooks._not_running hooks.run_pre_hooks recording.session.SessionSource.begin_call
-        recording.session.SessionSource.drive_call
+        hooks._called hooks._not_running hooks.run_pre_hooks recording.agent_session.RunPerCall.begin_call
+        recording.agent_session.RunPerCall.call_proxied recording.agent_session.RunPerCall.drive_call
+        recording.agent_session.RunPerCall.finish_call recording.callable_wrappers.Suspended.take
+        recording.callable_wrappers._first_step recording.callable_wrappers.drive
+        recording.callable_wrappers.drive_later recording.callable_wrappers.finish recording.callable_wrappers.run
+        recording.callable_wrappers.suspend recording.slow_path.ToolCall._as_hooks_see_it
+        recording.slow_path.ToolCall.begin_with_pre_hooks recording.tool_state.Tool.begin_call
+        recording.tool_state.Tool.call recording.tool_state.Tool.drive_call recording.tool_state.Tool.finish_call
+        recording.tool_state.Tool.make_run_later recording.tool_state._run_later
     """,
     "catches everything itself": """
-        _guard.swallow recording.callable_wrappers.renamed recording.tool_state.Tool.end
-        recording.tool_state.Tool.end_well recording.tool_state.Tool.has_pre_hooks
+        _guard.swallow recording.activation.Activation.enter recording.activation.Activation.leave
+        recording.agent_session.agent_session._begin recording.agent_session.agent_session._decorate
+        recording.agent_session.agent_session._end recording.agent_session.agent_session._start
+        recording.callable_wrappers.renamed recording.context.leave_scope recording.entered_runs.ActiveRun.end
+        recording.entered_runs.enter_run recording.entered_runs.leave_run recording.entered_runs.runs_entered_here
+        recording.session.Session._record recording.slow_path.ToolCall._run_post_hooks
         recording.slow_path.ToolCall.begin recording.slow_path.ToolCall.end recording.slow_path.ToolCall.enter
-        recording.slow_path.ToolCall.item recording.slow_path.ToolCall.leave
-        recording.slow_path.ToolCall._run_post_hooks recording.tool._decorate recording.session.Session._tell
-        recording.session._Run.end recording.session._Visit.enter recording.session._Visit.leave
-        recording.session._leave recording.session.agent_session._begin
-        recording.session.agent_session._decorate recording.session.agent_session._start
-        recording.session.agent_session._end
+        recording.slow_path.ToolCall.item recording.slow_path.ToolCall.leave recording.tool._decorate
+        recording.tool_state.Tool.end recording.tool_state.Tool.end_well recording.tool_state.Tool.has_pre_hooks
     """,
     "only keeps what it is given": """
-        recording.context.SessionState.__init__ recording.slow_path.ToolCall.__init__
-        recording.session.Session.__init__ recording.session.Step.__init__ recording.session._Bound.__init__
-        recording.session._Bound._begin recording.session._state_of recording.session._Run.__init__
-        recording.session._Visit.__init__ recording.session._Visit.end recording.session._Visit.item
+        recording.activation.Activation.__init__ recording.activation.Activation.end
+        recording.activation.Activation.item recording.activation.BoundFunction.__init__
+        recording.activation.BoundFunction._activate recording.activation.state_of
+        recording.context.SessionState.__init__ recording.entered_runs.ActiveRun.__init__
+        recording.session.Session.__init__ recording.session.unrecorded_session recording.slow_path.ToolCall.__init__
+        recording.step.Step.__init__
     """,
 }
 _NOT_REPLACED = {name for names in _EXEMPT.values() for name in names.split()}

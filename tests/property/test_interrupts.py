@@ -20,8 +20,11 @@ from tests.unit.recorded import session_end
 
 _FILES = tuple(
     f"/recording/{name}.py"
-    for name in ("tool", "callable_wrappers", "function_wrapper", "tool_state", "fast_path", "slow_path", "session")
-)
+    for name in (
+        "activation", "agent_session", "callable_wrappers", "context", "entered_runs", "fast_path", "function_wrapper",
+        "implicit_session", "propagation", "session", "session_events", "slow_path", "step", "tool", "tool_state",
+    )
+)  # fmt: skip
 
 
 class _Interrupting:

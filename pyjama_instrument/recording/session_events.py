@@ -1,0 +1,23 @@
+"""The events of a run that is under way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyjama_instrument.recording.context import SessionState
+from pyjama_instrument.recording.recorder import recorder
+
+__all__ = ["record_standing", "session_event"]
+
+
+def session_event(state: SessionState, kind: str, **fields: Any) -> dict[str, Any]:
+    """An event of the run that happens now."""
+    return {"kind": kind, "ts": recorder.now_us(), "agent": state.agent, "session": state.id} | fields
+
+
+def record_standing(state: SessionState, key: str, kind: str, **fields: Any) -> None:
+    """Record an event, and keep it under ``key`` to write it again if the store is wiped while the run is open."""
+    event = session_event(state, kind, **fields)
+    if state.standing:
+        state.standing[key] = event
+    recorder.record(event)
