@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from pyjama_instrument.cli.demo_agent import MODEL_TOOL
-from pyjama_instrument.cli.terminal import join_names, print_error, print_line, style
+from pyjama_instrument.cli.terminal import print_error, print_line, style
 from pyjama_instrument.config import disabled_by_environment, resolve_home
 from pyjama_instrument.errors import ConfigError
-from pyjama_instrument.presentation.formatting import printable, problem
+from pyjama_instrument.presentation.formatting import join_names, printable, problem
 
 if TYPE_CHECKING:
     from pyjama_instrument.document import SessionSummary

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Protocol
 
-from pyjama_instrument.cli.terminal import join_names
 from pyjama_instrument.errors import ConfigError, SessionNotFound
-from pyjama_instrument.presentation.formatting import printable
+from pyjama_instrument.presentation.formatting import join_names, printable
 
 if TYPE_CHECKING:
     from pyjama_instrument.document import DashboardData, SessionSummary

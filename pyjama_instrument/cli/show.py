@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyjama_instrument.cli.run_argument import find_run
 from pyjama_instrument.cli.table import Column, table
-from pyjama_instrument.cli.terminal import join_names, print_line, style, terminal_columns, width_of, wrap
-from pyjama_instrument.presentation.formatting import count, duration, moment, printable, problem
+from pyjama_instrument.cli.terminal import print_line, style, terminal_columns, width_of, wrap
+from pyjama_instrument.presentation.formatting import count, duration, join_names, moment, printable, problem
 
 if TYPE_CHECKING:
     from pyjama_instrument.document import SessionSummary, SessionTree, Span

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pyjama_instrument.cli.terminal import join_names, style
-from pyjama_instrument.presentation.formatting import count, duration, printable, problem
+from pyjama_instrument.cli.terminal import style
+from pyjama_instrument.presentation.formatting import count, duration, join_names, printable, problem
 
 if TYPE_CHECKING:
     from pyjama_instrument.document import AgentSummary, DashboardData

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from pyjama_instrument.cli.arguments import STATUSES
 from pyjama_instrument.cli.home import NOTHING_RECORDED, nothing_is_recorded
-from pyjama_instrument.cli.terminal import join_names, print_line, print_note, style
+from pyjama_instrument.cli.terminal import print_line, print_note, style
 from pyjama_instrument.errors import ConfigError
-from pyjama_instrument.presentation.formatting import clock_or_date, duration, printable, problem
+from pyjama_instrument.presentation.formatting import clock_or_date, duration, join_names, printable, problem
 
 if TYPE_CHECKING:
     from pyjama_instrument.events import Event

@@ -10,14 +10,12 @@ import re
 import shutil
 import sys
 import unicodedata
-from collections.abc import Sequence
 
 from pyjama_instrument.presentation.formatting import printable
 
 __all__ = [
     "cut",
     "fit",
-    "join_names",
     "print_error",
     "print_line",
     "print_note",
@@ -77,12 +75,6 @@ def print_note(text: str) -> None:
 def print_error(text: str) -> None:
     """Print an error on standard error."""
     print_note(f"pyjama: {text}")
-
-
-def join_names(names: Sequence[str], most: int) -> str:
-    """``a, b, and 3 more``: at most so many names, and how many others there are."""
-    others = len(names) - most
-    return ", ".join([*names[:most], f"and {others:,} more"] if others > 0 else names)
 
 
 def width_of(text: str) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-__all__ = ["clock", "count", "duration", "json_or_repr", "moment", "printable", "problem"]
+__all__ = ["clock", "count", "duration", "join_names", "json_or_repr", "moment", "printable", "problem"]
 
 NONE = "–"
 
@@ -31,6 +32,14 @@ def _shown(character: str) -> str:
 def problem(kind: str, message: str, limit: int = 200) -> str:
     """One line for an error of that qualified type and message, either of which may be empty."""
     return printable(": ".join(part for part in (kind.rpartition(".")[2], message) if part), limit)
+
+
+def join_names(names: Sequence[str], limit: int = 3) -> str:
+    """``a, b and c``; beyond ``limit`` names ``a, b, c and 4 more``."""
+    parts = list(names[:limit])
+    if len(names) > limit:
+        parts.append(f"{len(names) - limit:,} more")
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
 
 def json_or_repr(value: Any, indent: int | None = None) -> str:

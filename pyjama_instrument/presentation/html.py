@@ -12,7 +12,15 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pyjama_instrument.presentation.formatting import count, duration, json_or_repr, moment, printable, problem
+from pyjama_instrument.presentation.formatting import (
+    count,
+    duration,
+    join_names,
+    json_or_repr,
+    moment,
+    printable,
+    problem,
+)
 
 __all__ = ["STYLE", "Limits", "dashboard_html", "notebook", "session_html"]
 
@@ -109,8 +117,8 @@ def session_html(tree: Any, limits: Limits) -> str:
     ]
     if run.error:
         shown.append(_exception(run.error.type, run.error.message, None, run.status, limits))
-    if interrupted := [_text(call.tool) for call in run.interrupted[: limits.rows]]:
-        shown.append(f"<p class=wrong>interrupted in {', '.join(interrupted)}</p>")
+    if interrupted := join_names([_text(call.tool) for call in run.interrupted], limits.rows):
+        shown.append(f"<p class=wrong>interrupted in {interrupted}</p>")
     values = [("tag", run.tags), ("attribute", run.attributes)]
     facts = [(f"{kind} {name}", value) for kind, given in values for name, value in given.items()]
     if facts:

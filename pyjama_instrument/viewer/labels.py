@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pyjama_instrument.document import InFlight, SessionSummary
-from pyjama_instrument.presentation.formatting import NONE, count, duration, json_or_repr
+from pyjama_instrument.presentation.formatting import NONE, count, duration, join_names, json_or_repr
 
 __all__ = [
     "MESSAGE_LIMIT",
@@ -75,14 +75,6 @@ def value_text(value: Any, limit: int) -> str:
 def format_count(number: int) -> str:
     """``1234567`` → ``1,234,567``."""
     return f"{number:,}"
-
-
-def join_names(names: list[str], limit: int = 3) -> str:
-    """``a, b and c``; beyond ``limit`` names ``a, b, c and 4 more``."""
-    shown = names[:limit]
-    if len(names) > limit:
-        return f"{', '.join(shown)} and {format_count(len(names) - limit)} more"
-    return " and ".join(part for part in (", ".join(shown[:-1]), shown[-1] if shown else "") if part)
 
 
 def process_text(run: SessionSummary, *, show_host: bool = True) -> str:

@@ -120,7 +120,7 @@ def test_the_latest_run_is_not_a_child_run() -> None:
 
 
 def test_a_beginning_that_several_runs_share_is_refused_with_their_ids() -> None:
-    with pytest.raises(ConfigError, match=r"2 runs begin with a: a1, a2"):
+    with pytest.raises(ConfigError, match=r"2 runs begin with a: a1 and a2"):
         find_run(KNOWN, "a")
     with pytest.raises(ConfigError, match=r"2 runs begin with dddd: dddddddddddd, dddddddddddd"):
         find_run(KNOWN, "dddd")
@@ -227,7 +227,7 @@ def test_show_names_a_few_of_many_child_runs(pyjama: Pyjama) -> None:
             with agent_session("inner"):
                 pass
     line = next(line for line in pyjama("show").stdout.splitlines() if line.startswith("Child runs"))
-    assert (line.count("inner"), line.endswith(", and 3 more")) == (5, True)
+    assert (line.count("inner"), line.endswith(" and 3 more")) == (5, True)
 
 
 def test_show_as_json_is_the_tree(pyjama: Pyjama) -> None:
@@ -300,7 +300,7 @@ def test_a_status_that_no_event_has_is_refused_with_those_there_are(
 ) -> None:
     dead_journal(own_store, a_call())
     error = pyjama("tail", *follow, "--status", "ok", "--status", status, returncode=2).stderr
-    assert f"--status {status}: no event has this status, only ok, error, cancelled, completed, failed" in error
+    assert f"--status {status}: no event has this status, only ok, error, cancelled, completed and failed" in error
     assert ("pyjama status" in error) == (status == "crashed")
 
 
@@ -309,7 +309,7 @@ def test_a_status_of_a_program_s_own_and_a_pattern_can_be_asked_for(pyjama: Pyja
     dead_journal(own_store, activity, a_call(status="cancelled"))
     assert "thinking" in pyjama("tail", "--status", "thinking").stdout
     assert "cancelled" in pyjama("tail", "--status", "canc*").stdout
-    assert "failed, thinking" in pyjama("tail", "--status", "thinkin", returncode=2).stderr
+    assert "failed and thinking" in pyjama("tail", "--status", "thinkin", returncode=2).stderr
 
 
 def test_the_example_that_asks_for_durations_gives_numbers_only(pyjama: Pyjama, own_store: Path) -> None:

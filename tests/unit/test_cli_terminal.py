@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjama_instrument.cli.terminal import cut, fit, join_names, style, width_of, wrap
-from pyjama_instrument.presentation.formatting import printable, problem
+from pyjama_instrument.cli.terminal import cut, fit, style, width_of, wrap
+from pyjama_instrument.presentation.formatting import join_names, printable, problem
 
 
 @given(st.text())
@@ -89,5 +89,5 @@ def test_wrapping_loses_no_word_and_no_line_that_could_be_broken_is_too_wide(tex
 
 def test_names_are_joined_up_to_a_limit() -> None:
     assert join_names([], 2) == ""
-    assert join_names(["a", "b"], 2) == "a, b"
-    assert join_names(["a", "b", "c", "d"], 2) == "a, b, and 2 more"
+    assert join_names(["a", "b"], 2) == "a and b"
+    assert join_names(["a", "b", "c", "d"], 2) == "a, b and 2 more"
