@@ -122,7 +122,7 @@ def test_the_latest_run_is_not_a_child_run() -> None:
 def test_a_beginning_that_several_runs_share_is_refused_with_their_ids() -> None:
     with pytest.raises(ConfigError, match=r"2 runs begin with a: a1 and a2"):
         find_run(KNOWN, "a")
-    with pytest.raises(ConfigError, match=r"2 runs begin with dddd: dddddddddddd, dddddddddddd"):
+    with pytest.raises(ConfigError, match=r"2 runs begin with dddd: dddddddddddd and dddddddddddd"):
         find_run(KNOWN, "dddd")
 
 
