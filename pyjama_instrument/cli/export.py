@@ -10,8 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from pyjama_instrument.cli.home import nothing_is_recorded
 from pyjama_instrument.cli.progress_bar import ProgressBar
 from pyjama_instrument.cli.run_argument import find_run
+from pyjama_instrument.cli.summary import NOTHING_RECORDED
 from pyjama_instrument.cli.terminal import print_note
 from pyjama_instrument.errors import ConfigError
 
@@ -29,6 +31,8 @@ def export(options: argparse.Namespace) -> int:
     from pyjama_instrument.export import export as exported
     from pyjama_instrument.reader import Reader
 
+    if options.all and nothing_is_recorded():
+        print_note(NOTHING_RECORDED)
     reader = Reader()
     run = None if options.all else find_run(reader, options.run)
     path = None if options.output in (None, "-") else options.output

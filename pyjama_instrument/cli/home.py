@@ -11,9 +11,7 @@ from pyjama_instrument.config import resolve_home
 from pyjama_instrument.errors import StoreUnavailable
 from pyjama_instrument.storage.layout import HISTORY, JOURNAL, SNAPSHOT, list_segments
 
-__all__ = ["NOTHING_RECORDED", "check_home", "home_in_force", "nothing_is_recorded"]
-
-NOTHING_RECORDED = "Nothing is recorded yet. To see what it looks like, run: pyjama demo"
+__all__ = ["check_home", "home_in_force", "nothing_is_recorded"]
 
 
 @contextlib.contextmanager
@@ -38,7 +36,7 @@ def home_in_force(home: str | None) -> Iterator[None]:
 
 
 def check_home(given: str | None, *, reading: bool) -> None:
-    """Refuse a path at which there can be no store; for a command that reads, also a ``--home`` without a store.
+    """Refuse a path that cannot be a store; for a command that reads, also a ``--home`` that holds none.
 
     Raises:
         StoreUnavailable: the path is refused.
@@ -48,27 +46,26 @@ def check_home(given: str | None, *, reading: bool) -> None:
     home = resolve_home()
     try:
         found = os.stat(home)
-    except OSError as error:
+        names = os.listdir(home) if reading and stat.S_ISDIR(found.st_mode) else []
+    except FileNotFoundError:
         if given is None or not reading:  # nothing is recorded yet
             return
+        raise StoreUnavailable(f"there is no store at {home}. Check the directory after --home") from None
+    except OSError as error:
+        if not reading:  # recording reports it and lets the program run
+            return
         raise StoreUnavailable(
-            f"there is no store at {home} ({error.strerror or error}). Check the directory after --home"
+            f"cannot read {home}: {error.strerror or error}. Check its permissions, or use another store with --home"
         ) from None
     if not stat.S_ISDIR(found.st_mode):
         raise StoreUnavailable(f"{home} is not a directory. Give a directory with --home or PYJAMA_HOME")
-    if given is not None and reading and _is_something_else(home):
+    if given is not None and names and not {JOURNAL, HISTORY, SNAPSHOT}.intersection(names):
         raise StoreUnavailable(f"there is no store at {home}, only other files. Check the directory after --home")
-
-
-def _is_something_else(home: str) -> bool:
-    """Whether the directory has files, and none of a store."""
-    try:
-        names = os.listdir(home)
-    except OSError:  # reported by the command, which tries to read it
-        return False
-    return bool(names) and not {JOURNAL, HISTORY, SNAPSHOT}.intersection(names)
 
 
 def nothing_is_recorded() -> bool:
     """Whether the store in force has no file of events."""
-    return not any(list_segments(os.path.join(resolve_home(), name)) for name in (JOURNAL, HISTORY))
+    try:
+        return not any(list_segments(os.path.join(resolve_home(), name)) for name in (JOURNAL, HISTORY))
+    except OSError:  # a directory that cannot be read may hold some
+        return False

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from pyjama_instrument.cli.summary import (
+    NOTHING_RECORDED,
     activity,
     age,
     agent_counts,
@@ -78,7 +79,7 @@ def _screen(data: DashboardData, columns: int | None) -> list[str]:
         facts += [("Agents", agent_counts(data)), ("Runs", run_counts(data)), ("Tools", totals(data))]
     lines = [line for name, text in facts for line in wrap(f"{style(name.ljust(6), 'dim')} {text}", columns, " " * 7)]
     if empty:
-        lines += wrap("Nothing is recorded yet. To see what it looks like, run: pyjama demo", columns)
+        lines += wrap(NOTHING_RECORDED, columns)
     else:
         lines += ["", *_agents(data, columns)]
     if data.metrics.tools:

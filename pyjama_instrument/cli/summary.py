@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pyjama_instrument.document import AgentSummary, DashboardData
 
 __all__ = [
+    "NOTHING_RECORDED",
     "activity",
     "age",
     "agent_counts",
@@ -22,6 +23,8 @@ __all__ = [
     "totals",
     "urgency",
 ]
+
+NOTHING_RECORDED = "Nothing is recorded yet. To see what it looks like, run: pyjama demo"
 
 _URGENCY = {"crashed": 0, "failed": 1, "running": 2, "cancelled": 3, "completed": 4, "ended": 5}
 _MOST_CALLS = 2

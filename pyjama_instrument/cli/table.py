@@ -50,11 +50,12 @@ def _kept(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[
 
 
 def _narrowed(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
-    """The widths after cutting, the last column first."""
+    """The widths after cutting the widest columns."""
     narrowed = list(widths)
-    for index in reversed(range(len(columns))):
-        excess = max(_total(narrowed) - width, 0)
-        narrowed[index] = max(narrowed[index] - excess, _least(columns[index], narrowed[index]))
+    least = [_least(column, natural) for column, natural in zip(columns, widths, strict=True)]
+    while _total(narrowed) > width and narrowed != least:
+        uncut = [index for index in range(len(narrowed)) if narrowed[index] > least[index]]
+        narrowed[max(uncut, key=lambda index: narrowed[index])] -= 1
     return narrowed
 
 

@@ -13,7 +13,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from pyjama_instrument.cli.arguments import STATUSES
-from pyjama_instrument.cli.home import NOTHING_RECORDED, nothing_is_recorded
+from pyjama_instrument.cli.home import nothing_is_recorded
+from pyjama_instrument.cli.summary import NOTHING_RECORDED
 from pyjama_instrument.cli.terminal import print_line, print_note, style
 from pyjama_instrument.errors import ConfigError
 from pyjama_instrument.presentation.formatting import clock_or_date, duration, join_names, printable, problem

@@ -111,14 +111,15 @@ def cut(text: str, width: int) -> str:
 def wrap(text: str, width: int | None, indent: str = "") -> list[str]:
     """Lines of at most ``width`` columns, broken at spaces; all but the first begin with ``indent``.
 
-    A longer word stays whole, so that a path or a command can be copied. Without a width, there is one line.
+    A longer word stays whole and beside its label, so that a path or a command can be copied. Without a width, there is
+    one line.
     """
     if width is None:
         return [text]
     lines, line = [], ""
     for word in text.split(" "):
         longer = f"{line} {word}" if line else word
-        if line.strip() and width_of(longer) > width:
+        if width_of(line.rstrip()) > len(indent) and width_of(longer) > width:
             lines.append(line)
             longer = indent + word
         line = longer

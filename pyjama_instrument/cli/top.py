@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyjama_instrument.cli.arguments import SORTS
-from pyjama_instrument.cli.terminal import print_line, style, width_of, wrap
+from pyjama_instrument.cli.terminal import print_line, style, terminal_columns, width_of, wrap
 from pyjama_instrument.cli.top_frame import Frame, Order, Size, frame
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["top"]
 
 _SNAPSHOT_SIZE = Size(columns=120, rows=40)
-_SORT_KEYS = "  ".join(f"{name[0]} {name}" for name in SORTS)
+_SORT_KEYS = [f"{name[0]} {name}" for name in SORTS]
 _KEY_LINES = [
-    f"q exit   ? keys   ↑ ↓ scroll   sort by  {_SORT_KEYS}   again: reverse",
-    f"q exit  ? keys  ↑ ↓ scroll  sort: {_SORT_KEYS}",
-    "q exit   ? keys   ↑ ↓ scroll",
+    f"q exit  ? keys  ↑↓ scroll  sort by: {'  '.join(_SORT_KEYS)}  again: reverse",
+    f"q exit  ? keys  ↑↓ scroll  sort by: {' '.join(_SORT_KEYS)}",
+    "q exit  ? keys  ↑↓ scroll",
     "q exit  ? keys",
 ]
 _HELP = [
@@ -68,7 +68,8 @@ def top(options: argparse.Namespace) -> int:
     reader.metrics()  # raises if the store is too new: the dashboard's data would be empty
     order = Order(options.sort, options.reverse)
     if options.once or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-        for line in frame(reader.dashboard(), {}, order, _SNAPSHOT_SIZE).lines:
+        size = Size(terminal_columns() or _SNAPSHOT_SIZE.columns, _SNAPSHOT_SIZE.rows)
+        for line in frame(reader.dashboard(), {}, order, size).lines:
             print_line(line)
         return 0
     try:

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyjama_instrument.cli.arguments import SORTS
-from pyjama_instrument.cli.summary import activity, age, agent_counts, notes, steps_done, totals, urgency
+from pyjama_instrument.cli.summary import (
+    NOTHING_RECORDED,
+    activity,
+    age,
+    agent_counts,
+    notes,
+    steps_done,
+    totals,
+    urgency,
+)
 from pyjama_instrument.cli.table import Column, table
 from pyjama_instrument.cli.terminal import style, wrap
 from pyjama_instrument.presentation.formatting import clock, duration, printable
@@ -82,6 +91,8 @@ def frame(data: DashboardData, rates: dict[str, float], order: Order, size: Size
     """The frame for a terminal of that size. ``position`` rows are scrolled past: agents first, then tools."""
     lines = _head(data, size.columns)
     warnings = [line for note in notes(data)[:_MOST_NOTES] for line in wrap(note, size.columns, "  ")]
+    if not data.agents and not data.metrics.tools:
+        return Frame([*lines, *wrap(NOTHING_RECORDED, size.columns), *warnings], 0, 1)
     agents_head, *agents = _agents(data, order, size.columns)
     tools_head, *tools = _tools(data, rates, order, size.columns)
     room = max(size.rows - len(lines) - len(warnings) - (3 if tools else 1), _FEWEST_ROWS)

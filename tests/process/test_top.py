@@ -24,7 +24,7 @@ from pyjama_instrument import agent_session, tool
 from pyjama_instrument.cli import dashboard_url
 from pyjama_instrument.viewer import start_dashboard
 from pyjama_instrument.viewer.server import DEFAULT_PORT
-from tests.stores import Writer, a_call, call_begins, dead_journal, session_begins
+from tests.stores import Writer, a_call, call_begins, dead_journal, session_begins, session_ends
 
 HANG_SECONDS = 60.0
 PYJAMA = [sys.executable, "-W", "error", "-m", "pyjama_instrument"]
@@ -195,6 +195,55 @@ def test_keys_that_come_at_once_each_have_their_effect_and_arrows_do_not_sort(st
     assert next(line.split()[0] for line in terminal.last_frame() if re.match("often|wrong", line)) == "wrong"
     terminal.type("cq")
     assert terminal.wait() == 0
+
+
+def test_the_arrow_and_page_keys_scroll(start: Start, own_store: Path) -> None:
+    for number in range(20):
+        session = f"{number:032x}"
+        dead_journal(
+            own_store, session_begins(session, f"agent-{number:02}"), session_ends(session, f"agent-{number:02}")
+        )
+    terminal = start("top", "--interval", "3600", "--sort", "name")
+
+    def first() -> str:
+        return next((line.split()[0] for line in terminal.last_frame() if line.startswith("agent-")), "")
+
+    terminal.wait_for(lambda _: first() == "agent-00")
+    for keys, agent in (
+        ("\x1b[B", "agent-01"),
+        ("jj", "agent-03"),
+        ("\x1b[A", "agent-02"),
+        ("\x1bOA\x1b[A", "agent-00"),
+    ):
+        terminal.type(keys)
+        terminal.wait_for(lambda _, agent=agent: first() == agent)
+    terminal.type("\x1b[6~")
+    terminal.wait_for(lambda _: first() > "agent-00")
+    terminal.type("\x1b[F")
+    terminal.wait_for(lambda _: any(line.startswith("agent-19 ") for line in terminal.last_frame()))
+    terminal.type("\x1b[B\x1b[H")
+    terminal.wait_for(lambda _: first() == "agent-00")
+
+
+def test_a_question_mark_shows_and_hides_the_keys(start: Start, own_store: Path) -> None:
+    dead_journal(own_store, session_begins(), a_call())
+    terminal = start("top", "--interval", "3600")
+    terminal.wait_for(drawn)
+    for keys, shown in (("?", True), ("?", False), ("?", True), ("\x1b", False)):
+        terminal.shown = ""
+        terminal.type(keys)
+        terminal.wait_for(drawn)
+        assert any(re.match(r"PgUp, PgDn +scroll", line) for line in terminal.last_frame()) == shown
+
+
+@pytest.mark.parametrize(
+    ("columns", "keys"), [(20, "q exit  ? keys"), (40, "scroll"), (80, "n name"), (100, "reverse")]
+)
+def test_the_last_line_names_as_many_keys_as_fit(start: Start, columns: int, keys: str) -> None:
+    terminal = start("top", columns=columns)
+    terminal.wait_for(drawn)
+    assert terminal.last_frame()[-1].endswith(keys)
+    assert terminal.last_frame()[-1].startswith("q exit")
 
 
 def test_no_line_is_longer_than_the_terminal_and_no_frame_higher(start: Start, own_store: Path) -> None:

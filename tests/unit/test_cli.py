@@ -262,6 +262,29 @@ def test_a_home_with_other_files_and_no_store_is_named_and_not_touched(
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.parametrize("command", ["status", "top", "show", "tail", "export", "clear"])
+@pytest.mark.parametrize("options", [[], ["--home", "closed"]], ids=" ".join)
+def test_a_store_that_cannot_be_read_is_an_error_and_not_an_empty_store(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    command: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYJAMA_HOME", str(tmp_path / "closed"))
+    (tmp_path / "closed").mkdir()
+
+    def refuse(path: str) -> list[str]:  # root may read everything
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    assert cli.main([*options, command, *["--yes"] * (command == "clear")]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"pyjama: cannot read {tmp_path / 'closed'}: Permission denied. ")
+
+
 def test_a_home_that_is_an_empty_directory_is_an_empty_store(pyjama: Pyjama, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "Nothing is recorded yet" in pyjama("--home", str(tmp_path / "empty"), "status").stdout

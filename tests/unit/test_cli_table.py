@@ -43,10 +43,10 @@ def test_a_wide_terminal_gets_every_column_uncut() -> None:
 @pytest.mark.parametrize(
     ("width", "lines"),
     [
-        (50, ["AGENT             STATUS     RUNS     SEEN  NOW", "nightly           failed        3  1 d ago  KeyEr…"]),
+        (50, ["AGENT        STATUS     RUNS     SEEN  NOW", "nightly      failed        3  1 d ago  KeyError: x"]),
         (42, ["AGENT     STATUS     RUNS     SEEN  NOW", "nightly   failed        3  1 d ago  KeyEr…"]),
-        (41, ["AGENT          STATUS        SEEN  NOW", "nightly        failed     1 d ago  KeyEr…"]),
-        (35, ["AGENT             STATUS     NOW", "nightly           failed     KeyEr…"]),
+        (41, ["AGENT      STATUS        SEEN  NOW", "nightly    failed     1 d ago  KeyError:…"]),
+        (35, ["AGENT        STATUS     NOW", "nightly      failed     KeyError: x"]),
         (20, ["AGENT     STATUS", "nightly   failed"]),
     ],
 )

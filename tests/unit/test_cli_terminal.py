@@ -76,7 +76,7 @@ def test_a_cell_that_is_cut_ends_with_a_mark() -> None:
 
 def test_text_is_wrapped_at_spaces_and_a_long_word_stays_whole() -> None:
     assert wrap("Runs   3: 1 failed, 2 completed", 20, " " * 7) == ["Runs   3: 1 failed,", "       2 completed"]
-    assert wrap("Store  /a/long/path/to/the/store", 20, " " * 7) == ["Store ", "       /a/long/path/to/the/store"]
+    assert wrap("Store  /a/long/path/to/the/store", 20, " " * 7) == ["Store  /a/long/path/to/the/store"]
     assert wrap("any width", None) == ["any width"]
 
 
