@@ -119,7 +119,8 @@ def wrap(text: str, width: int | None, indent: str = "") -> list[str]:
     lines, line = [], ""
     for word in text.split(" "):
         longer = f"{line} {word}" if line else word
-        if width_of(line.rstrip()) > len(indent) and width_of(longer) > width:
+        has_words = line.strip() and (not indent or width_of(line.rstrip()) > len(indent))
+        if has_words and width_of(longer) > width:
             lines.append(line)
             longer = indent + word
         line = longer
