@@ -1,1 +1,1 @@
-"""The fold: (document, events) → document. Pure."""
+"""The fold: (document, events) → document. Pure. One module for each section of the document."""

@@ -1,14 +1,14 @@
-"""Many ordinary calls as one item: what a fold is given instead of an event each."""
+"""Calls that are counted together, instead of one event each."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Calls"]
+__all__ = ["CallBatch"]
 
 
-class Calls(NamedTuple):
-    """Calls of one tool in one session that went well and have nothing else to tell.
+class CallBatch(NamedTuple):
+    """Calls of one tool in one session that have the same outcome.
 
     The three lists are of one length, in the order in which the calls were recorded: span ids, times of the end in µs
     since the epoch, and durations in ns.

@@ -19,7 +19,8 @@ from pyjama_instrument.document import (
     SessionSummary,
     ToolMetrics,
 )
-from pyjama_instrument.fold.fold import new_document, run_totals
+from pyjama_instrument.fold.agents import run_totals
+from pyjama_instrument.fold.document import new_document
 from pyjama_instrument.fold.histogram import percentile_ms
 
 __all__ = ["Shown", "session_shown"]

@@ -26,7 +26,7 @@ from pyjama_instrument.config import resolve_home
 from pyjama_instrument.document import DashboardData, SessionSummary, SessionTree
 from pyjama_instrument.errors import ConfigError, SchemaTooNew, SessionNotFound
 from pyjama_instrument.events import AnyEvent, parse_event
-from pyjama_instrument.fold.fold import new_document, repaired
+from pyjama_instrument.fold.document import new_document, repaired
 from pyjama_instrument.reader.dashboard_data import Shown
 from pyjama_instrument.reader.run_lookup import RunLookup
 from pyjama_instrument.reader.session_history import sessions_beginning

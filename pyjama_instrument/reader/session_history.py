@@ -12,8 +12,11 @@ import sys
 from collections.abc import Callable, Iterable, Set
 from typing import Any
 
-from pyjama_instrument.fold.call_batch import Calls
-from pyjama_instrument.fold.fold import LIMITS, OTHER, Fold, is_quiet, new_document, take_for_ended
+from pyjama_instrument.fold.call_batch import CallBatch
+from pyjama_instrument.fold.document import new_document
+from pyjama_instrument.fold.eviction import end_quiet, is_quiet
+from pyjama_instrument.fold.fold import Fold
+from pyjama_instrument.fold.limits import LIMITS, OTHER
 from pyjama_instrument.reader.journal_search import RawHistory
 from pyjama_instrument.storage.layout import SegmentName
 from pyjama_instrument.storage.lock_domains import are_divided, proves_death
@@ -106,7 +109,7 @@ class SessionRecords:
             return None
         newest = max((each["last-seen"] for each in document["sessions"].values()), default=0)
         if is_quiet(found, newest):
-            take_for_ended(found)
+            end_quiet(found)
         if found["end-time"] is None or found["end-time"] * 1000 >= (self._counted_since or 0):
             off = self._not_counted.get(session, {})  # it was running when the totals were cleared
             found = found | {key: found[key] - off[key] for key in off}
@@ -122,7 +125,7 @@ class SessionRecords:
 
     def _add(self, name: SegmentName, items: list[Any]) -> None:
         mine = [item for item in items if self._is_mine(item)]
-        if any(type(item) is Calls or item.get("kind") != "writer.opened" for item in mine):
+        if any(type(item) is CallBatch or item.get("kind") != "writer.opened" for item in mine):
             self._sources.add(name)
             self._changed = True
         self._fold_in(name.writer, mine)
@@ -146,7 +149,7 @@ class SessionRecords:
             self._not_counted[sid] = {key: off[key] + sessions[sid][key] - before[key] for key in _COUNTED}
 
     def _is_mine(self, item: Any) -> bool:
-        if type(item) is Calls:
+        if type(item) is CallBatch:
             return item.session in self.sessions
         session = item.get("session")
         return item.get("kind") == "writer.opened" or (type(session) is str and session in self.sessions)
@@ -154,7 +157,7 @@ class SessionRecords:
 
 def _part_of(item: Any, us: int, *, before: bool) -> Any:
     """The part of an item that is from before that time, or from that time on; None if there is none."""
-    if type(item) is not Calls:
+    if type(item) is not CallBatch:
         ts = item.get("ts")
         return item if before == (type(ts) is not int or ts < us) else None
     mine = [at for at, ts in enumerate(item.times_us) if before == (ts < us)]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any, NoReturn
 
-from pyjama_instrument.fold.call_batch import Calls
+from pyjama_instrument.fold.call_batch import CallBatch
 
 __all__ = ["MAX_RECORD_BYTES", "CallDecoder", "decode_lines", "encode", "quote", "tool_prefix"]
 
@@ -63,24 +63,24 @@ _MOST_TOGETHER = 4096
 
 
 class CallDecoder:
-    """Decodes lines as :func:`decode_lines` does, but gives ordinary calls together, as :class:`Calls`.
+    """Decodes lines as :func:`decode_lines` does, but gives ordinary calls together, as :class:`CallBatch`.
 
     Ordinary calls that follow each other become one item for each tool and session; any other line is an item of its
-    own. So nothing changes places but calls among themselves. Calls may be held back until :meth:`rest` is called.
+    own. So nothing changes places but calls among themselves. CallBatch may be held back until :meth:`rest` is called.
     """
 
     def __init__(self) -> None:
         self._heads: dict[str, tuple[str, str, str] | None] = {}
-        self._together: dict[str, Calls] = {}
+        self._together: dict[str, CallBatch] = {}
         self._held_back = 0
 
-    def __call__(self, lines: Sequence[bytes]) -> tuple[list[Record | Calls], int]:
+    def __call__(self, lines: Sequence[bytes]) -> tuple[list[Record | CallBatch], int]:
         """Items that are ready, and how many of the complete lines were damaged."""
         try:
             texts = b"\n".join(lines).decode("ascii").split("\n")
         except UnicodeDecodeError:
             return self._with_others([], lines)
-        items: list[Record | Calls] = []
+        items: list[Record | CallBatch] = []
         others: list[bytes] = []
         damaged = 0
         ordinary, heads, together = _ORDINARY.fullmatch, self._heads, self._together
@@ -95,7 +95,7 @@ class CallDecoder:
                 others = []
             calls = together.get(head)
             if calls is None:
-                calls = together[head] = Calls(*known, [], [], [])
+                calls = together[head] = CallBatch(*known, [], [], [])
             span, ts, duration_ns = match.groups()
             calls.spans.append(span)
             calls.times_us.append(int(ts))
@@ -107,14 +107,16 @@ class CallDecoder:
             items += self.rest()
         return items, damaged
 
-    def rest(self) -> list[Calls]:
+    def rest(self) -> list[CallBatch]:
         """The calls that were held back."""
         calls = [*self._together.values()]
         self._together.clear()
         self._held_back = 0
         return calls
 
-    def _with_others(self, items: list[Record | Calls], lines: Sequence[bytes]) -> tuple[list[Record | Calls], int]:
+    def _with_others(
+        self, items: list[Record | CallBatch], lines: Sequence[bytes]
+    ) -> tuple[list[Record | CallBatch], int]:
         """Append what was held back, and then the records of the lines; also how many of these were damaged."""
         records, damaged = decode_lines(lines)
         items += self.rest()

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from pyjama_instrument.fold.fold import repaired
+from pyjama_instrument.fold.document import repaired
 from pyjama_instrument.storage.atomic_replace import Changed, replace_keeping_previous, write_file, write_over
 from pyjama_instrument.storage.clock import advance, elapsed_now, restamp, went_back
 from pyjama_instrument.storage.encoded_cache import EncodedCache

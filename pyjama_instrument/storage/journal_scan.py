@@ -14,7 +14,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from pyjama_instrument.fold.fold import Fold, carry_running
+from pyjama_instrument.fold.document import cleared_document
+from pyjama_instrument.fold.fold import Fold
 from pyjama_instrument.storage.codec import MAX_RECORD_BYTES, CallDecoder, decode_lines
 from pyjama_instrument.storage.encoded_cache import Touched
 from pyjama_instrument.storage.layout import CONTINUE_AT, SegmentName, list_segments, segments_of
@@ -151,12 +152,12 @@ def catch_up(
     if cleared_us is not None:
         before = _Pass(Fold(document, sound=sound), how, cleared_us)
         if not before.run():
-            return CaughtUp(document, True, before.fold.touched, False, cleared_us)
-        document, sound = carry_running(document, snapshot.found, cleared_us), False
+            return CaughtUp(document, True, before.fold.changed, False, cleared_us)
+        document, sound = cleared_document(document, snapshot.found, cleared_us), False
         how = how._replace(trust=before.trust)
     news = _Pass(Fold(document, sound=sound), how)
     complete = news.run()
-    return CaughtUp(document, news.changed or cleared_us is not None, news.fold.touched, complete)
+    return CaughtUp(document, news.changed or cleared_us is not None, news.fold.changed, complete)
 
 
 class _How(NamedTuple):
@@ -315,7 +316,7 @@ class _Pass:
             self._add(writer, calls)
         if held is None:
             return False
-        self.fold.damaged(position.torn - torn)
+        self.fold.count_damaged(position.torn - torn)
         if held:
             self.alive.add(writer)
             if was_sealed:

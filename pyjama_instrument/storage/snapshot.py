@@ -13,7 +13,7 @@ import stat
 from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias
 
 from pyjama_instrument.errors import SchemaTooNew
-from pyjama_instrument.fold.fold import new_document
+from pyjama_instrument.fold.document import new_document
 from pyjama_instrument.storage.layout import CLEARED_AT, PREVIOUS, SCHEMA, SIGNATURE, SNAPSHOT
 
 __all__ = [

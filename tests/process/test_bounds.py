@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pyjama_instrument import agent_session, flush, shared_metrics, tool
-from pyjama_instrument.fold.fold import LIMITS, OTHER
+from pyjama_instrument.fold.limits import LIMITS, OTHER
 from pyjama_instrument.reader import get_dashboard_data, read_metrics
 from pyjama_instrument.recording.recorder import recorder
 from pyjama_instrument.storage import journal as journal_module

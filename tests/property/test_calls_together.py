@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjama_instrument.fold.fold import Fold, new_document
+from pyjama_instrument.fold.document import new_document
+from pyjama_instrument.fold.fold import Fold
 from pyjama_instrument.storage.codec import CallDecoder, decode_lines, encode
 from tests.stores import Record, a_call, call_begins, session_begins, session_ends
 
@@ -77,7 +78,7 @@ def one_by_one(lines: list[bytes]) -> Any:
 
 
 def finished(fold: Fold, torn: int) -> Any:
-    fold.damaged(torn)
+    fold.count_damaged(torn)
     fold.finish()
     document = json.loads(json.dumps(fold.document), object_hook=rounded)
     document["recent-logs"].sort(key=lambda entry: json.dumps(entry, sort_keys=True))

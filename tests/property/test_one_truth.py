@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyjama_instrument.document import DashboardData, SessionTree
-from pyjama_instrument.fold.fold import LIMITS
+from pyjama_instrument.fold.limits import LIMITS
 from pyjama_instrument.reader import Reader
 from tests.scale import full
 from tests.stores import START_US, Record, Writer, a_call, call_begins, fold, session_begins, session_ends, step_begins

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyjama_instrument.events import to_json
-from pyjama_instrument.fold import fold as fold_module
-from pyjama_instrument.fold.fold import LIMITS, OTHER, Fold, carry_running, new_document, repaired
+from pyjama_instrument.fold.document import cleared_document, new_document, repaired
+from pyjama_instrument.fold.fold import Fold
+from pyjama_instrument.fold.limits import LIMITS, OTHER
 from pyjama_instrument.testing import events
 from tests.stores import (
     AGENT,
@@ -339,7 +340,7 @@ def test_a_step_that_has_ended_is_not_begun_again_by_being_told_late() -> None:
 @pytest.fixture
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in LIMITS:
-        monkeypatch.setitem(fold_module.LIMITS, name, 3)
+        monkeypatch.setitem(LIMITS, name, 3)
 
 
 @pytest.mark.usefixtures("small_limits")
@@ -409,7 +410,7 @@ def test_a_session_that_was_not_listed_is_listed_again_when_heard_of_and_counts_
 
 @pytest.mark.usefixtures("small_limits")
 def test_sessions_that_are_not_listed_are_carried_over_a_clear() -> None:
-    cleared = carry_running(folded(*many_runs(5, session_begins)))
+    cleared = cleared_document(folded(*many_runs(5, session_begins)))
     assert (cleared["agents"][AGENT]["runs"]["count"], cleared["agents"][AGENT]["runs"]["running"]) == (5, 5)
     folded(*many_runs(5, session_ends), document=cleared)
     assert cleared["agents"][AGENT]["runs"]["completed"] == 5
@@ -613,7 +614,7 @@ def test_what_runs_is_carried_over_with_its_counters_at_zero() -> None:
         session_begins("a" * 32, spec={"v": 1}), step_begins("fetch", "1" * 16, "a" * 32), a_call(session="a" * 32),
         session_begins("b" * 32), session_ends("b" * 32),
     )  # fmt: skip
-    fresh = carry_running(document)
+    fresh = cleared_document(document)
     assert list(fresh["sessions"]) == ["a" * 32]
     session = session_of(fresh, "a" * 32)
     assert (session["calls"], session["total-duration"], session["current-step"]) == (0, 0.0, "fetch")
@@ -624,12 +625,12 @@ def test_what_runs_is_carried_over_with_its_counters_at_zero() -> None:
 
 
 def test_what_somebody_else_put_in_place_of_a_cleared_document_stays() -> None:
-    fresh = carry_running(folded(session_begins()), {"global": {"count": 5}, "note": "mine"})
+    fresh = cleared_document(folded(session_begins()), {"global": {"count": 5}, "note": "mine"})
     assert (fresh["global"]["count"], fresh["note"]) == (5, "mine")
     assert session_of(fresh)["status"] == "running"
 
 
 def test_a_run_whose_start_comes_after_a_clear_is_counted_once() -> None:
-    fresh = carry_running(folded(a_call(), writer=W2))
+    fresh = cleared_document(folded(a_call(), writer=W2))
     folded(session_begins(), document=fresh)
     assert fresh["agents"][AGENT]["runs"]["count"] == 1

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from pyjama_instrument.fold.fold import new_document
+from pyjama_instrument.fold.document import new_document
 from pyjama_instrument.storage import journal_scan
 from pyjama_instrument.storage.codec import MAX_RECORD_BYTES, encode
 from pyjama_instrument.storage.journal_scan import Position, catch_up, read_segment

@@ -14,7 +14,7 @@ from pyjama_instrument import agent_session, tool
 from pyjama_instrument.document import SessionSummary, SessionTree
 from pyjama_instrument.errors import SessionNotFound
 from pyjama_instrument.export import export
-from pyjama_instrument.fold.fold import LIMITS
+from pyjama_instrument.fold.limits import LIMITS
 from pyjama_instrument.reader import Reader, get_dashboard_data, journal_search, load_session
 from pyjama_instrument.reader.session_history import SessionRecords
 from pyjama_instrument.recording.recorder import recorder

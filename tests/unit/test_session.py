@@ -17,7 +17,7 @@ import pytest
 
 from pyjama_instrument import agent_session, current_session, tool
 from pyjama_instrument.events import Annotation, SessionEnded, SessionStarted, WorkflowDeclared
-from pyjama_instrument.fold.fold import LIMITS
+from pyjama_instrument.fold.limits import LIMITS
 from pyjama_instrument.testing import FakeClock, SequentialIds, isolated_store
 from tests.unit import sample_tools
 from tests.unit.recorded import (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pyjama_instrument.errors import SessionNotFound
-from pyjama_instrument.fold.fold import new_document
+from pyjama_instrument.fold.document import new_document
 from pyjama_instrument.reader import Reader
 from pyjama_instrument.reader import reader as reader_module
 from pyjama_instrument.reader.session_history import SessionRecords

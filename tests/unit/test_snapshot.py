@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pyjama_instrument.errors import SchemaTooNew
-from pyjama_instrument.fold.fold import new_document
+from pyjama_instrument.fold.document import new_document
 from pyjama_instrument.storage.snapshot import identity, load
 from tests.stores import open_files
 
