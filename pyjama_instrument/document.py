@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -34,6 +35,7 @@ __all__ = [
     "StepSummary",
     "ToolMetrics",
     "Workflow",
+    "descendants",
 ]
 
 
@@ -341,3 +343,19 @@ class SessionTree(_Kebab):
 
 def _without_children(span: Span) -> dict[str, Any]:
     return span.model_dump(mode="json", by_alias=True, exclude={"children"})
+
+
+def descendants(session_id: str, sessions: Mapping[str, SessionSummary]) -> list[str]:
+    """The ids of a run's child runs, of their child runs, and so on, among the given runs."""
+    children: dict[str, list[str]] = {}
+    for key, session in sessions.items():
+        if session.parent_session:
+            children.setdefault(session.parent_session, []).append(key)
+    found: dict[str, None] = {}
+    todo = [session_id]
+    while todo:
+        for child in children.get(todo.pop(), []):
+            if child not in found and child != session_id:
+                found[child] = None
+                todo.append(child)
+    return list(found)

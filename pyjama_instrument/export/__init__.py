@@ -10,10 +10,11 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from pyjama_instrument.document import descendants
 from pyjama_instrument.errors import ConfigError
 from pyjama_instrument.export.chrome_trace import write_trace
 from pyjama_instrument.export.csv_and_jsonl import write_csv, write_jsonl
-from pyjama_instrument.export.export_data import ExportData, run_with_descendants
+from pyjama_instrument.export.export_data import ExportData
 from pyjama_instrument.export.html_report import write_html
 from pyjama_instrument.export.journal_lines import Progress, read_lines
 from pyjama_instrument.reader import Reader
@@ -82,7 +83,7 @@ def export(
     if session_id is not None:
         tree = reader.session(session_id)
         data = data.model_copy(update={"sessions": data.sessions | tree.relatives | {session_id: tree.session}})
-        wanted = run_with_descendants(session_id, data)
+        wanted = frozenset({session_id, *descendants(session_id, data.sessions)})
     lines = read_lines(reader.home, wanted, progress)
     return _batched(_WRITERS[format](ExportData(data, lines, session_id, reader.sessions)))
 

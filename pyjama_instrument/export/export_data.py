@@ -10,7 +10,7 @@ from pyjama_instrument.export.journal_lines import Line
 from pyjama_instrument.reader.span_tree import build_tree
 from pyjama_instrument.storage.codec import decode_lines
 
-__all__ = ["ExportData", "TreeStream", "build_trees", "run_with_descendants"]
+__all__ = ["ExportData", "TreeStream", "build_trees"]
 
 _SPAN_KINDS = frozenset(
     {"session.started", "session.ended", "step.started", "step.ended", "tool.started", "tool.ended"}
@@ -37,22 +37,6 @@ class TreeStream:
 
     trees: Iterator[SessionTree]
     left_out: int
-
-
-def run_with_descendants(session_id: str, data: DashboardData) -> frozenset[str]:
-    """The ids of the run, its child runs, their child runs, and so on."""
-    children: dict[str, list[str]] = {}
-    for key, session in data.sessions.items():
-        if session.parent_session is not None:
-            children.setdefault(session.parent_session, []).append(key)
-    found: set[str] = set()
-    todo = [session_id]
-    while todo:
-        each = todo.pop()
-        if each not in found:
-            found.add(each)
-            todo += children.get(each, ())
-    return frozenset(found)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
-from pyjama_instrument.document import SessionSummary, SessionTree
+from pyjama_instrument.document import SessionSummary, SessionTree, descendants
 from pyjama_instrument.viewer.diagram import mermaid, workflow_layout
 from pyjama_instrument.viewer.labels import (
     UNKNOWN_END,
@@ -184,7 +184,7 @@ def _path(node: SpanNode) -> str:
 def run_figures(tree: SessionTree, sessions: Mapping[str, SessionSummary]) -> list[dict[str, str]]:
     """Calls, errors, time in tools and numeric attributes. Each ``note`` states what child runs add to them."""
     run = tree.session
-    children = [sessions[sid] for sid in _descendants(tree.id, sessions)]
+    children = [sessions[sid] for sid in descendants(tree.id, sessions)]
     child_calls = _child_note(sum(child.calls for child in children), len(children))
     child_errors = _child_note(sum(child.errors for child in children), len(children))
     tiles = [
@@ -201,22 +201,6 @@ def _tile(name: str, value: str, tone: str = "idle", note: str = "") -> dict[str
 
 def _child_note(number: int, children: int) -> str:
     return f"and {format_count(number)} in {count(children, 'child run')}" if number and children else ""
-
-
-def _descendants(session_id: str, sessions: Mapping[str, SessionSummary]) -> list[str]:
-    """The ids of the child runs, of their child runs, and so on."""
-    children: dict[str, list[str]] = {}
-    for sid, session in sessions.items():
-        if session.parent_session:
-            children.setdefault(session.parent_session, []).append(sid)
-    found: dict[str, None] = {}
-    todo = [session_id]
-    while todo:
-        for child in children.get(todo.pop(), []):
-            if child not in found and child != session_id:
-                found[child] = None
-                todo.append(child)
-    return list(found)
 
 
 def _numeric_attributes(run: SessionSummary, children: Iterable[SessionSummary]) -> list[str]:
