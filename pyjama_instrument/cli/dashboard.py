@@ -7,10 +7,9 @@ import os
 import secrets
 import socket
 import sys
-import threading
 from ipaddress import ip_address
 
-from pyjama_instrument.cli.terminal import print_line
+from pyjama_instrument.cli.terminal import print_line, wait_for_interrupt
 from pyjama_instrument.errors import ViewerError
 
 __all__ = ["dashboard"]
@@ -48,7 +47,7 @@ def dashboard(options: argparse.Namespace) -> int:
         print_line(f"To open it, add ?token= and the value of {_TOKEN} to the address.")
     print_line(f"Store: {resolve_home()}   (Ctrl-C to stop)")
     try:
-        threading.Event().wait()
+        wait_for_interrupt()
     finally:
         served.stop()
     return 0

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from pyjama_instrument.cli.demo_agent import MODEL_TOOL
-from pyjama_instrument.cli.terminal import print_error, print_line, style
+from pyjama_instrument.cli.terminal import print_error, print_line, style, wait_for_interrupt
 from pyjama_instrument.config import disabled_by_environment, resolve_home
 from pyjama_instrument.errors import ConfigError
 from pyjama_instrument.presentation.formatting import join_names, printable, problem
@@ -86,7 +85,7 @@ def demo(options: argparse.Namespace) -> int:
         if options.once:
             return 0 if good else 1
         print_line(f"The dashboard stays at {served.url} until Ctrl-C. To delete the demo's runs, run: pyjama clear")
-        threading.Event().wait()
+        wait_for_interrupt()
     finally:
         served.stop()
     return 0

@@ -9,7 +9,9 @@ import os
 import re
 import shutil
 import sys
+import time
 import unicodedata
+from typing import NoReturn
 
 from pyjama_instrument.presentation.formatting import printable
 
@@ -21,6 +23,7 @@ __all__ = [
     "print_note",
     "style",
     "terminal_columns",
+    "wait_for_interrupt",
     "width_of",
     "wrap",
 ]
@@ -125,3 +128,13 @@ def wrap(text: str, width: int | None, indent: str = "") -> list[str]:
             longer = indent + word
         line = longer
     return [*lines, line]
+
+
+def wait_for_interrupt() -> NoReturn:
+    """Wait until Ctrl-C, or another signal whose handler raises.
+
+    The wait is renewed every half second: Python notices a signal that arrives right before a system call only after
+    that call.
+    """
+    while True:
+        time.sleep(0.5)

@@ -16,7 +16,7 @@ from tests.scale import full
 
 
 @pytest.mark.parametrize("flow", FLOWS)
-@pytest.mark.timeout(full(3600, 120))
+@pytest.mark.timeout(full(3600, 600))
 def test_crash_before_and_after_each_call_loses_nothing_and_leaves_nothing(flow: str) -> None:
     found = report("crash", flow, every=full(1, 3))
     assert found["wrong"] == {}
@@ -24,7 +24,7 @@ def test_crash_before_and_after_each_call_loses_nothing_and_leaves_nothing(flow:
 
 
 @pytest.mark.parametrize("flow", full(list(FLOWS), ["retire"]))
-@pytest.mark.timeout(full(3600, 120))
+@pytest.mark.timeout(full(3600, 600))
 def test_crash_in_the_kernel_s_own_calls_loses_nothing_and_leaves_nothing(flow: str) -> None:
     if shutil.which("strace") is None:
         pytest.skip("no strace here: apt-get install strace")

@@ -14,7 +14,7 @@ from tests.scale import full
 
 
 @pytest.mark.parametrize("flow", FLOWS)
-@pytest.mark.timeout(full(3600, 120))
+@pytest.mark.timeout(full(3600, 600))
 def test_error_at_each_call_disturbs_nobody_and_every_event_is_accounted_for(flow: str) -> None:
     found = report("error", flow, every=full(1, 41))
     assert found["wrong"] == {}

@@ -21,7 +21,7 @@ HANG_SECONDS = 60.0
 
 # Says that it is ready, then says which signals it gets, until SIGTERM, which it answers with exit code 7.
 LISTENER = """
-import os, signal, sys
+import os, signal, sys, time
 def heard(number, _):
     os.write(1, signal.Signals(number).name.encode() + b"\\n")  # print may be at work just now
     if number == signal.SIGTERM:
@@ -30,7 +30,7 @@ for each in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"):
     signal.signal(getattr(signal, each), heard)
 os.write(1, b"ready\\n")
 while True:
-    signal.pause()
+    time.sleep(0.05)  # and not signal.pause(): a signal that comes right before it would go unnoticed
 """
 
 

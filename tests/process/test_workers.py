@@ -245,7 +245,7 @@ from pyjama_instrument import tool
 @tool
 def think():
     open("thinking", "w").close()
-    time.sleep(60)
+    for _ in range(1200): time.sleep(0.05)  # a signal that comes right before a sleep is noticed after it
 
 think()
 """
