@@ -8,7 +8,7 @@ from contextvars import Token
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from pyjama_instrument import _guard, unpickle
-from pyjama_instrument.recording.callable_wrappers import drive, kind_of
+from pyjama_instrument.recording.callable_wrappers import call_observed, kind_of
 from pyjama_instrument.recording.context import Scope, SessionState, current, leave_scope
 from pyjama_instrument.recording.recorder import recorder
 
@@ -54,7 +54,7 @@ class BoundFunction(Generic[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function inside the session."""
-        return drive(self._kind, self._activate, self._function, args, kwargs)  # type: ignore[no-any-return]
+        return call_observed(self._kind, self._activate, self._function, args, kwargs)  # type: ignore[no-any-return]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return unpickle.bound, (self._function, *self._target)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pyjama_instrument import _guard, unpickle
 from pyjama_instrument.config import check_name
 from pyjama_instrument.errors import ConfigError
-from pyjama_instrument.recording.callable_wrappers import Kind, drive, finish, kind_of
+from pyjama_instrument.recording.callable_wrappers import Kind, call_observed, finish_sync, kind_of
 from pyjama_instrument.recording.entered_runs import (
     ActiveRun,
     enter_run,
@@ -17,7 +17,7 @@ from pyjama_instrument.recording.entered_runs import (
     leave_run,
     runs_entered_here,
 )
-from pyjama_instrument.recording.function_wrapper import driven_body, found_by_name, stand_in, suspending_body
+from pyjama_instrument.recording.function_wrapper import deferred_body, is_importable, make_wrapper, sync_body
 from pyjama_instrument.recording.session import Session, check_steps, start_session, unrecorded_session
 from pyjama_instrument.redaction import policy
 from pyjama_instrument.redaction.json_values import jsonable
@@ -140,22 +140,22 @@ class agent_session:  # noqa: N801  # reads as a verb at the place of use, like 
             raise ConfigError("agent_session decorates functions; decorate the class's methods instead")
         if type(function) in (classmethod, staticmethod):
             return type(function)(self._decorate(function.__func__))
-        source = RunPerCall(self, kind_of(function))
+        handler = RunPerCall(self, kind_of(function))
         if type(function) is not FunctionType:
-            from pyjama_instrument.recording.callable_proxy import Decorated
+            from pyjama_instrument.recording.callable_proxy import CallableProxy
 
-            return Decorated(function, source.call_proxied, source, (self, ()))
-        body: Any = (driven_body if source.kind == "sync" else suspending_body)(function, source)
-        made = stand_in(function, body)
-        if not found_by_name(function):
+            return CallableProxy(function, handler.call_proxied, handler, (self, ()))
+        body: Any = (sync_body if handler.kind == "sync" else deferred_body)(function, handler)
+        made = make_wrapper(function, body)
+        if not is_importable(function):
             return made
-        from pyjama_instrument.recording.callable_proxy import NamedFunction
+        from pyjama_instrument.recording.callable_proxy import FunctionProxy
 
-        return NamedFunction(made, source, (self, ()))
+        return FunctionProxy(made, handler, (self, ()))
 
 
 class RunPerCall:
-    """Makes each call of a decorated function a run; what its stand-in refers to."""
+    """The handler of a decorated function's calls: makes each of them a run."""
 
     __slots__ = ("kind", "owner")
 
@@ -167,18 +167,18 @@ class RunPerCall:
         return unpickle.session_source, (self.owner, self.kind)
 
     def begin_call(self, function: Any, args: Any, kwargs: Any) -> tuple[ActiveRun, Any, Any]:
-        """A plain function is called."""
+        """A plain function is about to be called: starts the run, which observes the call."""
         return self.owner._start(), args, kwargs
 
-    finish_call = staticmethod(finish)
+    finish_call = staticmethod(finish_sync)
 
-    def drive_call(self, function: Any, args: Any, kwargs: Any) -> Any:
-        """A function of any kind is called."""
-        return drive(self.kind, self.owner._start, function, args, kwargs)
+    def call_deferred(self, function: Any, args: Any, kwargs: Any) -> Any:
+        """Call a function of any kind."""
+        return call_observed(self.kind, self.owner._start, function, args, kwargs)
 
     def call_proxied(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        """What wrapt calls for a callable that no function can stand in for."""
-        return self.drive_call(wrapped, args, kwargs)
+        """Call what a :class:`CallableProxy` wraps."""
+        return self.call_deferred(wrapped, args, kwargs)
 
 
 unpickle.makers |= {"agent session": agent_session, "session source": RunPerCall}

@@ -1,6 +1,6 @@
-"""What stands in for callables that no function can stand in for: wrapt's proxies, pickled and copied as the callable.
+"""Proxies for callables that no function can replace. They are pickled and copied as the callable is.
 
-Separate, because most programs decorate nothing but functions, and importing wrapt is dear.
+This is a module of its own because most programs decorate only functions, and wrapt is slow to import.
 """
 
 from __future__ import annotations
@@ -15,52 +15,52 @@ import wrapt
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Again = tuple[Callable[..., Any], tuple[Any, ...]]
+    Redecorate = tuple[Callable[..., Any], tuple[Any, ...]]
 
-__all__ = ["Decorated", "NamedFunction"]
+__all__ = ["CallableProxy", "FunctionProxy"]
 
 
-class _Pickled:
-    """Pickled under its name, if that leads to it, and else as what it stands for, to be decorated anew.
+class _Picklable:
+    """Pickled by its name if the name leads to it, else as the undecorated callable, which is then decorated again.
 
-    A mixin for wrapt's proxies, which keep attributes of the prefix ``_self_`` to themselves. The class has no
-    annotated attributes: they would hide the function's own annotations.
+    This is a mixin for wrapt's proxies. They keep attributes with the prefix ``_self_`` for themselves. The class has
+    no annotated attributes, because they would hide the function's own annotations.
     """
 
     def _self_undecorated(self) -> Any:
-        return self.__wrapped__  # type: ignore[attr-defined]  # the proxy's
+        return self.__wrapped__  # type: ignore[attr-defined]  # an attribute of the proxy
 
     def __reduce_ex__(self, protocol: Any) -> str | tuple[Any, ...]:
         name = getattr(self, "__qualname__", "")
-        return name if _found_by_name(self, name) else _again(self, self._self_undecorated())
+        return name if _is_importable(self, name) else _reduced(self, self._self_undecorated())
 
     def __copy__(self) -> Any:
         inner = self._self_undecorated()
         copied = copy.copy(inner)
-        return self if copied is inner else _decorated_again(self, copied)
+        return self if copied is inner else _redecorated(self, copied)
 
     def __deepcopy__(self, memo: Any) -> Any:
         inner = self._self_undecorated()
         copied = copy.deepcopy(inner, memo)
-        return self if copied is inner else _decorated_again(self, copied)
+        return self if copied is inner else _redecorated(self, copied)
 
 
 if TYPE_CHECKING:
-    _FunctionWrapper = wrapt.FunctionWrapper[..., Any]
-    _CallableProxy = wrapt.CallableObjectProxy[Any]
+    _WraptWrapper = wrapt.FunctionWrapper[..., Any]
+    _WraptProxy = wrapt.CallableObjectProxy[Any]
 else:
-    _FunctionWrapper = wrapt.FunctionWrapper  # generic at run time only since wrapt 2.2
-    _CallableProxy = wrapt.CallableObjectProxy
+    _WraptWrapper = wrapt.FunctionWrapper  # generic at run time only since wrapt 2.2
+    _WraptProxy = wrapt.CallableObjectProxy
 
 
-class Decorated(_Pickled, _FunctionWrapper):
-    """Stands in for a callable that is no function; bound as a true method, if the callable is."""
+class CallableProxy(_Picklable, _WraptWrapper):
+    """Proxy of a callable that is not a function. It is bound as a real method if the callable is."""
 
-    def __init__(self, function: Any, wrapper: Any, source: Any, again: Again) -> None:
-        # ``again`` is a function and its further arguments, to decorate another thing in the same way.
+    def __init__(self, function: Any, wrapper: Any, handler: Any, redecorate: Redecorate) -> None:
+        # ``redecorate``: a function, and its arguments after the first, to decorate another callable in the same way.
         super().__init__(function, wrapper)
-        self._self_source = source
-        self._self_again = again
+        self._self_handler = handler
+        self._self_redecorate = redecorate
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         inner = self.__wrapped__
@@ -74,16 +74,16 @@ class Decorated(_Pickled, _FunctionWrapper):
         return super().__get__(instance, owner)
 
 
-class NamedFunction(_Pickled, _CallableProxy):
-    """Stands in for the stand-in of a function whose name leads to the function itself.
+class FunctionProxy(_Picklable, _WraptProxy):
+    """Proxy of the wrapper of a function whose name leads to the function itself.
 
-    So does the name of ``traced = tool(work)``, and pickle takes functions by their names alone.
+    ``traced = tool(work)`` is an example. Pickle saves functions by name only, and would refuse the wrapper.
     """
 
-    def __init__(self, stand_in: FunctionType, source: Any, again: Again) -> None:
-        super().__init__(stand_in)
-        self._self_source = source
-        self._self_again = again
+    def __init__(self, wrapper: FunctionType, handler: Any, redecorate: Redecorate) -> None:
+        super().__init__(wrapper)
+        self._self_handler = handler
+        self._self_redecorate = redecorate
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else MethodType(self, instance)
@@ -92,19 +92,19 @@ class NamedFunction(_Pickled, _CallableProxy):
         return self.__wrapped__.__wrapped__
 
 
-def _found_by_name(thing: Any, qualified_name: str) -> bool:
+def _is_importable(thing: Any, qualified_name: str) -> bool:
     found: Any = sys.modules.get(getattr(thing, "__module__", None) or "")
     for part in qualified_name.split("."):
         found = getattr(found, part, None)
     return found is thing
 
 
-def _again(decorated: Any, inner: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """How to decorate ``inner`` as ``decorated`` is, in the form that pickle wants."""
-    function, arguments = decorated._self_again
+def _reduced(decorated: Any, inner: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """How to decorate ``inner`` as ``decorated`` is, in the form that ``__reduce__`` returns."""
+    function, arguments = decorated._self_redecorate
     return function, (inner, *arguments)
 
 
-def _decorated_again(decorated: Any, inner: Any) -> Any:
-    function, arguments = _again(decorated, inner)
+def _redecorated(decorated: Any, inner: Any) -> Any:
+    function, arguments = _reduced(decorated, inner)
     return function(*arguments)

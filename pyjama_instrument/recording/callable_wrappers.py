@@ -1,9 +1,9 @@
-"""Running the host's function inside an activity of ours, without it noticing.
+"""Calling the host's function while an observer follows the call, without the function noticing.
 
-One driver for each kind of function. Values, exceptions (the same objects), cancellation, ``send``, ``throw``,
-``close`` and return values pass through unchanged. The activity is entered whenever the host's code runs and left
-whenever it hands control back, so a suspended generator does not colour its consumer's context. Nothing that passes
-through is held on to.
+There is one wrapper for each kind of function. Values, exceptions (the same objects), cancellation, ``send``,
+``throw``, ``close`` and return values pass through unchanged. The observer is entered whenever the host's code runs and
+left whenever it hands control back, so the scope of a suspended generator does not leak into its consumer. No value
+that passes through is kept.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KIND_FLAGS",
-    "Activity",
+    "CallObserver",
     "Kind",
-    "Suspended",
-    "drive",
-    "drive_later",
-    "finish",
+    "Unstarted",
+    "call_after_begin",
+    "call_observed",
+    "call_sync",
+    "defer",
+    "finish_sync",
     "kind_of",
-    "renamed",
-    "resume",
-    "run",
-    "suspend",
+    "observe_coroutine",
+    "with_name_of",
 ]
 
-_OURS_ALONE = 2  # the attribute and the argument
+_OWN_REFERENCES = 2  # the attribute and the argument
 
-# What inspect calls CO_GENERATOR and so on: importing it takes longer than all of ours.
+# The values of inspect.CO_GENERATOR and so on: importing inspect takes longer than importing this package.
 _GENERATOR, _COROUTINE, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x200
 KIND_FLAGS = _GENERATOR | _COROUTINE | _ITERABLE_COROUTINE | _ASYNC_GENERATOR
-"""The flags of a code object that say what a call of its function gives."""
+"""The flags of a code object that decide what a call of its function returns."""
 
-_COROUTINE_MARK = "_is_coroutine_mark"  # what inspect.markcoroutinefunction leaves
+_COROUTINE_MARK = "_is_coroutine_mark"  # set by inspect.markcoroutinefunction
 
 T = TypeVar("T")
 Kind: TypeAlias = Literal["sync", "async", "generator", "iterable coroutine", "async generator"]
 
 
-class Activity(Protocol):
-    """Something that lasts as long as a call. None of its methods raises."""
+class CallObserver(Protocol):
+    """Follows one call from begin to end. None of its methods raises."""
 
     def enter(self) -> Any:
-        """The host's code runs now; returns a token for :meth:`leave`."""
+        """The host's code is about to run; returns a token for :meth:`leave`."""
 
     def leave(self, token: Any) -> None:
         """The host's code has handed control back."""
@@ -60,11 +60,12 @@ class Activity(Protocol):
         """The call is over."""
 
 
-Begin: TypeAlias = "Callable[[], Activity]"
+Begin: TypeAlias = "Callable[[], CallObserver]"
+"""Begins the observation of one call."""
 
 
 def kind_of(function: Any) -> Kind:
-    """What a call of ``function`` gives; looks through ``partial``, class and static methods, callable objects."""
+    """What a call of ``function`` returns; looks through ``partial``, class and static methods, callable objects."""
     while True:
         if isinstance(function, functools.partial):
             function = function.func
@@ -86,7 +87,7 @@ def _kind_of_code(flags: int) -> Kind:
 
 
 def _kind_of_object(function: Any) -> Kind:
-    import inspect  # dear, and most programs decorate nothing but functions
+    import inspect  # slow to import, and most programs decorate only functions
 
     for candidate in (function, getattr(type(function), "__call__", None)):  # noqa: B004  # its code is wanted
         if inspect.isasyncgenfunction(candidate):
@@ -98,136 +99,146 @@ def _kind_of_object(function: Any) -> Kind:
     return "sync"
 
 
-def drive(kind: Kind, begin: Begin, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Call a function of any kind. The activity begins when its code does, which may be never."""
+def call_observed(kind: Kind, begin: Begin, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Call a function of any kind. The observation begins when the function's code does, which may be never."""
     if kind == "sync":
-        return run(begin, function, args, kwargs)
-    held = function(*args, **kwargs)
+        return call_sync(begin, function, args, kwargs)
+    target = function(*args, **kwargs)
     try:
-        return renamed(_DRIVERS[kind](begin, suspend(held).take), held)
+        return with_name_of(_OBSERVE[kind](begin, defer(target).take), target)
     except RecursionError:
-        if type(held) is CoroutineType:  # or Python would warn that nobody awaits it
-            held.close()
+        if type(target) is CoroutineType:  # or Python would warn that it was never awaited
+            target.close()
         raise
 
 
-def drive_later(kind: Kind, begin: Begin, function: Callable[[], Any], name_of: Any) -> Any:
-    """The same, but ``function`` is called only when the activity has begun; never for a plain function."""
-    return renamed(_DRIVERS[kind](begin, function), name_of)
+def call_after_begin(kind: Kind, begin: Begin, function: Callable[[], Any], name_of: Any) -> Any:
+    """Like :func:`call_observed`, but calls ``function`` only after ``begin``. Not for plain functions.
 
-
-def resume(activity: Activity, started: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
-    """Go on with a coroutine that a plain function has handed out: the call is its life.
-
-    One that is let go of without having run was cancelled, unless the host has kept it and will run it elsewhere.
+    Args:
+        kind: the kind of function.
+        begin: begins the observation.
+        function: makes the coroutine or generator.
+        name_of: the object whose name the returned coroutine or generator gets.
     """
-    begun = _Begun()
-    begun.held, begun.activity = started, activity
-    return cast("Coroutine[Any, Any, T]", renamed(_run_async(begun.take_activity, begun.take), started))
+    return with_name_of(_OBSERVE[kind](begin, function), name_of)
 
 
-def run(begin: Begin, function: Callable[..., T], args: Any, kwargs: Any) -> T:
+def observe_coroutine(observer: CallObserver, started: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+    """Observe a coroutine that a plain function has returned, as a part of the function's call.
+
+    If the coroutine is discarded without having run, the call was cancelled, unless the host keeps a reference to the
+    coroutine, to run it elsewhere.
+    """
+    begun = _BegunCall()
+    begun.target, begun.observer = started, observer
+    return cast("Coroutine[Any, Any, T]", with_name_of(_observe_async(begun.take_observer, begun.take), started))
+
+
+def call_sync(begin: Begin, function: Callable[..., T], args: Any, kwargs: Any) -> T:
     """Call a plain function."""
-    activity = begin()
-    token = activity.enter()
+    observer = begin()
+    token = observer.enter()
     try:
         result = function(*args, **kwargs)
     except BaseException as error:
-        activity.leave(token)
-        activity.end(error, None)
+        observer.leave(token)
+        observer.end(error, None)
         raise
-    return finish(activity, token, result)
+    return finish_sync(observer, token, result)
 
 
-def finish(activity: Activity, token: Any, result: T) -> T:
-    """A plain function has returned ``result``. If that is a coroutine, the call is its life."""
-    activity.leave(token)
+def finish_sync(observer: CallObserver, token: Any, result: T) -> T:
+    """A plain function has returned ``result``. If that is a coroutine, the call lasts until it ends."""
+    observer.leave(token)
     if type(result) is CoroutineType:
-        return cast("T", resume(activity, cast("Coroutine[Any, Any, Any]", result)))
-    activity.end(None, result)
+        return cast("T", observe_coroutine(observer, cast("Coroutine[Any, Any, Any]", result)))
+    observer.end(None, result)
     return result
 
 
-async def _run_async(begin: Begin, make: Callable[[], Any]) -> Any:
-    activity = begin()
-    token = activity.enter()
+async def _observe_async(begin: Begin, make: Callable[[], Any]) -> Any:
+    observer = begin()
+    token = observer.enter()
     try:
         result = await make()
     except BaseException as error:
-        activity.leave(token)
-        activity.end(error, None)
+        observer.leave(token)
+        observer.end(error, None)
         raise
-    activity.leave(token)
-    activity.end(None, result)
+    observer.leave(token)
+    observer.end(None, result)
     return result
 
 
-def _run_generator(begin: Begin, make: Callable[[], Generator[Any, Any, Any]]) -> Generator[Any, Any, Any]:
-    activity = begin()
+def _observe_generator(begin: Begin, make: Callable[[], Generator[Any, Any, Any]]) -> Generator[Any, Any, Any]:
+    observer = begin()
     generator = make()
     method: Callable[[Any], Any] = generator.send
     argument: Any = None
-    passing: list[Any] = []  # the item on its way: a variable would keep it alive while we are suspended
+    yielded: list[Any] = []  # holds the item only until it is yielded: a variable would keep it alive while suspended
     while True:
-        token = activity.enter()
+        token = observer.enter()
         try:
-            passing.append(method(argument))
+            yielded.append(method(argument))
         except StopIteration as stop:
-            activity.leave(token)
-            activity.end(None, None)
+            observer.leave(token)
+            observer.end(None, None)
             return stop.value
         except BaseException as error:
-            argument = None  # it may be this very exception, which refers to this very frame
-            activity.leave(token)
-            activity.end(error, None)
+            argument = None  # it may be the same exception, which refers to this frame
+            observer.leave(token)
+            observer.end(error, None)
             raise
-        activity.leave(token)
-        activity.item()
+        observer.leave(token)
+        observer.item()
         argument = None
         try:
-            argument = yield passing.pop()
+            argument = yield yielded.pop()
             method = generator.send
-        except BaseException as thrown:  # close() comes as GeneratorExit, and is passed on like any other
+        except BaseException as thrown:  # close() arrives as GeneratorExit and is passed on like any other
             method, argument = generator.throw, thrown
 
 
 @coroutine
-def _run_iterable_coroutine(begin: Begin, make: Callable[[], Generator[Any, Any, Any]]) -> Generator[Any, Any, Any]:
-    return (yield from _run_generator(begin, make))
+def _observe_iterable_coroutine(begin: Begin, make: Callable[[], Generator[Any, Any, Any]]) -> Generator[Any, Any, Any]:
+    return (yield from _observe_generator(begin, make))
 
 
-async def _run_async_generator(begin: Begin, make: Callable[[], AsyncGenerator[Any, Any]]) -> AsyncGenerator[Any, Any]:
-    activity = begin()
+async def _observe_async_generator(
+    begin: Begin, make: Callable[[], AsyncGenerator[Any, Any]]
+) -> AsyncGenerator[Any, Any]:
+    observer = begin()
     generator = make()
     step: Any = _first_step(generator)
-    passing: list[Any] = []
+    yielded: list[Any] = []
     while True:
-        token = activity.enter()
+        token = observer.enter()
         try:
-            passing.append(await step)
+            yielded.append(await step)
         except StopAsyncIteration:
-            activity.leave(token)
-            activity.end(None, None)
+            observer.leave(token)
+            observer.end(None, None)
             return
         except BaseException as error:
             step = None
-            activity.leave(token)
-            activity.end(error, None)
+            observer.leave(token)
+            observer.end(error, None)
             raise
-        activity.leave(token)
-        activity.item()
+        observer.leave(token)
+        observer.item()
         step = None
         try:
-            step = generator.asend((yield passing.pop()))
+            step = generator.asend((yield yielded.pop()))
         except BaseException as thrown:
             step = generator.athrow(thrown)
 
 
 def _first_step(generator: AsyncGenerator[Any, Any]) -> Any:
-    """Start the inner generator without letting the event loop know of it.
+    """Start the inner generator without registering it with the event loop.
 
-    The loop closes the generators it knows at shutdown, all at once: it would close the inner one while the outer
-    one, which stands in for it, is closing it too.
+    At shutdown, the loop closes all generators registered with it at once. It would close the inner one while the
+    outer one, its wrapper, is closing it too.
     """
     known = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(None, None)
@@ -237,70 +248,70 @@ def _first_step(generator: AsyncGenerator[Any, Any]) -> Any:
         sys.set_asyncgen_hooks(*known)
 
 
-_DRIVERS: dict[Kind, Callable[[Begin, Callable[[], Any]], Any]] = {
-    "async": _run_async,
-    "generator": _run_generator,
-    "iterable coroutine": _run_iterable_coroutine,
-    "async generator": _run_async_generator,
+_OBSERVE: dict[Kind, Callable[[Begin, Callable[[], Any]], Any]] = {
+    "async": _observe_async,
+    "generator": _observe_generator,
+    "iterable coroutine": _observe_iterable_coroutine,
+    "async generator": _observe_async_generator,
 }
 
 
-class Suspended:
-    """What a function has returned and its stand-in will run.
+class Unstarted:
+    """A coroutine or generator that its wrapper has not started.
 
-    If nobody awaits a coroutine, Python warns; here it is the stand-in that is to warn, and only that.
+    If a coroutine is never awaited, Python warns. Only the wrapper is to cause this warning, not its target too.
 
     Attributes:
-        held: what is to be run; None as soon as somebody runs it.
+        target: the coroutine or generator; None as soon as it runs.
     """
 
-    __slots__ = ("held",)  # set from outside: an ``__init__`` would double the cost of making one
+    __slots__ = ("target",)  # set from outside: an ``__init__`` would double the cost of an instance
 
-    held: Any
+    target: Any
 
     def take(self) -> Any:
-        """What is to be run; from now on it is the taker's."""
-        held, self.held = self.held, None
-        return held
+        """Hand over the target, to run it."""
+        target, self.target = self.target, None
+        return target
 
-    def is_last(self) -> bool:
-        """Whether nobody else has what is held."""
-        return sys.getrefcount(self.held) <= _OURS_ALONE
-
-    def __del__(self) -> None:
-        if type(self.held) is CoroutineType and self.is_last():
-            self.held.close()
-
-
-class _Begun(Suspended):
-    """The same of a call that has begun already."""
-
-    __slots__ = ("activity",)
-
-    activity: Activity
-
-    def take_activity(self) -> Activity:
-        """The call goes on."""
-        return self.activity
+    def is_last_reference(self) -> bool:
+        """Whether no other reference to the target exists."""
+        return sys.getrefcount(self.target) <= _OWN_REFERENCES
 
     def __del__(self) -> None:
-        if self.held is not None:
-            self.activity.end(GeneratorExit() if self.is_last() else None, None)
+        if type(self.target) is CoroutineType and self.is_last_reference():
+            self.target.close()
+
+
+class _BegunCall(Unstarted):
+    """An unstarted coroutine whose call has begun already."""
+
+    __slots__ = ("observer",)
+
+    observer: CallObserver
+
+    def take_observer(self) -> CallObserver:
+        """The observer of the call."""
+        return self.observer
+
+    def __del__(self) -> None:
+        if self.target is not None:
+            self.observer.end(GeneratorExit() if self.is_last_reference() else None, None)
         super().__del__()
 
 
-def suspend(held: Any) -> Suspended:
-    """Keep what a function has returned until its stand-in runs it."""
-    suspended = Suspended()
-    suspended.held = held
-    return suspended
+def defer(target: Any) -> Unstarted:
+    """Hold what a function has returned until its wrapper runs it."""
+    unstarted = Unstarted()
+    unstarted.target = target
+    return unstarted
 
 
-def renamed(stand_in: Any, original: Any) -> Any:
-    """The coroutine or generator, or the function that makes it, under the host's own name, for warnings."""
+def with_name_of(made: Any, original: Any) -> Any:
+    """``made``, a coroutine, generator or function, under the name of ``original``, which appears in warnings."""
     try:
-        stand_in.__name__ = getattr(original, "__name__", stand_in.__name__)
-        stand_in.__qualname__ = getattr(original, "__qualname__", stand_in.__qualname__)
-    except Exception:  # a callable object's name may be anything, or be found by code that fails
+        made.__name__ = getattr(original, "__name__", made.__name__)
+        made.__qualname__ = getattr(original, "__qualname__", made.__qualname__)
+    except Exception:  # the name of a callable object may be anything, and reading it may run code that fails
         pass
-    return stand_in
+    return made

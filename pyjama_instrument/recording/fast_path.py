@@ -1,4 +1,4 @@
-"""Stand-ins for functions whose calls are only timed: each step written out, because it is what every call pays."""
+"""Bodies of wrapper functions whose calls are only timed. Every call pays for what is here."""
 
 from __future__ import annotations
 
@@ -9,122 +9,124 @@ from pyjama_instrument.recording.recorder import recorder
 if TYPE_CHECKING:
     from types import FunctionType
 
+    from pyjama_instrument.recording.recorder import Recorder
     from pyjama_instrument.recording.tool_state import Tool
 
-__all__ = ["async_body", "plain_body"]
+__all__ = ["fast_async_body", "fast_sync_body"]
 
-_BRIEF_NS = 10_000  # no system forks in less, so that a call this brief ends in the process it began in
+_BRIEF_NS = 10_000  # no system forks faster, so a call this brief ends in the process in which it began
 
 
-def plain_body(function: Any, source: Tool) -> FunctionType:
-    """How a call of a plain function is recorded, without capture or hooks.
+def fast_sync_body(function: Any, handler: Tool, recorder: Recorder = recorder) -> FunctionType:
+    """A body that records the calls of a plain function, without captured arguments and hooks.
 
-    Every step is written out here, because function calls would cost more than what they do. It amounts to
-    ``source.begin``, the call, and ``source.end``. It has one frame of Python's, and none of C's: so the function
-    recurses as deep as below any decorator. For what it may refer to see ``_stand_in``.
+    This is the hot path, and the one function past 50 lines: every step is written out, because function calls would
+    cost more than what they do. It amounts to ``handler.begin``, the call, and ``handler.end``. It takes one Python
+    frame and no C stack, so the function can recurse as deep as with any other decorator. The body may use no global
+    name: see ``function_wrapper``. So its closure has everything, also the recorder.
     """
-    own, name, brief_ns = recorder, source.name, _BRIEF_NS
-    any_error, fault_type, too_deep, unbound = BaseException, Exception, RecursionError, NameError
-    none_left, not_ours, failed, length, kind_of = IndexError, KeyError, OSError, len, type
+    name, brief_ns = handler.name, _BRIEF_NS
+    any_error, fault_type, stack_full, unbound = BaseException, Exception, RecursionError, NameError
+    no_span_left, not_in_flight, failed, length, kind_of = IndexError, KeyError, OSError, len, type
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if not own.unforked[1]:  # recording is off, there are hooks, or this process has just been forked
-            return source.call(function, args, kwargs) if own.enabled else function(*args, **kwargs)
-        get_scope, set_scope, reset_scope, system, coroutine_type = source.rest
+        if not recorder.unforked[1]:  # recording is off, there are hooks, or this process has just been forked
+            return handler.call(function, args, kwargs) if recorder.enabled else function(*args, **kwargs)
+        get_scope, set_scope, reset_scope, system, coroutine_type = handler.imports
         try:
-            scope = get_scope() or own.ambient or source.ambient()
+            scope = get_scope() or recorder.ambient or handler.ambient()
             try:
-                span = own.ids.spans.pop()
-            except none_left:
-                span = own.more_spans()
-            if source.slow:
-                own.announce(scope, name, span)
-            clock = own.mono_ns  # by a name of its own: Python is quicker to call that than a recorder's attribute
+                span = recorder.ids.spans.pop()
+            except no_span_left:
+                span = recorder.more_spans()
+            if handler.slow:
+                recorder.announce(scope, name, span)
+            clock = recorder.mono_ns  # a variable is faster to call than an attribute
             start_ns = clock()
-            own.in_flight[span] = inner = (scope[0], span, scope[1], name, start_ns)
+            recorder.in_flight[span] = inner = (scope[0], span, scope[1], name, start_ns)
             token = set_scope(inner)
-        except too_deep:  # from here on, nothing that takes a frame, or is a call if that can be helped
+        except stack_full:  # from here on, nothing that takes a frame, and as few calls as possible
             begun: Any = (None, None)
             try:
                 begun = scope, span  # type: ignore[possibly-undefined]  # that is caught
-                del own.in_flight[span]  # type: ignore[possibly-undefined]
-            except (unbound, not_ours):  # it got less far than that
+                del recorder.in_flight[span]  # type: ignore[possibly-undefined]
+            except (unbound, not_in_flight):  # it failed before that
                 pass
         except fault_type as fault:
             begun = ()
-            source.swallow(fault, "tool.begin")
+            handler.swallow(fault, "tool.begin")
         else:
             try:
                 result = function(*args, **kwargs) if kwargs else function(*args)
             except any_error as error:
                 reset_scope(token)
                 try:
-                    source.end(scope, span, start_ns, error)
-                except too_deep:
-                    own.in_flight.pop(span, None)
-                    own.unwritten.append((source, scope, span, clock() - start_ns, kind_of(error)))
+                    handler.end(scope, span, start_ns, error)
+                except stack_full:
+                    recorder.in_flight.pop(span, None)
+                    recorder.unwritten.append((handler, scope, span, clock() - start_ns, kind_of(error)))
                 raise
             duration_ns = clock() - start_ns
             reset_scope(token)
-            if kind_of(result) is coroutine_type:  # a plain function that hands out a coroutine: the call is its life
-                return source.resume(scope, span, start_ns, result)
+            if kind_of(result) is coroutine_type:  # the call lasts until the coroutine ends
+                return handler.resume(scope, span, start_ns, result)
             try:
-                if duration_ns >= brief_ns or own.announced:
-                    source.end_well(scope, span, duration_ns)
+                if duration_ns >= brief_ns or recorder.announced:
+                    handler.end_ok(scope, span, duration_ns)
                     return result
                 try:
-                    del own.in_flight[span]
-                except not_ours:  # begun before a fork, ended in the child: the call is the parent's
+                    del recorder.in_flight[span]
+                except not_in_flight:  # begun before a fork, ended in the child: the parent records it
                     return result
-                known, head = source.head
+                known, prefix = handler.line_prefix
                 if known is not scope:
-                    head = source.head_for(scope)
-                wall = own.wall_ns
-                line = f'{head}{span}","ts":{wall() // 1000},"duration_ns":{duration_ns},"status":"ok"}}\n'.encode()
+                    prefix = handler.line_prefix_for(scope)
+                wall = recorder.wall_ns
+                line = f'{prefix}{span}","ts":{wall() // 1000},"duration_ns":{duration_ns},"status":"ok"}}\n'.encode()
                 try:
-                    if (written := system.write(own.fd, line)) == length(line):
-                        own.dirty = True
+                    if (written := system.write(recorder.fd, line)) == length(line):
+                        recorder.dirty = True
                     else:
-                        own.not_written(line, "short-write", written)
+                        recorder.not_written(line, "short-write", written)
                 except failed as error:
-                    own.not_written(line, source.reason_of(error))
-            except too_deep:
-                own.in_flight.pop(span, None)
-                own.unwritten.append((source, scope, span, duration_ns, None))
+                    recorder.not_written(line, handler.reason_of(error))
+            except stack_full:
+                recorder.in_flight.pop(span, None)
+                recorder.unwritten.append((handler, scope, span, duration_ns, None))
             except fault_type as fault:
-                source.swallow(fault, "tool.end")
+                handler.swallow(fault, "tool.end")
             return result
-        # Only here: the function must not find a fault of ours as what is being handled.
+        # Not inside an except clause: the function must not see a fault of this package as the handled exception.
         if not begun:
             return function(*args, **kwargs)
         try:
             result = function(*args, **kwargs)
         except any_error as error:
-            own.unwritten += ((source, *begun, 0, kind_of(error)),)
+            recorder.unwritten += ((handler, *begun, 0, kind_of(error)),)
             raise
-        own.unwritten += ((source, *begun, 0, None),)
+        recorder.unwritten += ((handler, *begun, 0, None),)
         return result
 
     return call  # type: ignore[return-value]  # a function's type is FunctionType
 
 
-def async_body(function: Any, source: Tool) -> FunctionType:
-    """The same for an async function."""
-    own, too_deep, kind_of = recorder, RecursionError, type
+def fast_async_body(function: Any, handler: Tool, recorder: Recorder = recorder) -> FunctionType:
+    """The same for an async function: the call is recorded by the coroutine that the body returns."""
+    stack_full, kind_of = RecursionError, type
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if not own.enabled:
+        if not recorder.enabled:
             return function(*args, **kwargs)
-        if source.hooked:
-            return source.call(function, args, kwargs)
+        if handler.hooked:
+            return handler.call(function, args, kwargs)
         coroutine = function(*args, **kwargs) if kwargs else function(*args)
         try:
-            suspended = source.suspended()
-            suspended.held = coroutine
-            run_later = source.run_later or source.make_run_later(function)
-            return run_later(suspended)
-        except too_deep:
-            if kind_of(coroutine) is source.rest[-1]:  # or Python would warn that nobody awaits it
+            unstarted = handler.unstarted()
+            unstarted.target = coroutine
+            coroutine_wrapper = handler.coroutine_wrapper or handler.make_coroutine_wrapper(function)
+            return coroutine_wrapper(unstarted)
+        except stack_full:
+            if kind_of(coroutine) is handler.imports[-1]:  # or Python would warn that it was never awaited
                 coroutine.close()
             raise
 

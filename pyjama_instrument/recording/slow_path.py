@@ -1,75 +1,62 @@
-"""One call of a tool the long way: with captured arguments, hooks, and what a generator gives."""
+"""One call of a tool with captured arguments, hooks, or the items of a generator."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pyjama_instrument import _guard
 from pyjama_instrument._hooked_tools import hooked
-from pyjama_instrument.recording.context import Scope, current
+from pyjama_instrument.recording.context import Scope, current, leave_scope
 from pyjama_instrument.recording.implicit_session import ambient
 from pyjama_instrument.recording.recorder import recorder
 from pyjama_instrument.redaction import policy
 
 if TYPE_CHECKING:
     from pyjama_instrument import hooks
+    from pyjama_instrument.recording.call_events import CallEvents
 
-__all__ = ["RESULT", "ToolCall"]
+__all__ = ["RESULT", "RecordedCall"]
 
 RESULT = "return"
 
 
-class Tool(Protocol):
-    """What a call has to know of the tool."""
+class RecordedCall:
+    """One call, as an observer of a wrapped function.
 
-    name: str
-    capture: frozenset[str] | None
-
-    def begin(self, scope: Scope, span: str) -> int:
-        """The call begins; returns its monotonic start."""
-
-    def end(
-        self, scope: Scope, span: str, start_ns: int, error: BaseException | None, more: Any
-    ) -> tuple[int, int] | None:
-        """The call is over; returns the event's time and duration, or None if there was no event."""
-
-    def fields(self, scope: Scope, span: str, ts: int, duration_ns: int, error: BaseException | None, more: Any) -> Any:
-        """The event of its end as a dictionary."""
-
-    def captured(self, function: Any, args: Any, kwargs: Any) -> dict[str, Any]:
-        """The arguments that were asked for."""
-
-
-class ToolCall:
-    """One call, as an activity of the drivers."""
+    Attributes:
+        span: the call's span; empty if its begin could not be recorded.
+        unrecorded: the scope, if the call is to be recorded at its end because the stack was full when it began.
+        extra: optional fields of the event.
+    """
 
     __slots__ = (
-        "args", "first_item_ns", "function", "items", "kwargs", "late", "more", "scope", "span", "start_ns", "tool"
+        "args", "events", "extra", "first_item_ns", "function", "items", "kwargs", "scope", "span", "start_ns",
+        "unrecorded",
     )  # fmt: skip
 
-    def __init__(self, tool: Tool, function: Any, args: Any, kwargs: Any) -> None:
-        self.tool = tool
+    def __init__(self, events: CallEvents, function: Any, args: Any, kwargs: Any) -> None:
+        self.events = events
         self.function = function
         self.args = args
         self.kwargs = kwargs
         self.items: int | None = None
         self.first_item_ns: int | None = None
-        self.more: dict[str, Any] = {}
+        self.extra: dict[str, Any] = {}
         self.span = ""
-        self.late: tuple[Scope | None, ...] = ()
+        self.unrecorded: tuple[Scope | None, ...] = ()
 
-    def begin(self) -> ToolCall:
+    def begin(self) -> RecordedCall:
         """The call begins."""
         scope = None
         try:
             self.scope = scope = current.get() or ambient()
             recorder.notice_fork()
-            self.more = self._capture_arguments()
+            self.extra = self._capture_arguments()
             span = recorder.ids.span()
-            self.start_ns = self.tool.begin(self.scope, span)
+            self.start_ns = self.events.begin(self.scope, span)[4]
             self.span = span
         except RecursionError:  # the program has filled the stack: the call is recorded later
-            self.late = (scope,)
+            self.unrecorded = (scope,)
         except Exception as fault:
             _guard.swallow(fault, "tool.begin")
         return self
@@ -82,13 +69,7 @@ class ToolCall:
             _guard.swallow(fault, "tool.enter")
         return None
 
-    def leave(self, token: Any) -> None:
-        """Make the enclosing span the innermost again."""
-        try:
-            if token is not None:
-                current.reset(token)
-        except ValueError:  # finished in another context than it was begun in
-            pass
+    leave = staticmethod(leave_scope)
 
     def item(self) -> None:
         """A generator has yielded a value."""
@@ -103,40 +84,41 @@ class ToolCall:
     def end(self, error: BaseException | None, result: Any) -> None:
         """The call has ended; record it and run post-hooks."""
         if not self.span:
-            if self.late:  # nothing that takes a frame
-                recorder.unwritten += ((self.tool, *self.late, None, 0, None if error is None else type(error)),)
+            if self.unrecorded:  # nothing that takes a frame
+                kind = None if error is None else type(error)
+                recorder.unwritten += ((self.events, *self.unrecorded, None, 0, kind),)
             return
         try:
             self._note_result(error, result)
         except Exception as fault:
             _guard.swallow(fault, "tool.capture")
-        times = self.tool.end(self.scope, self.span, self.start_ns, error, self.more)
+        times = self.events.end(self.scope, self.span, self.start_ns, error, self.extra)
         if times is not None:
             self._run_post_hooks(*times, error, result)
 
-    def begin_with_pre_hooks(self) -> ToolCall:
-        """Let pre-hooks replace the arguments. Raises what they raise, once the call is recorded as cancelled."""
+    def begin_with_pre_hooks(self) -> RecordedCall:
+        """The call begins; pre-hooks may replace its arguments. Raises what they raise, after recording the call."""
         if self.begin().span:
             try:
                 from pyjama_instrument import hooks
 
-                self.args, self.kwargs = hooks.run_pre_hooks(self._as_hooks_see_it())
+                self.args, self.kwargs = hooks.run_pre_hooks(self._hook_argument())
             except BaseException as error:
-                self.more["status"] = "cancelled"
+                self.extra["status"] = "cancelled"
                 self.end(error, None)
                 raise
         return self
 
     def _capture_arguments(self) -> dict[str, Any]:
-        captured = self.tool.captured(self.function, self.args, self.kwargs)
+        captured = self.events.captured(self.function, self.args, self.kwargs)
         return {"arguments": captured} if captured else {}
 
     def _note_result(self, error: BaseException | None, result: Any) -> None:
         if self.items is not None:
-            self.more |= {"items": self.items, "first_item_ns": self.first_item_ns}
-        capture = self.tool.capture
+            self.extra |= {"items": self.items, "first_item_ns": self.first_item_ns}
+        capture = self.events.capture
         if error is None and result is not None and capture is not None and RESULT in capture:
-            self.more["result"] = policy.shown("result", result, self.tool.name)
+            self.extra["result"] = policy.shown("result", result, self.events.name)
 
     def _run_post_hooks(self, ts: int, duration_ns: int, error: BaseException | None, result: Any) -> None:
         try:
@@ -144,17 +126,18 @@ class ToolCall:
                 return
             from pyjama_instrument import hooks
 
-            if not hooks.get_hooks(self.tool.name):
+            if not hooks.get_hooks(self.events.name):
                 return
-            from pyjama_instrument.events import ToolEnded  # pydantic is needed only for hooks
+            from pyjama_instrument.events import ToolEnded  # only hooks need pydantic
 
-            event = ToolEnded.model_validate(self.tool.fields(self.scope, self.span, ts, duration_ns, error, self.more))
-            hooks.run_post_hooks(self._as_hooks_see_it(event=event, result=result, error=error))
+            fields = self.events.fields(self.scope, self.span, ts, duration_ns, error, self.extra)
+            event = ToolEnded.model_validate(fields)
+            hooks.run_post_hooks(self._hook_argument(event=event, result=result, error=error))
         except Exception as fault:
             _guard.swallow(fault, "tool.hooks")
 
-    def _as_hooks_see_it(self, **more: Any) -> hooks.ToolCall:
+    def _hook_argument(self, **more: Any) -> hooks.ToolCall:
         from pyjama_instrument import hooks
 
         session = self.scope[0]
-        return hooks.ToolCall(self.tool.name, session.agent, session.id, tuple(self.args), dict(self.kwargs), **more)
+        return hooks.ToolCall(self.events.name, session.agent, session.id, tuple(self.args), dict(self.kwargs), **more)

@@ -63,33 +63,35 @@ _EXEMPT = {
     """,
     "runs the host's function, so that there is nobody beneath to catch": """
         hooks._called hooks._not_running hooks.run_pre_hooks recording.agent_session.RunPerCall.begin_call
-        recording.agent_session.RunPerCall.call_proxied recording.agent_session.RunPerCall.drive_call
-        recording.agent_session.RunPerCall.finish_call recording.callable_wrappers.Suspended.take
-        recording.callable_wrappers._first_step recording.callable_wrappers.drive
-        recording.callable_wrappers.drive_later recording.callable_wrappers.finish recording.callable_wrappers.run
-        recording.callable_wrappers.suspend recording.slow_path.ToolCall._as_hooks_see_it
-        recording.slow_path.ToolCall.begin_with_pre_hooks recording.tool_state.Tool.begin_call
-        recording.tool_state.Tool.call recording.tool_state.Tool.drive_call recording.tool_state.Tool.finish_call
-        recording.tool_state.Tool.make_run_later recording.tool_state._run_later
+        recording.agent_session.RunPerCall.call_deferred recording.agent_session.RunPerCall.call_proxied
+        recording.agent_session.RunPerCall.finish_call recording.callable_wrappers.Unstarted.take
+        recording.callable_wrappers._first_step recording.callable_wrappers.call_after_begin
+        recording.callable_wrappers.call_observed recording.callable_wrappers.call_sync
+        recording.callable_wrappers.defer recording.callable_wrappers.finish_sync
+        recording.fast_coroutine.recorded_coroutine recording.slow_path.RecordedCall._hook_argument
+        recording.slow_path.RecordedCall.begin_with_pre_hooks recording.tool_state.Tool.begin_call
+        recording.tool_state.Tool.call recording.tool_state.Tool.call_deferred recording.tool_state.Tool.finish_call
+        recording.tool_state.Tool.make_coroutine_wrapper
     """,
     "catches everything itself": """
         _guard.swallow recording.activation.Activation.enter recording.activation.Activation.leave
         recording.agent_session.agent_session._begin recording.agent_session.agent_session._decorate
         recording.agent_session.agent_session._end recording.agent_session.agent_session._start
-        recording.callable_wrappers.renamed recording.context.leave_scope recording.entered_runs.ActiveRun.end
+        recording.call_events.CallEvents.end recording.call_events.CallEvents.end_ok
+        recording.callable_wrappers.with_name_of recording.context.leave_scope recording.entered_runs.ActiveRun.end
         recording.entered_runs.enter_run recording.entered_runs.leave_run recording.entered_runs.runs_entered_here
-        recording.session.Session._record recording.slow_path.ToolCall._run_post_hooks
-        recording.slow_path.ToolCall.begin recording.slow_path.ToolCall.end recording.slow_path.ToolCall.enter
-        recording.slow_path.ToolCall.item recording.slow_path.ToolCall.leave recording.tool._decorate
-        recording.tool_state.Tool.end recording.tool_state.Tool.end_well recording.tool_state.Tool.has_pre_hooks
+        recording.session.Session._record recording.slow_path.RecordedCall._run_post_hooks
+        recording.slow_path.RecordedCall.begin recording.slow_path.RecordedCall.end
+        recording.slow_path.RecordedCall.enter recording.slow_path.RecordedCall.item
+        recording.slow_path.RecordedCall.leave recording.tool._decorate recording.tool_state.Tool.has_pre_hooks
     """,
     "only keeps what it is given": """
         recording.activation.Activation.__init__ recording.activation.Activation.end
         recording.activation.Activation.item recording.activation.BoundFunction.__init__
         recording.activation.BoundFunction._activate recording.activation.state_of
         recording.context.SessionState.__init__ recording.entered_runs.ActiveRun.__init__
-        recording.session.Session.__init__ recording.session.unrecorded_session recording.slow_path.ToolCall.__init__
-        recording.step.Step.__init__
+        recording.session.Session.__init__ recording.session.unrecorded_session
+        recording.slow_path.RecordedCall.__init__ recording.step.Step.__init__
     """,
 }
 _NOT_REPLACED = {name for names in _EXEMPT.values() for name in names.split()}

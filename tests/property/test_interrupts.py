@@ -21,8 +21,9 @@ from tests.unit.recorded import session_end
 _FILES = tuple(
     f"/recording/{name}.py"
     for name in (
-        "activation", "agent_session", "callable_wrappers", "context", "entered_runs", "fast_path", "function_wrapper",
-        "implicit_session", "propagation", "session", "session_events", "slow_path", "step", "tool", "tool_state",
+        "activation", "agent_session", "call_events", "callable_wrappers", "context", "entered_runs", "fast_coroutine",
+        "fast_path", "function_wrapper", "implicit_session", "propagation", "session", "session_events", "slow_path",
+        "step", "tool", "tool_state",
     )
 )  # fmt: skip
 

@@ -422,7 +422,7 @@ def test_a_coroutine_from_a_plain_function_that_is_let_go_of_warns_as_undecorate
     assert call("fetch").status == "cancelled"
 
 
-def test_a_coroutine_that_the_program_has_kept_is_not_closed_with_its_stand_in() -> None:
+def test_a_coroutine_that_the_program_has_kept_is_not_closed_with_its_wrapper() -> None:
     kept = []
 
     async def work() -> int:

@@ -1,4 +1,4 @@
-"""The real function that stands in for a decorated one, seen by what takes functions apart or looks into them."""
+"""The wrapper of a decorated function is a real function, also for code that takes functions apart or inspects them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pyjama_instrument import agent_session, tool
-from pyjama_instrument.recording.function_wrapper import found_by_name, source_of
+from pyjama_instrument.recording.function_wrapper import handler_of, is_importable
 from tests.unit import sample_tools
 from tests.unit.recorded import call, calls, drained, sessions
 
@@ -27,7 +27,7 @@ def _work(x: int, y: int = 2, *, z: int = 3) -> tuple[int, int, int]:
     return x, y, z
 
 
-def _stand_in(**options: Any) -> Any:
+def _wrapper(**options: Any) -> Any:
     @tool("work", **options)
     @functools.wraps(_work)
     def work(x: int, y: int = 2, *, z: int = 3) -> tuple[int, int, int]:
@@ -44,7 +44,7 @@ def _rebuilt(function: types.FunctionType, names: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("options", [{}, {"capture": True}, {"control_flow": KeyError}])
 def test_a_function_built_from_its_parts_records(options: dict[str, Any]) -> None:
-    assert _rebuilt(_stand_in(**options), {})(1, z=5) == (1, 2, 5)
+    assert _rebuilt(_wrapper(**options), {})(1, z=5) == (1, 2, 5)
     assert call().tool == "work"
 
 
@@ -66,18 +66,18 @@ def test_a_session_s_function_built_from_its_parts_is_a_run() -> None:
 
 def test_without_the_closure_nothing_can_be_built() -> None:
     with pytest.raises(TypeError):
-        types.FunctionType(_stand_in().__code__, {})
+        types.FunctionType(_wrapper().__code__, {})
 
 
 def test_the_body_names_nothing_that_its_globals_must_have() -> None:
-    for function in (_stand_in(), _stand_in(capture=True), sample_tools.double_later, sample_tools.halves):
+    for function in (_wrapper(), _wrapper(capture=True), sample_tools.double_later, sample_tools.halves):
         instructions = {each.opname for each in dis.get_instructions(function)}
         assert not instructions & {"LOAD_GLOBAL", "LOAD_NAME", "IMPORT_NAME"}
 
 
-def test_only_a_stand_in_has_a_source() -> None:
-    work = _stand_in()
-    assert source_of(work).name == "work"
+def test_only_a_wrapper_has_a_handler() -> None:
+    work = _wrapper()
+    assert handler_of(work).name == "work"
 
     @functools.wraps(work)
     def wrapper(*args: Any) -> Any:
@@ -85,25 +85,25 @@ def test_only_a_stand_in_has_a_source() -> None:
 
     def not_ours() -> Callable[[], Any]:
         def inner() -> Any:
-            return source
+            return handler
 
         if not_ours is None:
-            source = 1
+            handler = 1
         return inner
 
-    assert source_of(wrapper) is None
-    assert source_of(not_ours()) is None
-    assert source_of(functools.partial(work)) is None
+    assert handler_of(wrapper) is None
+    assert handler_of(not_ours()) is None
+    assert handler_of(functools.partial(work)) is None
 
 
 def test_a_name_that_leads_elsewhere_is_noticed() -> None:
-    assert found_by_name(_work)  # type: ignore[arg-type]
-    assert found_by_name(sample_tools.Toolbox.times)  # type: ignore[arg-type]
-    assert not found_by_name(lambda: None)  # type: ignore[arg-type]
+    assert is_importable(_work)  # type: ignore[arg-type]
+    assert is_importable(sample_tools.Toolbox.times)  # type: ignore[arg-type]
+    assert not is_importable(lambda: None)  # type: ignore[arg-type]
 
 
 def test_wraps_over_a_tool_and_under_it() -> None:
-    inner = _stand_in()
+    inner = _wrapper()
 
     @functools.wraps(inner)
     def over(*args: int) -> Any:
@@ -126,7 +126,7 @@ def test_inspection_finds_the_program_s_function() -> None:
 
 
 def test_a_method_made_by_hand_is_bound() -> None:
-    work = _stand_in()
+    work = _wrapper()
     assert types.MethodType(work, 7)(8) == (7, 8, 3)
     assert work.__get__(7)(8) == (7, 8, 3)
     assert len(calls("work")) == 2

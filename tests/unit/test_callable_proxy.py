@@ -1,4 +1,4 @@
-"""What stands in for a decorated function can be pickled and copied as the function can."""
+"""A decorated callable can be pickled and copied as the callable can."""
 
 from __future__ import annotations
 
