@@ -83,7 +83,7 @@ def test_a_dialog_has_no_serious_finding(page: Page, shop: Shop, name: str, sche
 def test_nothing_moves_for_those_who_asked_for_it(page: Page, shop: Shop) -> None:
     page.emulate_media(reduced_motion="reduce")
     page.goto(shop.url)
-    page.locator("#active .bar span").first.wait_for(state="attached")
+    page.locator("#active .bar div").first.wait_for(state="attached")
     moving = (
         "[...document.querySelectorAll('*')].filter((node) => parseFloat(getComputedStyle(node).transitionDuration))"
     )

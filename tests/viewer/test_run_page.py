@@ -406,6 +406,18 @@ def test_a_link_to_an_unknown_session_says_so(page: Page, fake: FakeDashboard, u
     page.keyboard.press("Escape")
 
 
+def test_the_bar_shows_the_share_of_steps_that_are_done(page: Page, fake: FakeDashboard) -> None:
+    fake.reader.data = data_of(run_of("one", workflow=["a", "b", "c", "d"], done=1))
+    fake.reader.spans[ME] = []
+    opened(page, fake)
+    bar = page.get_by_role("progressbar", name="Workflow")
+    whole, part = bar.bounding_box(), bar.locator("div").bounding_box()
+    assert whole is not None
+    assert part is not None
+    assert part["width"] == pytest.approx(whole["width"] / 4, abs=1)
+    assert part["height"] > 0
+
+
 def test_an_old_link_still_leads_to_the_run(page: Page, fake: FakeDashboard) -> None:
     page.goto(f"{fake.dashboard.url}#/session/{ME}")
     page.locator(".session h1", has_text="one").wait_for()

@@ -47,7 +47,7 @@ export function stepChip() {
 }
 
 export function progressBar() {
-  const fill = el("span");
+  const fill = el("div");
   const node = el("div", { class: "bar", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100" }, fill);
   return {
     node,

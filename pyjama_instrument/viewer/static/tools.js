@@ -101,7 +101,7 @@ function toolPage(parent, name) {
     if (drawn[1] === (drawn[1] = JSON.stringify(shown))) return;
     if (!shown) return line.replaceChildren();
     barChart(line, shown.bars, "Calls in the last ten minutes", shown.unknown ? [svg("rect", { class: "unknown", x: 0, y: 0, width: 1000 * shown.unknown, height: 100 })] : []);
-    axis.replaceChildren(el("span", {}, shown.unknown ? "10 min ago (grey: no data)" : "10 min ago"), el("span", {}, `peak: ${shown.top} in ${shown.seconds} s`), el("span", {}, "now"));
+    axis.replaceChildren(el("span", {}, shown.unknown ? "10 min ago (grey: no data)" : "10 min ago"), el("span", {}, `peak: ${shown.top} calls in ${shown.seconds} s`), el("span", {}, "now"));
   }
 
   return {
