@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pyjama_instrument.storage.codec import encode
 from pyjama_instrument.storage.compaction import Outcome, compact
+from pyjama_instrument.storage.encoding import encode
 from pyjama_instrument.storage.journal import Journal
 from pyjama_instrument.storage.layout import SCHEMA, SegmentName
 from pyjama_instrument.storage.store_directory import Store

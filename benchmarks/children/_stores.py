@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pyjama_instrument.storage.codec import encode, tool_prefix
+from pyjama_instrument.storage.encoding import encode, tool_prefix
 from pyjama_instrument.storage.layout import SegmentName
 from pyjama_instrument.storage.liveness import hold
 from pyjama_instrument.storage.store_directory import Store

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pyjama_instrument.document import DashboardData, SessionSummary, SessionTree
 from pyjama_instrument.export.journal_lines import Line
 from pyjama_instrument.reader.span_tree import build_tree
-from pyjama_instrument.storage.codec import decode_lines
+from pyjama_instrument.storage.decoding import decode_lines
 
 __all__ = ["ExportData", "TreeStream", "build_trees"]
 

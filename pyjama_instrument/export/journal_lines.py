@@ -13,7 +13,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from pyjama_instrument.storage.codec import MAX_RECORD_BYTES, decode_lines
+from pyjama_instrument.storage.decoding import decode_lines
+from pyjama_instrument.storage.encoding import MAX_RECORD_BYTES
 from pyjama_instrument.storage.layout import HISTORY, JOURNAL, SegmentName, list_segments
 
 __all__ = ["Line", "Progress", "read_lines"]

@@ -12,9 +12,10 @@ from contextlib import ExitStack
 from typing import Any
 
 from pyjama_instrument._platform import OPEN_FILE, OPEN_FOLDER
-from pyjama_instrument.storage.codec import CallDecoder, decode_lines
-from pyjama_instrument.storage.journal_scan import Position, read_segment
+from pyjama_instrument.storage.decoding import CallDecoder, decode_lines
 from pyjama_instrument.storage.layout import HISTORY, JOURNAL, SegmentName, list_segments
+from pyjama_instrument.storage.position import Position
+from pyjama_instrument.storage.segment_reader import read_segment
 
 __all__ = ["RawHistory"]
 
@@ -135,7 +136,7 @@ class RawHistory:
 
         held = read_segment(place, name, position, keep, self._decode, trust=trust)
         if self._calls is not None:
-            keep(self._calls.rest())
+            keep(self._calls.take_pending())
         return held is not None
 
     def _decode(self, lines: Sequence[bytes]) -> tuple[list[Any], int]:

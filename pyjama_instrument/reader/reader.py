@@ -12,35 +12,31 @@ starts again if it was overtaken.
 from __future__ import annotations
 
 import copy
-import heapq
-import itertools
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
-from typing import Any
-
-from pydantic import ValidationError
+from collections.abc import Collection
+from typing import Any, Unpack
 
 from pyjama_instrument._platform import OPEN_FOLDER
 from pyjama_instrument.config import resolve_home
 from pyjama_instrument.document import DashboardData, SessionSummary, SessionTree
 from pyjama_instrument.errors import ConfigError, SchemaTooNew, SessionNotFound
-from pyjama_instrument.events import AnyEvent, parse_event
+from pyjama_instrument.events import AnyEvent
 from pyjama_instrument.fold.document import new_document, repaired
 from pyjama_instrument.reader.dashboard_data import Shown
+from pyjama_instrument.reader.event_tail import last_events
 from pyjama_instrument.reader.run_lookup import RunLookup
 from pyjama_instrument.reader.session_history import sessions_beginning
 from pyjama_instrument.storage.change_detection import ChangeDetector
-from pyjama_instrument.storage.history_search import HistorySearch, look_back
-from pyjama_instrument.storage.journal_scan import Position, Sink, catch_up, read_segment
-from pyjama_instrument.storage.layout import HISTORY, JOURNAL, ORIGINAL_LOCK, PREVIOUS, SegmentName, list_segments
+from pyjama_instrument.storage.history_search import SearchBounds, SearchResult, Wanted, look_back
+from pyjama_instrument.storage.journal_scan import catch_up
+from pyjama_instrument.storage.layout import HISTORY, JOURNAL, ORIGINAL_LOCK, PREVIOUS
 from pyjama_instrument.storage.lock_domains import carry_over
 from pyjama_instrument.storage.snapshot import Snapshot, identity, load, locks_are_trusted
 
-__all__ = ["Reader", "get_dashboard_data", "load_session", "read_metrics", "tail_events"]
+__all__ = ["Reader"]
 
 _ATTEMPTS = 10
-_KEPT_RECORDS = 10_000
 _PROBE_SECONDS = 0.5  # a death is seen that much later at most
 _STALE_LOCK_SECONDS = 10.0
 
@@ -146,32 +142,23 @@ class Reader:
         Raises:
             ConfigError: ``limit`` is not a number of events.
         """
-        _check_limit(limit)
-        return [event for event in map(_typed, self._latest(limit)) if event is not None]
+        return last_events(self.home, limit)
 
     def latency(self, tool: str) -> dict[int, int]:
         """How often one tool took how long: calls by bucket, see ``fold.histogram.bounds_ms``."""
         buckets = self._document()["tools"].get(tool, {}).get("latency", {}).get("buckets", {})
         return {int(key): count for key, count in buckets.items() if key.isdecimal() and len(key) < 4}
 
-    def look_back(
-        self,
-        wanted: Callable[[dict[str, Any]], bool],
-        *,
-        before: tuple[int, str] | None = None,
-        after: int | None = None,
-        limit: int = 100,
-    ) -> HistorySearch:
+    def look_back(self, wanted: Wanted, **bounds: Unpack[SearchBounds]) -> SearchResult:
         """The newest records that are wanted, from the journals and the history, with bounded work.
 
         Args:
             wanted: which records.
-            before: only those older than this (ts, key), as the last look's ``reached`` gives it.
-            after: only those of this time (µs since the epoch) or later.
-            limit: how many at most.
+            **bounds: ``before``, ``after`` and ``limit``, see
+                :class:`~pyjama_instrument.storage.history_search.SearchBounds`.
         """
         places = [os.path.join(self.home, place) for place in (JOURNAL, HISTORY)]
-        return look_back(places, wanted, before=before, after=after, limit=limit)
+        return look_back(places, wanted, **bounds)
 
     # -- the document
 
@@ -236,7 +223,7 @@ class Reader:
         probe = time.monotonic() - self._probed_at >= _PROBE_SECONDS
         try:
             news = catch_up(held, journal, history, probe=probe)
-            document, touched = news.document, news.touched
+            document, touched = news.document, news.changed_entries
         except BaseException:
             self._shown = Shown()  # what was half done has changed entries, and nobody says which
             raise
@@ -264,170 +251,3 @@ class Reader:
             age = f"{held_for // 60:.0f} min" if held_for >= 60 else f"more than {_STALE_LOCK_SECONDS:.0f} s"
             notes.append(f"metrics.lock has been there for {age}: metrics.json is not being updated")
         return notes
-
-    # -- single events
-
-    def _records(self) -> Iterator[tuple[SegmentName, dict[str, Any]]]:
-        """All records of the history, then of the journals; a segment that moves meanwhile is read once."""
-        seen: set[SegmentName] = set()
-        for _ in range(2):  # a second look: what was in neither place may have moved between the two listings
-            for place in (HISTORY, JOURNAL):
-                for name, records in self._segments_in(place, seen):
-                    for record in records:
-                        yield name, record
-
-    def _segments_in(self, place: str, seen: set[SegmentName]) -> Iterator[tuple[SegmentName, list[dict[str, Any]]]]:
-        try:
-            directory = os.open(os.path.join(self.home, place), OPEN_FOLDER)
-        except OSError:
-            return
-        try:
-            for name in list_segments(directory):
-                records: list[dict[str, Any]] = []
-                if name not in seen and read_segment(directory, name, Position(), records.extend) is not None:
-                    seen.add(name)
-                    yield name, records
-        finally:
-            os.close(directory)
-
-    def _latest(self, limit: int) -> list[dict[str, Any]]:
-        records = (record for _, record in self._records() if type(record.get("ts")) is int)
-        return sorted(heapq.nlargest(limit, records, key=_ts), key=_ts)
-
-
-def get_dashboard_data(home: str | os.PathLike[str] | None = None) -> DashboardData:
-    """What the dashboard shows now: agents, sessions, metrics, activity log. See :class:`DashboardData`.
-
-    A program that asks repeatedly should keep a :class:`Reader`.
-
-    Raises:
-        ConfigError: ``home`` cannot be a path.
-        StoreUnavailable: nothing says where the store is.
-    """
-    return Reader(home).dashboard()
-
-
-def read_metrics(home: str | os.PathLike[str] | None = None) -> dict[str, Any]:
-    """The content of ``metrics.json``, brought up to date with the journals in memory.
-
-    Raises:
-        ConfigError: ``home`` cannot be a path.
-        SchemaTooNew: the store was written by a newer version of this package.
-        StoreUnavailable: nothing says where the store is.
-    """
-    return Reader(home).metrics()
-
-
-def load_session(session_id: str, home: str | os.PathLike[str] | None = None) -> SessionTree:
-    """The tree of spans of one session.
-
-    Raises:
-        ConfigError: an argument has the wrong type.
-        SessionNotFound: no such session is known.
-        SchemaTooNew: the store was written by a newer version of this package.
-        StoreUnavailable: nothing says where the store is.
-    """
-    return Reader(home).session(session_id)
-
-
-def tail_events(
-    home: str | os.PathLike[str] | None = None,
-    *,
-    limit: int | None = 100,
-    follow: bool = False,
-    poll_seconds: float = 0.25,
-    stop: Callable[[], bool] | None = None,
-    matching: Callable[[AnyEvent], bool] | None = None,
-) -> Iterator[AnyEvent]:
-    """The last events of all processes in the order of their times and, if asked, new ones as they come.
-
-    Args:
-        home: the store's directory; by default the one in force.
-        limit: how many past events to begin with; None for all there are.
-        follow: go on with new events; each is given once, in the order of its process.
-        poll_seconds: how often to look for new events.
-        stop: asked at each look; following ends when it answers True.
-        matching: which events are wanted; ``limit`` counts those. All, unless it is given.
-
-    Raises:
-        ConfigError: an argument has the wrong type.
-        StoreUnavailable: nothing says where the store is.
-    """
-    if limit is not None:
-        _check_limit(limit)
-    if isinstance(poll_seconds, bool) or not isinstance(poll_seconds, int | float) or not 0 <= poll_seconds <= 1e9:
-        raise ConfigError("poll_seconds must be a number of seconds, at least 0")
-    follower = _Follower(resolve_home(home), matching)
-    past = follower.news(limit)  # now, and not at the first ``next``: what comes after this call is new
-    following = _following(follower, poll_seconds, stop or (lambda: False)) if follow else ()
-    return filter(None, map(_typed, itertools.chain(past, following)))
-
-
-def _following(follower: _Follower, poll_seconds: float, stop: Callable[[], bool]) -> Iterator[dict[str, Any]]:
-    while not stop():
-        news = follower.news()
-        yield from news
-        if not news:
-            time.sleep(poll_seconds)
-
-
-def _check_limit(limit: object) -> None:
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
-        raise ConfigError("limit must be a number of events, at least 0")
-
-
-class _Follower:
-    """Remembers how far each segment was read, wherever it is by now."""
-
-    def __init__(self, home: str, matching: Callable[[AnyEvent], bool] | None = None) -> None:
-        self._home = home
-        self._matching = matching
-        self._positions: dict[SegmentName, Position] = {}
-
-    def news(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """Records not given before, oldest first; with ``limit``, only the last so many of them."""
-        records: list[dict[str, Any]] = []
-
-        def keep(more: list[dict[str, Any]]) -> None:
-            records.extend(record for record in more if type(record.get("ts")) is int and self._is_wanted(record))
-            if limit is not None and len(records) > limit + _KEPT_RECORDS:
-                records[:] = heapq.nlargest(limit, records, key=_ts)
-
-        # The journals first: a segment that moves between the two listings is in both. One that has come and gone
-        # since the last look is in the history.
-        known, self._positions = self._positions, {}
-        for place in (JOURNAL, HISTORY):
-            self._read_place(place, known, keep)
-        records.sort(key=_ts)
-        return records if limit is None else records[len(records) - min(limit, len(records)) :]
-
-    def _is_wanted(self, record: dict[str, Any]) -> bool:
-        if self._matching is None:
-            return True
-        event = _typed(record)
-        return event is not None and self._matching(event)
-
-    def _read_place(self, place: str, known: dict[SegmentName, Position], keep: Sink) -> None:
-        try:
-            directory = os.open(os.path.join(self._home, place), OPEN_FOLDER)
-        except OSError:
-            self._positions = known | self._positions  # it may be there again at the next look
-            return
-        try:
-            for name in list_segments(directory):
-                position = self._positions.setdefault(name, known.get(name) or Position())
-                if not position.sealed or place == JOURNAL:  # not everybody may see the lock of a segment there
-                    read_segment(directory, name, position, keep)
-        finally:
-            os.close(directory)
-
-
-def _ts(record: dict[str, Any]) -> int:
-    return int(record["ts"])
-
-
-def _typed(record: dict[str, Any]) -> AnyEvent | None:
-    try:
-        return parse_event(record)
-    except ValidationError:
-        return None

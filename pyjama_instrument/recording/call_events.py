@@ -13,7 +13,7 @@ from pyjama_instrument.recording.implicit_session import ambient
 from pyjama_instrument.recording.outcome import Declared, outcome
 from pyjama_instrument.recording.recorder import reason_of, recorder
 from pyjama_instrument.redaction import policy
-from pyjama_instrument.storage.codec import encode, tool_prefix
+from pyjama_instrument.storage.encoding import encode, tool_prefix
 
 if TYPE_CHECKING:
     import inspect

@@ -37,7 +37,7 @@ from pyjama_instrument.recording.throttle import Budget, Throttle
 from pyjama_instrument.recording.worker_process import is_worker, multiprocessing_package
 from pyjama_instrument.redaction import Redactor, policy
 from pyjama_instrument.storage import lock_descriptors
-from pyjama_instrument.storage.codec import encode, tool_prefix
+from pyjama_instrument.storage.encoding import encode, tool_prefix
 from pyjama_instrument.storage.journal import SEGMENT_BYTES, Journal, JournalFull
 from pyjama_instrument.storage.layout import PREVIOUS, SCHEMA, SNAPSHOT, SegmentName
 from pyjama_instrument.storage.process_identity import whereabouts

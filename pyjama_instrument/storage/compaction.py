@@ -21,7 +21,7 @@ from pyjama_instrument.fold.document import repaired
 from pyjama_instrument.storage.atomic_replace import Changed, replace_keeping_previous, write_file, write_over
 from pyjama_instrument.storage.clock import advance, elapsed_now, restamp, went_back
 from pyjama_instrument.storage.encoded_cache import EncodedCache
-from pyjama_instrument.storage.journal_scan import CaughtUp, catch_up
+from pyjama_instrument.storage.journal_scan import CatchUpResult, catch_up
 from pyjama_instrument.storage.layout import (
     CLEARED_AT,
     CORRUPT_PREFIX,
@@ -211,7 +211,7 @@ def _load(store: Store, changed_ns: int) -> Snapshot:
 def _write_both(
     store: Store,
     snapshot: Snapshot,
-    news: CaughtUp,
+    news: CatchUpResult,
     kept: _Kept,
     enough: Callable[[], bool] = lambda: False,
 ) -> None:
@@ -246,7 +246,7 @@ def _replace(store: Store, snapshot: Snapshot, data: bytes, kept: _Kept) -> None
         write_file(store.fd, PREVIOUS, data)
 
 
-def _encoded(news: CaughtUp, kept: _Kept, should_stop: Callable[[], bool]) -> bytes:
+def _encoded(news: CatchUpResult, kept: _Kept, should_stop: Callable[[], bool]) -> bytes:
     """The next generation's bytes.
 
     Raises:
@@ -262,7 +262,7 @@ def _encoded(news: CaughtUp, kept: _Kept, should_stop: Callable[[], bool]) -> by
     document["schema"] = SCHEMA
     document["clock"] = advance(document.get("clock"))
     document["generation"] = (generation if type(generation) is int else 0) + 1
-    return kept.pieces.join(document, news.touched, pause)
+    return kept.pieces.join(document, news.changed_entries, pause)
 
 
 def _sealed(document: dict[str, Any]) -> dict[str, int]:

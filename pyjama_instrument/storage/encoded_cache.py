@@ -13,9 +13,9 @@ from typing import Any
 
 from pyjama_instrument.storage.layout import SIGNATURE
 
-__all__ = ["EncodedCache", "Touched"]
+__all__ = ["ChangedEntries", "EncodedCache"]
 
-Touched = Mapping[str, Set[str]]
+ChangedEntries = Mapping[str, Set[str]]
 """By section, the entries that may have changed."""
 
 _SECTIONS = ("sessions", "tools", "agents")
@@ -30,21 +30,21 @@ class EncodedCache:
     def __init__(self) -> None:
         self._known: dict[str, dict[str, str]] = {section: {} for section in _SECTIONS}
 
-    def join(self, document: dict[str, Any], touched: Touched, pause: Callable[[], object]) -> bytes:
+    def join(self, document: dict[str, Any], changed_entries: ChangedEntries, pause: Callable[[], object]) -> bytes:
         """The document as JSON.
 
         Args:
             document: the one that was given at the last call, or any if this is the first.
-            touched: what may have changed since the last call.
+            changed_entries: what may have changed since the last call.
             pause: called now and then; whatever it raises comes through, and the pieces are useless then.
         """
-        parts = [f"{_encode(key)}:{self._value(key, value, touched, pause)}" for key, value in document.items()]
+        parts = [f"{_encode(key)}:{self._value(key, value, changed_entries, pause)}" for key, value in document.items()]
         return f"{{{','.join(parts)}".encode("ascii") + SIGNATURE
 
-    def _value(self, key: str, value: Any, touched: Touched, pause: Callable[[], object]) -> str:
+    def _value(self, key: str, value: Any, changed_entries: ChangedEntries, pause: Callable[[], object]) -> str:
         if key not in self._known:
             return _encode(value)
-        old, changed = self._known[key], touched[key]
+        old, changed = self._known[key], changed_entries[key]
         new: dict[str, str] = {}
         encoded = 0
         for name, entry in value.items():

@@ -1,8 +1,8 @@
-"""Records backwards in time, over all segments of a store, with bounded work per look.
+"""Searching records backwards in time, over all segments of a store, with bounded work.
 
-Invariants: a look reads at most its budget of bytes, give or take one block, and a few probes per segment; what it
-says it has covered, it has; nothing is kept open between looks. Within one segment the order is that of the file,
-which is that of time but for threads that raced; records of one block are sorted.
+Invariants: a search reads at most its budget of bytes, plus one block and a few probes per segment; it has searched
+everything from ``reached`` on; no file stays open. Within one segment the order is that of the file. This is the order
+of time, except for threads that have raced, so the records of one block are sorted.
 """
 
 from __future__ import annotations
@@ -11,57 +11,73 @@ import heapq
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, TypedDict, Unpack
 
-from pyjama_instrument.storage.codec import MAX_RECORD_BYTES, decode_lines
+from pyjama_instrument.storage.decoding import decode_lines
+from pyjama_instrument.storage.encoding import MAX_RECORD_BYTES
 from pyjama_instrument.storage.layout import SegmentName, list_segments
 
-__all__ = ["Found", "HistorySearch", "look_back"]
+__all__ = ["FoundRecord", "SearchBounds", "SearchResult", "Wanted", "look_back"]
 
 _FIRST_BLOCK = 4 * 1024
 _LARGEST_BLOCK = 64 * 1024
 _PROBE = 4 * 1024
-# The kernel stamps a file with a clock that lags a few milliseconds behind the one that records are stamped with.
+# The kernel's clock for the times of files is a few milliseconds behind the clock for the times of records.
 _CLOCK_SLACK_US = 50_000
 
 
-class Found(NamedTuple):
-    """A record and where it is: ``key`` names its segment and offset and never changes."""
+class FoundRecord(NamedTuple):
+    """A record and its place: ``key`` names its segment and offset and never changes."""
 
     ts: int
     key: str
     record: dict[str, Any]
 
 
-class HistorySearch(NamedTuple):
-    """What a look found, newest first, and how far it got: ``reached`` (ts, key), or None for the very beginning."""
+class SearchResult(NamedTuple):
+    """What a search has found, newest first, and where the next one continues.
 
-    found: list[Found]
+    ``reached`` is (ts, key) of the oldest place that was searched, or None if that is the beginning.
+    """
+
+    found: list[FoundRecord]
     reached: tuple[int, str] | None
 
 
+Wanted: TypeAlias = Callable[[dict[str, Any]], bool]
+"""Whether a record, which has an integer ``ts``, is wanted."""
+
+
+class SearchBounds(TypedDict, total=False):
+    """The bounds of a search.
+
+    Attributes:
+        before: only records older than this (ts, key), as ``reached`` of the last result gives it; all by default.
+        after: only records of this time (µs since the epoch) or later; all by default.
+        limit: how many records at most; 100 by default.
+    """
+
+    before: tuple[int, str] | None
+    after: int | None
+    limit: int
+
+
 def look_back(
-    places: Sequence[str],
-    wanted: Callable[[dict[str, Any]], bool],
-    *,
-    before: tuple[int, str] | None = None,
-    after: int | None = None,
-    limit: int = 100,
-    budget_bytes: int = 4 * 1024 * 1024,
-) -> HistorySearch:
+    places: Sequence[str], wanted: Wanted, *, budget_bytes: int = 4 * 1024 * 1024, **bounds: Unpack[SearchBounds]
+) -> SearchResult:
     """The newest records that are wanted, in the segments of the directories ``places``.
 
     Args:
         places: directories; a segment that is in several is read once.
-        wanted: which records; they have an integer ``ts``.
-        before: only records older than this (ts, key), as ``HistorySearch.reached`` gives it.
-        after: only records of this time (µs) or later.
-        limit: how many at most.
+        wanted: which records.
         budget_bytes: how much to read at most.
+        **bounds: see :class:`SearchBounds`.
     """
-    heap = [(-segment.bound, at, segment) for at, segment in enumerate(_segments(places, before, after))]
+    before, after, limit = bounds.get("before"), bounds.get("after"), bounds.get("limit", 100)
+    query = _Query(wanted, before, after)
+    heap = [(-segment.bound, at, segment) for at, segment in enumerate(_segments(places, query))]
     heapq.heapify(heap)
-    found: list[Found] = []
+    found: list[FoundRecord] = []
     while heap:
         bound, at, segment = heap[0]
         if after is not None and -bound < after:
@@ -69,19 +85,30 @@ def look_back(
         if segment.pending:
             found.append(segment.pending.pop())
             if len(found) >= limit:
-                return HistorySearch(found, found[-1][:2])
+                return SearchResult(found, found[-1][:2])
         elif budget_bytes <= 0 and (before is None or -bound < before[0]):
-            return HistorySearch(found, (-bound, "~"))
+            return SearchResult(found, (-bound, "~"))
         else:
-            budget_bytes -= segment.load(wanted, before, after)
+            budget_bytes -= segment.load(query)
         if segment.pending or segment.end:
             heapq.heapreplace(heap, (-segment.bound, at, segment))
         else:
             heapq.heappop(heap)
-    return HistorySearch(found, None)
+    return SearchResult(found, None)
 
 
-def _segments(places: Sequence[str], before: tuple[int, str] | None, after: int | None) -> Iterator[_Segment]:
+class _Query(NamedTuple):
+    wanted: Wanted
+    before: tuple[int, str] | None
+    after: int | None
+
+    def matches(self, found: FoundRecord) -> bool:
+        is_inside = (self.before is None or found[:2] < self.before) and (self.after is None or found.ts >= self.after)
+        return is_inside and self.wanted(found.record)
+
+
+def _segments(places: Sequence[str], query: _Query) -> Iterator[_Segment]:
+    before, after = query.before, query.after
     seen: set[SegmentName] = set()
     for place in places:
         try:
@@ -106,62 +133,55 @@ def _segments(places: Sequence[str], before: tuple[int, str] | None, after: int 
 class _Segment:
     """One segment, read from its end (or from ``before``) towards its beginning.
 
-    ``end``: everything from there on has been loaded; ``pending`` is what of it was not handed out yet.
+    ``end``: everything from there on is loaded; ``pending``: the records of it that were not returned yet.
     """
 
     def __init__(self, places: Sequence[str], name: SegmentName, size: int, bound: int) -> None:
         self.name = name
         self.end = size
-        self.pending: list[Found] = []  # the newest is the last
+        self.pending: list[FoundRecord] = []  # the newest is the last
         self._places = places
         self._unread = bound  # no record before ``end`` is newer
         self._block = _FIRST_BLOCK
-        self._placed = False
+        self._is_placed = False
 
     @property
     def bound(self) -> int:
-        """No record that was not handed out yet is newer."""
+        """No record that was not returned yet is newer."""
         return self.pending[-1].ts if self.pending else self._unread
 
-    def load(self, wanted: Callable[[dict[str, Any]], bool], before: tuple[int, str] | None, after: int | None) -> int:
-        """Load one block; how many bytes were read."""
+    def load(self, query: _Query) -> int:
+        """Load one block; returns how many bytes were read."""
         fd = self._open()
         if fd is None:
             self.end = 0
             return 0
         try:
-            if not self._placed:
-                self._placed = True
-                if before is not None:
-                    self.end = _place(fd, self.end, before[0])
+            if not self._is_placed:
+                self._is_placed = True
+                if query.before is not None:
+                    self.end = _seek_time(fd, self.end, query.before[0])
             start, data = _block(fd, self.end, self._block)
         finally:
             os.close(fd)
         self._block = min(2 * self._block, _LARGEST_BLOCK)
         self.end = start
-        self._take(start, data, wanted, before, after)
+        self._take(start, data, query)
         return len(data)
 
-    def _take(
-        self,
-        start: int,
-        data: bytes,
-        wanted: Callable[[dict[str, Any]], bool],
-        before: tuple[int, str] | None,
-        after: int | None,
-    ) -> None:
+    def _take(self, start: int, data: bytes, query: _Query) -> None:
         for offset, record in _records(start, data):
             ts = record.get("ts")
             if type(ts) is not int:
                 continue
             self._unread = min(self._unread, ts)
-            found = Found(ts, f"{self.name.key}:{offset}", record)
-            if (before is None or found[:2] < before) and (after is None or ts >= after) and wanted(record):
+            found = FoundRecord(ts, f"{self.name.key}:{offset}", record)
+            if query.matches(found):
                 self.pending.append(found)
-        self.pending.sort(key=_place_in_time)
+        self.pending.sort(key=_sort_key)
 
     def _open(self) -> int | None:
-        for place in self._places:  # it may have moved meanwhile
+        for place in self._places:  # it may have moved
             try:
                 path = os.path.join(place, self.name.filename)
                 return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -170,7 +190,7 @@ class _Segment:
         return None
 
 
-def _place_in_time(found: Found) -> tuple[int, str]:
+def _sort_key(found: FoundRecord) -> tuple[int, str]:
     return found[:2]
 
 
@@ -190,7 +210,7 @@ def _block(fd: int, end: int, size: int) -> tuple[int, bytes]:
 
 
 def _records(start: int, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The records of complete lines with their offsets; a torn tail and damaged lines are passed over."""
+    """The records of complete lines with their offsets; a torn tail and damaged lines are skipped."""
     data = data[: data.rfind(b"\n") + 1]
     lines = data.split(b"\n")[:-1]
     records, damaged = decode_lines(lines)
@@ -202,8 +222,8 @@ def _records(start: int, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
         offset += len(line) + 1
 
 
-def _place(fd: int, size: int, ts: int) -> int:
-    """Where to begin to read backwards: no record that starts after it is older than ``ts``."""
+def _seek_time(fd: int, size: int, ts: int) -> int:
+    """Where to begin reading backwards: all records that start after it are newer than ``ts``, or as old."""
     low, high = 0, size  # the first record after ``low`` is older, or low is the beginning
     while high - low > _PROBE:
         middle = (low + high) // 2

@@ -1,13 +1,7 @@
-"""Reading journals from where one left off: complete records only, damage skipped and counted.
-
-A record is complete when it ends in a newline and holds no NUL. A torn tail of a live writer is waited for, one
-of a dead writer is skipped and counted. Whatever the bytes are, reading ends, uses bounded memory, and the
-position it leaves never points into the middle of a record that may still be completed.
-"""
+"""Folding the new events of all journals, from the offsets that the snapshot carries."""
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from bisect import bisect_left
@@ -16,94 +10,22 @@ from typing import Any, NamedTuple
 
 from pyjama_instrument.fold.document import cleared_document
 from pyjama_instrument.fold.fold import Fold
-from pyjama_instrument.storage.codec import MAX_RECORD_BYTES, CallDecoder, decode_lines
-from pyjama_instrument.storage.encoded_cache import Touched
+from pyjama_instrument.storage.decoding import CallDecoder
+from pyjama_instrument.storage.encoded_cache import ChangedEntries
 from pyjama_instrument.storage.layout import CONTINUE_AT, SegmentName, list_segments, segments_of
-from pyjama_instrument.storage.liveness import is_held
-from pyjama_instrument.storage.lock_domains import Unlocked, are_divided, divide, proves_death
+from pyjama_instrument.storage.lock_domains import are_divided, divide, proves_death
+from pyjama_instrument.storage.position import Position
 from pyjama_instrument.storage.process_identity import is_gone
+from pyjama_instrument.storage.segment_reader import StopAtTime, read_segment
 from pyjama_instrument.storage.snapshot import Snapshot, locks_are_trusted
 
-__all__ = ["CaughtUp", "Position", "Sink", "Until", "catch_up", "read_segment"]
+__all__ = ["CatchUpResult", "catch_up"]
 
-_CHUNK = 16 * 1024  # small, so that the parser never keeps the interpreter lock for long
 _PORTION = 50  # items folded in one go
-_LONGEST_LINE = 4 * MAX_RECORD_BYTES
 _MOST_RETIRED = 256
 
-Sink = Callable[[list[Any]], None]
-"""Takes what was read, batch by batch."""
 
-Decode = Callable[[Sequence[bytes]], tuple[list[Any], int]]
-"""Makes items for a sink out of complete lines, and says how many lines were damaged."""
-
-
-class Position:
-    """How far a segment has been read.
-
-    ``sealed``: its writer is dead or has moved on, and all was read. ``skipping``: the offset is inside a damaged
-    stretch, and everything up to the next newline belongs to it. ``unlocked``: it was found so; that is kept, since a
-    writer that goes on nevertheless is a proof, see ``_domains``. ``refuted``: the last look has proven just that.
-    """
-
-    __slots__ = ("offset", "refuted", "sealed", "skipping", "torn", "unlocked")
-    __hash__ = None  # type: ignore[assignment]  # it changes
-
-    def __init__(
-        self,
-        offset: int = 0,
-        torn: int = 0,
-        sealed: bool = False,
-        skipping: bool = False,
-        unlocked: Unlocked | None = None,
-    ) -> None:  # by hand: a data class is dear to make, and each program that records would pay for it at its end
-        self.offset, self.torn, self.sealed, self.skipping = offset, torn, sealed, skipping
-        self.unlocked, self.refuted = unlocked, False
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Position) and self.dump() == other.dump()
-
-    def __repr__(self) -> str:
-        return f"Position({self.dump()})"
-
-    @classmethod
-    def load(cls, stored: Any) -> Position:
-        """From the snapshot's form; anything unsound counts as the beginning of the segment."""
-        stored = stored if type(stored) is dict else {}
-        offset, torn = stored.get("offset"), stored.get("torn")
-        if type(offset) is not int or offset < 0:
-            return cls()
-        sealed, skipping = stored.get("sealed") is True, stored.get("skipping") is True
-        unlocked = Unlocked.load(stored.get("unlocked"))
-        return cls(offset, torn if type(torn) is int and torn >= 0 else 0, sealed, skipping, unlocked)
-
-    def dump(self) -> dict[str, Any]:
-        """The snapshot's form: defaults are left out."""
-        stored: dict[str, Any] = {"offset": self.offset}
-        if self.torn:
-            stored["torn"] = self.torn
-        if self.sealed:
-            stored["sealed"] = True
-        if self.skipping:
-            stored["skipping"] = True
-        if self.unlocked:
-            stored["unlocked"] = [*self.unlocked]
-        return stored
-
-    def look(self, fd: int, found: os.stat_result, locked: bool) -> None:
-        """Note whether the segment is locked, and what that says of having found it unlocked before."""
-        known, inode, size = self.unlocked, found.st_ino, found.st_size
-        self.refuted = False
-        if known is None or (known.inode != inode and not locked):  # nothing is known of another file
-            self.unlocked = None if locked else Unlocked.now(inode, size)
-        elif known.inode == inode and locked:
-            self.refuted, self.unlocked = True, None
-        elif known.inode == inode and size > known.size:
-            self.refuted = known.is_refuted(_newest_us(fd, size))
-            self.unlocked = known._replace(size=size, grew=True)
-
-
-class CaughtUp(NamedTuple):
+class CatchUpResult(NamedTuple):
     """What came of catching up.
 
     ``document`` is the snapshot's own unless that was cleared. ``touched`` names the entries that may have changed.
@@ -114,7 +36,7 @@ class CaughtUp(NamedTuple):
 
     document: dict[str, Any]
     changed: bool
-    touched: Touched
+    changed_entries: ChangedEntries
     complete: bool = True
     clear_pending_us: int | None = None
 
@@ -127,7 +49,7 @@ def catch_up(
     should_stop: Callable[[], bool] = lambda: False,
     enough: Callable[[], bool] = lambda: False,
     probe: bool = True,
-) -> CaughtUp:
+) -> CatchUpResult:
     """Fold what the journals in the directory ``journal`` hold beyond the offsets that the snapshot carries.
 
     Offsets move on accordingly, those of segments that are no longer there are dropped, and sessions whose process
@@ -148,19 +70,19 @@ def catch_up(
     """
     document, sound, cleared_us = snapshot.document, snapshot.sound, snapshot.cleared_us
     locks_work, trust = locks_are_trusted(document), proves_death(document)
-    how = _How(journal, history, should_stop, enough, probe, locks_work, trust)
+    how = _ScanOptions(journal, history, should_stop, enough, probe, locks_work, trust)
     if cleared_us is not None:
-        before = _Pass(Fold(document, sound=sound), how, cleared_us)
+        before = _JournalScan(Fold(document, sound=sound), how, cleared_us)
         if not before.run():
-            return CaughtUp(document, True, before.fold.changed, False, cleared_us)
+            return CatchUpResult(document, True, before.fold.changed, False, cleared_us)
         document, sound = cleared_document(document, snapshot.found, cleared_us), False
         how = how._replace(trust=before.trust)
-    news = _Pass(Fold(document, sound=sound), how)
+    news = _JournalScan(Fold(document, sound=sound), how)
     complete = news.run()
-    return CaughtUp(document, news.changed or cleared_us is not None, news.fold.changed, complete)
+    return CatchUpResult(document, news.changed or cleared_us is not None, news.fold.changed, complete)
 
 
-class _How(NamedTuple):
+class _ScanOptions(NamedTuple):
     """What a run was asked for; see :func:`catch_up`. ``trust``: a missing lock proves that a writer is dead."""
 
     journal: int
@@ -172,10 +94,10 @@ class _How(NamedTuple):
     trust: bool
 
 
-class _Pass:
+class _JournalScan:
     """One way through all segments: to their ends, or to the first record from after ``until_us``."""
 
-    def __init__(self, fold: Fold, how: _How, until_us: int | None = None) -> None:
+    def __init__(self, fold: Fold, how: _ScanOptions, until_us: int | None = None) -> None:
         self.fold = fold
         self.journal, self.history, self.should_stop, self.enough, self.probe, self.locks_work, self.trust = how
         self.until_us = until_us
@@ -301,7 +223,7 @@ class _Pass:
             return True
         position = Position.load(stored)
         torn, was_sealed, unlocked = position.torn, position.sealed, position.unlocked
-        until = None if self.until_us is None else Until(self.until_us)
+        until = None if self.until_us is None else StopAtTime(self.until_us)
         held = read_segment(
             place,
             name,
@@ -312,7 +234,7 @@ class _Pass:
             enough=self._has_enough,
             until=until,
         )
-        if calls := self.calls.rest():
+        if calls := self.calls.take_pending():
             self._add(writer, calls)
         if held is None:
             return False
@@ -388,150 +310,3 @@ def _has_size(directory: int, name: SegmentName, stored: Any) -> bool:
     if not stat.S_ISREG(found.st_mode) or type(stored) is not dict:
         return False
     return {key: stored[key] for key in stored if key != "unlocked"} == {"offset": found.st_size}
-
-
-class Until:
-    """Has a segment read up to the first record of this time (µs) or later; ``met``: there was one."""
-
-    def __init__(self, time_us: int) -> None:
-        self._time_us = time_us
-        self.met = False
-
-    def __call__(self, lines: Sequence[bytes]) -> Sequence[bytes]:
-        """The lines before that record."""
-        if not self._any_after(lines):
-            return lines
-        self.met = True
-        return lines[: next(at for at, line in enumerate(lines) if self._any_after([line]))]
-
-    def _any_after(self, lines: Sequence[bytes]) -> bool:
-        times = (record.get("ts") for record in decode_lines(lines)[0])
-        return any(type(ts) is int and ts >= self._time_us for ts in times)
-
-
-def read_segment(
-    directory: int,
-    name: SegmentName,
-    position: Position,
-    sink: Sink,
-    decode: Decode = decode_lines,
-    *,
-    trust: bool = True,
-    enough: Callable[[], bool] = lambda: False,
-    until: Until | None = None,
-) -> bool | None:
-    """Hand the records after ``position`` to ``sink``, batch by batch, and move ``position`` on.
-
-    Without ``trust`` a missing lock proves nothing, and the segment is taken for held. Reading ends before the end if
-    there is ``enough``, which is asked after each batch, or where ``until`` says.
-
-    Returns:
-        Whether the segment's writer still holds it; None if there is no such segment. One that was not read to its
-        end, or is there but may not be opened or read, is taken for held, so that nobody is declared dead for it.
-
-    Raises:
-        OSError: there are no descriptors or memory left to look at it.
-    """
-    try:
-        # O_NONBLOCK: a FIFO put in the file's place must not block us.
-        fd = os.open(name.filename, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=directory)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-            raise
-        return error.errno != errno.ELOOP
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            return False
-        # Before reading: if it is not held now, what we read is all there will ever be.
-        locked = is_held(fd)
-        position.look(fd, found, locked)
-        held = locked or not trust
-        if position.sealed and not held and found.st_size <= position.offset:
-            return False
-        finished = _read(fd, position, held, sink, decode, enough, until)
-        position.sealed = finished and not held
-        return held or not finished
-    finally:
-        os.close(fd)
-
-
-def _read(
-    fd: int,
-    position: Position,
-    held: bool,
-    sink: Sink,
-    decode: Decode,
-    enough: Callable[[], bool],
-    until: Until | None,
-) -> bool:
-    """Read on; whether that went to the end of the segment."""
-    size = os.fstat(fd).st_size
-    if size < position.offset:
-        # Under a live writer somebody truncated it: what is there now was written after that. Of a dead one, the end
-        # was lost in a power failure: what is left is counted already.
-        position.offset, position.skipping = (0, False) if held else (size, True)
-        position.torn += 1
-    elif size == position.offset:
-        return True
-    elif position.offset and not position.skipping and os.pread(fd, 1, position.offset - 1) != b"\n":
-        position.skipping = True
-        position.torn += 1
-    want = _CHUNK
-    # Not beyond the size it had: a busy writer may append as fast as we read.
-    while data := os.pread(fd, min(want, size - position.offset), position.offset):
-        taken = _take(data, position, sink, decode, until)
-        if until is not None and until.met:
-            return False
-        if taken:
-            want = _CHUNK
-        elif len(data) < want:  # the rest is a torn tail
-            if not held:
-                _skip(position, len(data))
-            return True
-        elif want < _LONGEST_LINE:
-            want *= 2
-            continue
-        else:
-            _skip(position, len(data))
-        if position.offset < size and enough():
-            return False
-    return True
-
-
-def _newest_us(fd: int, size: int) -> int:
-    """The time of the last record in the first ``size`` bytes; 0 if it has none."""
-    start = max(0, size - 2 * MAX_RECORD_BYTES)
-    lines = os.pread(fd, size - start, start).rpartition(b"\n")[0].split(b"\n")
-    times = [record.get("ts") for record in decode_lines(lines[-1:])[0]]
-    return times[0] if times and type(times[0]) is int else 0
-
-
-def _take(data: bytes, position: Position, sink: Sink, decode: Decode, until: Until | None) -> int:
-    """Consume the complete records at the start of ``data``; how many bytes that were."""
-    start = 0
-    if position.skipping:
-        newline = data.find(b"\n")
-        start = len(data) if newline < 0 else newline + 1
-        position.skipping = newline < 0
-    end = data.rfind(b"\n") + 1
-    if end > start:
-        lines: Sequence[bytes] = data[start : end - 1].split(b"\n")
-        if until is not None:
-            lines = until(lines)
-            end = start + sum(map(len, lines)) + len(lines)
-        if lines:
-            items, damaged = decode(lines)
-            position.torn += damaged
-            sink(items)
-        start = end
-    position.offset += start
-    return start
-
-
-def _skip(position: Position, count: int) -> None:
-    position.offset += count
-    position.skipping = True
-    position.torn += 1

@@ -11,7 +11,7 @@ from typing import Any
 
 from pyjama_instrument.document import DashboardData
 from pyjama_instrument.fold.histogram import bounds_ms
-from pyjama_instrument.storage.history_search import HistorySearch
+from pyjama_instrument.storage.history_search import SearchResult
 from pyjama_instrument.viewer import activity
 from pyjama_instrument.viewer.activity import (
     ActivityEntry,
@@ -34,7 +34,7 @@ _MAX_BACKFILLED_CALLS = 5_000
 _CALLS_OF_A_TOOL = 20
 # An event reaches its file a moment after its timestamp: this much is read again for late ones.
 _LATE_US = 2_000_000
-_NOTHING = HistorySearch([], None)
+_NOTHING = SearchResult([], None)
 _WITH_ENTRIES = frozenset({"tool", "activity"})
 
 

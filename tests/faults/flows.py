@@ -21,7 +21,7 @@ from pyjama_instrument import agent_session, shared_metrics, tool
 from pyjama_instrument.errors import PyjamaError
 from pyjama_instrument.recording import recorder as recording
 from pyjama_instrument.recording.recorder import recorder
-from pyjama_instrument.storage import compaction, journal, journal_scan
+from pyjama_instrument.storage import compaction, journal, segment_reader
 from tests.faults.oracle import Ledger, all_numbers, balance
 from tests.stores import Writer, a_call, dead_journal, fold, session_begins, snapshot
 
@@ -135,7 +135,7 @@ def _again(work: Work) -> None:
 def _fold_in_parts(work: Work) -> None:
     """Folds that have had enough after each portion, of a line or two."""
     recording.Budget = lambda seconds: lambda: True  # type: ignore[assignment,misc]  # as far as it is used
-    journal_scan._CHUNK = 200
+    segment_reader._CHUNK = 200
     for _ in range(4):
         recorder._fold_at, recorder.dirty = 0, True
         recorder._tick()

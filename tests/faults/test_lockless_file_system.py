@@ -105,7 +105,7 @@ def test_lockless_a_writer_that_seemed_dead_loses_nothing_when_locks_work_again(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pyjama_instrument.storage.snapshot_lock.locks_work", lambda directory: False)
         patch.setattr(compaction, "locks_work", lambda directory: False)
-        patch.setattr("pyjama_instrument.storage.journal_scan.is_held", lambda fd: False)
+        patch.setattr("pyjama_instrument.storage.segment_reader.is_held", lambda fd: False)
         for _ in range(3):
             writer.write(a_call())
             fold(own_store)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyjama_instrument.reader import get_dashboard_data
-from pyjama_instrument.storage.codec import encode
+from pyjama_instrument.storage.encoding import encode
 from tests.process.children import PREAMBLE, ended, line_from, started, tell, the_session, until
 from tests.stores import Writer, a_call, remove, snapshot
 

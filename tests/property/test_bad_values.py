@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pyjama_instrument import agent_session, tool
 from pyjama_instrument.errors import ConfigError
 from pyjama_instrument.storage import compaction
-from pyjama_instrument.storage.codec import MAX_RECORD_BYTES
+from pyjama_instrument.storage.encoding import MAX_RECORD_BYTES
 from pyjama_instrument.testing import isolated_store
 from tests.scale import full
 

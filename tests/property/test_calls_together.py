@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from pyjama_instrument.fold.document import new_document
 from pyjama_instrument.fold.fold import Fold
-from pyjama_instrument.storage.codec import CallDecoder, decode_lines, encode
+from pyjama_instrument.storage.decoding import CallDecoder, decode_lines
+from pyjama_instrument.storage.encoding import encode
 from tests.stores import Record, a_call, call_begins, session_begins, session_ends
 
 SESSIONS = ("a" * 32, "b" * 32)
@@ -55,7 +56,7 @@ def test_calls_are_held_back_until_something_else_comes() -> None:
     first, second, third = decode(bare([begun]))[0]
     assert (first.tool, first.times_us, second.tool, second.times_us) == ("read", [1, 3], "write", [2])
     assert third == begun
-    assert decode.rest() == []
+    assert decode.take_pending() == []
 
 
 def together(lines: list[bytes], portion: int) -> Any:
@@ -64,7 +65,7 @@ def together(lines: list[bytes], portion: int) -> Any:
         items, damaged = decode(lines[start : start + portion])
         fold.add("0" * 16, items)
         torn += damaged
-    fold.add("0" * 16, decode.rest())
+    fold.add("0" * 16, decode.take_pending())
     return finished(fold, torn)
 
 

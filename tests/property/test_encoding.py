@@ -18,7 +18,8 @@ from pyjama_instrument.errors import ConfigError
 from pyjama_instrument.events import Event, ToolEnded, ToolStarted, parse_event, parse_line, to_json
 from pyjama_instrument.redaction.json_values import jsonable
 from pyjama_instrument.storage import compaction
-from pyjama_instrument.storage.codec import MAX_RECORD_BYTES, decode_lines, encode
+from pyjama_instrument.storage.decoding import decode_lines
+from pyjama_instrument.storage.encoding import MAX_RECORD_BYTES, encode
 from pyjama_instrument.testing import FakeClock, SequentialIds, isolated_store
 
 # The flusher imports it when it first folds, and pytest rewrites it then: two threads may not parse at once in 3.11.

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyjama_instrument.reader import Reader
-from pyjama_instrument.storage.codec import encode
+from pyjama_instrument.storage.encoding import encode
 from pyjama_instrument.storage.layout import SegmentName
 from tests.scale import STRESS, full
 from tests.stores import (

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pyjama_instrument.reader import Reader
-from pyjama_instrument.storage import journal_scan
-from pyjama_instrument.storage.codec import encode
+from pyjama_instrument.storage import segment_reader
 from pyjama_instrument.storage.compaction import clear
+from pyjama_instrument.storage.encoding import encode
 from tests.stores import Record, Writer, a_call, fold, open_store, session_begins, session_ends, snapshot
 
 TOOLS = ("read", "write")
@@ -198,7 +198,7 @@ class StoreMachine(RuleBasedStateMachine):
     def fold_cut_short(self, enough: int) -> None:
         """A fold that has had enough before it is through, in the middle of a segment for instance."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(journal_scan, "_CHUNK", 200)
+            patch.setattr(segment_reader, "_CHUNK", 200)
             self.fold_once(enough=enough)
 
     # -- accidents and wishes

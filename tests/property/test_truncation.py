@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyjama_instrument.events import to_json
-from pyjama_instrument.storage.codec import encode
-from pyjama_instrument.storage.journal_scan import Position, read_segment
+from pyjama_instrument.storage.encoding import encode
 from pyjama_instrument.storage.layout import SegmentName
 from pyjama_instrument.storage.liveness import hold
+from pyjama_instrument.storage.position import Position
+from pyjama_instrument.storage.segment_reader import read_segment
 from pyjama_instrument.testing import events
 
 NAME = SegmentName("00ff00ff00ff00ff", 1)

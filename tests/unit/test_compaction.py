@@ -16,10 +16,10 @@ import pytest
 
 from pyjama_instrument.errors import SchemaTooNew
 from pyjama_instrument.reader import read_metrics
-from pyjama_instrument.storage import compaction, journal_scan
+from pyjama_instrument.storage import compaction, segment_reader
 from pyjama_instrument.storage.atomic_replace import replace_keeping_previous
-from pyjama_instrument.storage.codec import encode
 from pyjama_instrument.storage.compaction import clear, compact, goes_on
+from pyjama_instrument.storage.encoding import encode
 from pyjama_instrument.storage.journal_scan import catch_up
 from pyjama_instrument.storage.layout import list_segments
 from pyjama_instrument.storage.liveness import hold
@@ -516,7 +516,7 @@ def test_whoever_wrote_the_snapshot_last_goes_on_until_somebody_else_writes_it(o
 
 def in_small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     """A portion is a line or two."""
-    monkeypatch.setattr(journal_scan, "_CHUNK", 200)
+    monkeypatch.setattr(segment_reader, "_CHUNK", 200)
 
 
 def at_once() -> bool:

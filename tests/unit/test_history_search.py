@@ -10,7 +10,7 @@ import pytest
 
 from pyjama_instrument.reader import Reader
 from pyjama_instrument.storage import history_search
-from pyjama_instrument.storage.history_search import HistorySearch, look_back
+from pyjama_instrument.storage.history_search import SearchResult, look_back
 from tests.stores import START_US, Writer, a_call, fold
 
 
@@ -26,7 +26,7 @@ def places(store: Path) -> list[str]:
     return [str(store / "journal"), str(store / "history")]
 
 
-def tools(past: HistorySearch) -> list[str]:
+def tools(past: SearchResult) -> list[str]:
     return [found.record["tool"] for found in past.found]
 
 
@@ -125,7 +125,7 @@ def test_damage_longer_than_any_record_does_not_stop_the_look(own_store: Path, m
 
 
 def test_a_store_that_is_not_there_holds_nothing(own_store: Path) -> None:
-    assert look_back(places(own_store), anything) == HistorySearch([], None)
+    assert look_back(places(own_store), anything) == SearchResult([], None)
 
 
 def test_the_buckets_of_a_tool_are_given(own_store: Path) -> None:

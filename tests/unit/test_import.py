@@ -43,7 +43,10 @@ _NOT_FOR_RECORDING = {
     "pyjama_instrument.cli",
     "pyjama_instrument.document",
     "pyjama_instrument.events",
+    "pyjama_instrument.fold",
     "pyjama_instrument.reader",
+    "pyjama_instrument.storage.compaction",
+    "pyjama_instrument.storage.decoding",
     "pyjama_instrument.viewer",
 }
 

@@ -22,7 +22,7 @@ import pytest
 
 from pyjama_instrument import agent_session, tool
 from pyjama_instrument.redaction.json_values import error_info, jsonable
-from pyjama_instrument.storage.codec import MAX_RECORD_BYTES
+from pyjama_instrument.storage.encoding import MAX_RECORD_BYTES
 from tests.unit.recorded import all_events, call, drained, journal_lines
 
 # -- what is captured

@@ -410,9 +410,9 @@ def test_as_many_events_are_given_as_asked_for(own_store: Path, limit: int | Non
 
 
 def test_a_long_past_is_not_held_in_memory(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pyjama_instrument.reader import reader as reader_module
+    from pyjama_instrument.reader import event_tail
 
-    monkeypatch.setattr(reader_module, "_KEPT_RECORDS", 10)
+    monkeypatch.setattr(event_tail, "_KEPT_RECORDS", 10)
     dead_journal(own_store, *[a_call(ts=START_US + at) for at in range(5000)])
     assert [event.ts - START_US for event in tail_events(limit=3)] == [4997, 4998, 4999]
 

@@ -16,7 +16,7 @@ from pyjama_instrument.document import (
     Workflow,
 )
 from pyjama_instrument.errors import SessionNotFound
-from pyjama_instrument.storage.history_search import Found, HistorySearch
+from pyjama_instrument.storage.history_search import FoundRecord, SearchResult
 
 NOW = 1_706_945_875_999
 
@@ -152,11 +152,11 @@ class FakeReader:
         before: tuple[int, str] | None = None,
         after: int | None = None,
         limit: int = 100,
-    ) -> HistorySearch:
-        places = [Found(record["ts"], f"w-1:{at:06}", record) for at, record in enumerate(self.records)]
+    ) -> SearchResult:
+        places = [FoundRecord(record["ts"], f"w-1:{at:06}", record) for at, record in enumerate(self.records)]
         found = [
             each
             for each in reversed(places)
             if wanted(each.record) and (before is None or each[:2] < before) and (after is None or each.ts >= after)
         ]
-        return HistorySearch(found[:limit], found[limit - 1][:2] if len(found) > limit else None)
+        return SearchResult(found[:limit], found[limit - 1][:2] if len(found) > limit else None)
