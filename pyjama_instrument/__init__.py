@@ -1,7 +1,7 @@
 """Live, local instrumentation for AI agents and the tools they call.
 
-Decorate tool functions with :func:`tool`, wrap agent runs in :class:`agent_session`, and look at them with
-``pyjama dashboard``. Importing this package starts, opens and registers nothing.
+Decorate tool functions with :func:`tool`, wrap agent runs in :class:`agent_session`, and run ``pyjama dashboard`` to
+see them. Importing this package starts, opens and registers nothing.
 """
 
 from __future__ import annotations

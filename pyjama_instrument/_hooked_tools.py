@@ -1,4 +1,4 @@
-"""The names of tools that have hooks: all that a call of a tool without hooks has to look at."""
+"""The names of tools that have hooks. A call of a tool without hooks reads nothing else about hooks."""
 
 from __future__ import annotations
 

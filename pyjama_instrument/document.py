@@ -1,8 +1,7 @@
 """The dashboard data: what the reader returns and ``GET /api/data`` serves.
 
-Kebab-case in JSON, snake_case in Python. Times are integer milliseconds since the Unix epoch, durations
-float milliseconds. Unknown keys found in the store are kept, so newer writers lose nothing by being read
-by this version.
+Keys are kebab-case in JSON and snake_case in Python. Times are integer milliseconds since the Unix epoch, durations are
+float milliseconds. Unknown keys of a store that a newer version has written are kept.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class _Kebab(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
     def to_json(self) -> str:
-        """Compact JSON text with kebab-case keys. What JSON does not know becomes null (NaN) or text."""
+        """Compact JSON text with kebab-case keys. NaN and infinity become null, other values that JSON lacks text."""
         return _json_of(self)
 
 
@@ -59,13 +58,13 @@ def _json_of(model: BaseModel, leave_out: str | None = None) -> str:
     exclude = None if leave_out is None else {leave_out}
     try:
         return model.model_dump_json(by_alias=True, exclude=exclude)
-    except ValueError:  # recorded text need not be valid Unicode: a file name may hold any bytes
+    except ValueError:  # recorded text may be invalid Unicode, because a file name may hold any bytes
         plain = _plain(model.model_dump(by_alias=True, exclude=exclude))
         return json.dumps(plain, separators=(",", ":"), default=repr)
 
 
 def _plain(value: Any) -> Any:
-    """Without the floats that JSON does not know."""
+    """The value with null in the place of NaN and infinity."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -74,7 +73,7 @@ def _plain(value: Any) -> Any:
 
 
 class Failure(_Kebab):
-    """The exception that ended something."""
+    """The exception that ended a run, a step or a call."""
 
     type: str = ""
     message: str = ""
@@ -90,14 +89,14 @@ class StepSummary(_Kebab):
 
 
 class Workflow(_Kebab):
-    """The steps a run means to take."""
+    """The steps that a run plans."""
 
     total_steps: int = 0
     steps: list[str] = Field(default_factory=list)
 
 
 class InFlight(_Kebab):
-    """A tool call that has begun and not ended."""
+    """A tool call that has begun and has not ended."""
 
     tool: str = ""
     span: str = ""
@@ -127,7 +126,7 @@ class _RunState(_Kebab):
 
 
 class LastEnded(_Kebab):
-    """The run of an agent that ended last."""
+    """The agent's run that ended last."""
 
     session: str | None = None
     status: str = ""
@@ -135,10 +134,10 @@ class LastEnded(_Kebab):
 
 
 class AgentSummary(_RunState):
-    """An agent: the state of its latest run (a running one first) and counts over all of them.
+    """An agent: the state of its latest run (of its latest running one, if one runs), and counts over all runs.
 
-    ``session`` is that run, ``error`` and ``interrupted`` say what went wrong with it. ``last_ended`` is the run that
-    ended last. Both can be looked up also when they are no longer among ``DashboardData.sessions``.
+    ``session`` is the id of that run, ``error`` and ``interrupted`` are its problems. ``last_ended`` is the run that
+    ended last. You can look up both by their ids even if ``DashboardData.sessions`` no longer has them.
     """
 
     session: str | None = None
@@ -149,13 +148,13 @@ class AgentSummary(_RunState):
 
 
 class SessionSummary(_RunState):
-    """One run. ``status``: ``running``, ``completed``, ``failed``, ``cancelled``, ``crashed`` or ``ended``.
+    """One run. ``status`` is ``running``, ``completed``, ``failed``, ``cancelled``, ``crashed`` or ``ended``.
 
-    ``ended`` is the implicit run of a worker process that is gone, and was in no call.
+    ``ended`` is the status of an implicit run whose worker process is gone and was in no call.
 
-    ``parent_session`` and ``parent_span`` say where it was begun, if that was in another run.
-    ``in_flight`` are calls under way now; ``interrupted`` are those that a crash cut off. ``partial`` says that the
-    counts are too low: more runs than are listed go on, and this one was not listed for a while.
+    ``parent_session`` and ``parent_span`` are the run and the span in which it was started, if there is one.
+    ``in_flight`` are calls under way now; ``interrupted`` are calls that a crash cut off. If ``partial`` is true, the
+    counts are too low: more runs are open than the store lists, and this run was not listed for some time.
     """
 
     agent_id: str = ""
@@ -187,7 +186,7 @@ class Counts(_Kebab):
 
 
 class Rates(Counts):
-    """Counts, and what follows from them. Percentiles are within 5 % of the true value; None before the first call."""
+    """Counts and rates. Percentiles are within 5 % of the true value, and None before the first call."""
 
     success_rate: float | None = None
     avg_duration_ms: float | None = None
@@ -197,7 +196,7 @@ class Rates(Counts):
 
 
 class ToolMetrics(Rates):
-    """One tool over all agents. Percentiles are within 5 % of the true value; None before the first call."""
+    """One tool, over all agents. Percentiles are within 5 % of the true value, and None before the first call."""
 
     last_error: Failure | None = None
 
@@ -214,7 +213,7 @@ class GlobalMetrics(Rates):
 
 
 class Metrics(_Kebab):
-    """Tool-execution figures: over all, by tool and by agent."""
+    """Counts and rates of tool calls: overall, by tool and by agent."""
 
     global_: GlobalMetrics = Field(default_factory=GlobalMetrics, alias="global")
     tools: dict[str, ToolMetrics] = Field(default_factory=dict)
@@ -237,10 +236,11 @@ class HooksInfo(_Kebab):
 
 
 class Health(_Kebab):
-    """What went wrong with the data themselves.
+    """Problems with the recorded data.
 
-    ``torn`` damaged or half-written records skipped, ``dropped`` events by reason that could not be written,
-    ``overflow`` names counted under ``__other__``, ``notes`` sentences for a person to read.
+    ``torn``: the number of damaged or incomplete records that were skipped. ``dropped``: the number of events that
+    could not be written, by reason. ``overflow``: the number of names counted under ``__other__``. ``notes``: sentences
+    for a person to read.
     """
 
     torn: int = 0
@@ -252,7 +252,7 @@ class Health(_Kebab):
 class DashboardData(_Kebab):
     """Everything the dashboard shows, at one moment (``timestamp``).
 
-    ``sessions`` are the latest runs; ``runs`` counts all there have been since the last clear, listed or not.
+    ``sessions`` are the latest runs. ``runs`` counts all runs since the last clear, listed or not.
     """
 
     agents: dict[str, AgentSummary] = Field(default_factory=dict)
@@ -266,15 +266,15 @@ class DashboardData(_Kebab):
     timestamp: int = 0
 
     def _repr_html_(self) -> str:
-        """How notebooks show it: agents and tools, the first twenty of each."""
+        """The HTML that notebooks show: the first twenty agents and tools."""
         return notebook(dashboard_html(self, Limits()))
 
 
 class Span(_Kebab):
-    """One node of a session's tree: the session itself, a step, or a tool call.
+    """One node of a run's tree: the run itself, a step, or a tool call.
 
-    ``start_us`` is in microseconds since the epoch, ``duration_ms`` is None while the span is open. ``status`` is
-    ``running``, ``ok``, ``error``, ``cancelled`` or ``crashed`` (a session's root has the session's own status).
+    ``start_us`` is in microseconds since the epoch. ``duration_ms`` is None while the span is open. ``status`` is
+    ``running``, ``ok``, ``error``, ``cancelled`` or ``crashed``. The root has the status of the run.
     """
 
     kind: str = "tool"
@@ -294,11 +294,11 @@ class Span(_Kebab):
 
 
 class SessionTree(_Kebab):
-    """A session's summary, the tree of its spans, and the ids of the sessions that were begun in it.
+    """A run's summary, the tree of its spans, and the ids of its child runs.
 
-    ``relatives`` are the summaries, by id, of the session that it is part of and of those inside it at any depth,
-    whether ``DashboardData.sessions`` still lists them or not. ``spec`` is what this run was given as its
-    configuration. ``truncated`` counts spans left out because the session has more than the reader's limit.
+    ``relatives`` are the summaries, by id, of the parent run and of all descendants, whether ``DashboardData.sessions``
+    still lists them or not. ``spec`` is the agent's configuration in this run. ``truncated`` is the number of spans
+    left out because the run has more than the reader's limit.
     """
 
     id: str
@@ -310,10 +310,10 @@ class SessionTree(_Kebab):
     truncated: int = 0
 
     def _repr_html_(self) -> str:
-        """How notebooks show it: the spans on a time line, the first two hundred of them."""
+        """The HTML that notebooks show: the first two hundred spans on a time line."""
         return notebook(session_html(self, Limits()))
 
-    # Without recursion: Pydantic gives up on trees some hundred levels deep.
+    # Without recursion, because Pydantic fails on trees that are some hundred levels deep.
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready dictionary with kebab-case keys, however deep the tree is."""

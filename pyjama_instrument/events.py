@@ -1,11 +1,11 @@
-"""The event vocabulary: what a journal line can say.
+"""The kinds of events in the journal.
 
 One journal line is one event. Times (``ts``) are integer microseconds since the Unix epoch, durations
-(``duration_ns``) integer nanoseconds of a monotonic clock. ``session`` is a 32-digit and ``span`` a
-16-digit lower-case hex id, as in W3C Trace Context; ``parent`` is the span that encloses this one.
+(``duration_ns``) integer nanoseconds of a monotonic clock. ``session`` is a 32-digit and ``span`` a 16-digit lower-case
+hexadecimal id, as in W3C Trace Context. ``parent`` is the span that encloses this one.
 
-Reading is tolerant: fields this version does not know are kept as extras, and a kind it does not know
-becomes an :class:`UnknownEvent`. Absent optional fields are left out of the JSON.
+Unknown fields are kept as extras, and an event of an unknown kind becomes an :class:`UnknownEvent`. Optional fields
+without a value are left out of the JSON.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
 
 
 class ErrorInfo(BaseModel):
-    """What was raised: the exception's qualified type, its message and where it came from.
+    """An exception: its qualified type, its message and its traceback.
 
     ``traceback`` lists frames as ``file:line in function``, outermost first, without source lines or values.
     """
@@ -50,7 +50,7 @@ class ErrorInfo(BaseModel):
 
 
 class Event(BaseModel):
-    """What every event has: its ``kind`` and the time it was recorded, ``ts`` (µs since the epoch)."""
+    """The fields of every event: its ``kind``, and ``ts``, the time it was recorded (µs since the epoch)."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -59,7 +59,7 @@ class Event(BaseModel):
 
 
 class WriterOpened(Event):
-    """First line of each journal segment: who writes it. Display hints, except for ``writer``."""
+    """The first line of each journal segment: the process that writes it. All but ``writer`` is for display."""
 
     kind: Literal["writer.opened"] = "writer.opened"
     schema_version: int
@@ -76,7 +76,7 @@ class WriterOpened(Event):
 
 
 class WriterDropped(Event):
-    """So many events could not be written since the last such report, and why (an errno name)."""
+    """``count`` events could not be written since the last such event, for ``reason``, for example an errno name."""
 
     kind: Literal["writer.dropped"] = "writer.dropped"
     count: int
@@ -84,14 +84,14 @@ class WriterDropped(Event):
 
 
 class SessionEvent(Event):
-    """An event that belongs to a session of an agent."""
+    """An event of one run (session) of an agent."""
 
     agent: str
     session: str
 
 
 class SessionStarted(SessionEvent):
-    """One run of an agent began. ``span`` is the root of its tree."""
+    """A run began. ``span`` is the root of its tree of spans."""
 
     kind: Literal["session.started"] = "session.started"
     span: str
@@ -104,7 +104,7 @@ class SessionStarted(SessionEvent):
 
 
 class SessionEnded(SessionEvent):
-    """A run ended by itself: ``completed``, ``failed`` or ``cancelled``."""
+    """A run ended as ``completed``, ``failed`` or ``cancelled``. A crashed run has no such event."""
 
     kind: Literal["session.ended"] = "session.ended"
     span: str
@@ -114,14 +114,14 @@ class SessionEnded(SessionEvent):
 
 
 class WorkflowDeclared(SessionEvent):
-    """The steps a session means to take, in order."""
+    """The steps that a run plans, in order."""
 
     kind: Literal["workflow.declared"] = "workflow.declared"
     steps: tuple[str, ...]
 
 
 class StepStarted(SessionEvent):
-    """A named step of a session began."""
+    """A named step of a run began."""
 
     kind: Literal["step.started"] = "step.started"
     step: str
@@ -130,7 +130,7 @@ class StepStarted(SessionEvent):
 
 
 class StepEnded(SessionEvent):
-    """A step ended: ``ok``, ``error`` or ``cancelled``."""
+    """A step ended as ``ok``, ``error`` or ``cancelled``."""
 
     kind: Literal["step.ended"] = "step.ended"
     step: str
@@ -142,7 +142,7 @@ class StepEnded(SessionEvent):
 
 
 class ToolStarted(SessionEvent):
-    """A tool call began. Written for slow tools only; ``tool.ended`` is written for every call."""
+    """A tool call began. Only slow calls have this event; every call has a ``tool.ended``."""
 
     kind: Literal["tool.started"] = "tool.started"
     tool: str
@@ -151,10 +151,10 @@ class ToolStarted(SessionEvent):
 
 
 class ToolEnded(SessionEvent):
-    """A tool call ended: ``ok``, ``error`` or ``cancelled``.
+    """A tool call ended as ``ok``, ``error`` or ``cancelled``.
 
-    ``items`` and ``first_item_ns`` are given for generators: how many values were yielded, and the time to
-    the first. ``arguments`` and ``result`` are there only where ``capture=`` asked for them.
+    Generators have ``items``, the number of values yielded, and ``first_item_ns``, the time to the first. ``arguments``
+    and ``result`` are there only if ``capture=`` names them.
     """
 
     kind: Literal["tool.ended"] = "tool.ended"
@@ -171,7 +171,7 @@ class ToolEnded(SessionEvent):
 
 
 class Activity(SessionEvent):
-    """A line for the activity log that is not a tool call."""
+    """A line of the activity log that is not a tool call."""
 
     kind: Literal["activity"] = "activity"
     status: str
@@ -179,7 +179,7 @@ class Activity(SessionEvent):
 
 
 class Annotation(SessionEvent):
-    """Attributes set on a session; a later value of the same name replaces an earlier one."""
+    """Attributes of a run. A later value of the same name replaces an earlier one."""
 
     kind: Literal["annotated"] = "annotated"
     span: str
@@ -187,7 +187,7 @@ class Annotation(SessionEvent):
 
 
 class UnknownEvent(Event):
-    """An event of a kind this version does not know; all its fields are kept as extras."""
+    """An event of a kind that this version does not know. All its fields are kept as extras."""
 
 
 _KNOWN: dict[str, type[Event]] = {
@@ -243,5 +243,5 @@ def parse_line(line: bytes | str) -> AnyEvent:
 
 
 def to_json(event: Event) -> str:
-    """The event as one JSON object without the trailing newline; absent fields are left out."""
+    """The event as one JSON object, without the trailing newline and without fields that have no value."""
     return event.model_dump_json(exclude_none=True)

@@ -1,13 +1,13 @@
 """Hooks: code of yours that runs before or after tool calls.
 
-A *pre-hook* gets a :class:`ToolCall` before the tool runs. It may return a new ``(args, kwargs)`` pair to replace
-the arguments, or raise to cancel the call: its exception goes to the caller of the tool unchanged, and the call is
-recorded as ``cancelled``. Anything else it returns is reported once on stderr and not used. A *post-hook* gets the
-ToolCall after the tool has run, with ``event``, ``result`` and ``error`` filled in; whatever it raises is swallowed
-and reported once on stderr.
+A *pre-hook* gets a :class:`ToolCall` before the tool runs. It may return a new ``(args, kwargs)`` pair to replace the
+arguments, or raise an exception to cancel the call: the caller of the tool gets this exception, and the call is
+recorded as ``cancelled``. Any other return value is ignored, and reported once on stderr. A *post-hook* gets the
+ToolCall after the tool has run, with ``event``, ``result`` and ``error`` set. An exception that it raises is reported
+once on stderr.
 
-A tool that a hook calls is recorded and runs hooks too, but never a hook from within itself.
-``"*"`` as tool name matches every tool. Hooks belong to the process they are registered in.
+A tool that a hook calls is recorded and runs hooks too, except hooks that are already running.
+The tool name ``"*"`` matches every tool. Hooks belong to the process that registers them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ EVERY_TOOL = "*"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ToolCall:
-    """One call of a tool, as a hook sees it.
+    """One call of a tool: the argument of a hook.
 
     ``event``, ``result`` and ``error`` are None in a pre-hook. ``result`` of a generator is None.
     """
@@ -73,7 +73,7 @@ _ByTool: TypeAlias = dict[str, tuple[Callable[..., Any], ...]]
 
 
 class _Registry:
-    """Hooks by tool. Readers take no lock: the dictionaries are replaced, never changed."""
+    """Hooks by tool. Reading takes no lock: the dictionaries are replaced and never changed."""
 
     def __init__(self) -> None:
         self.by_tool: _ByTool = {}
@@ -83,7 +83,7 @@ class _Registry:
         if not callable(hook):
             raise ConfigError(f"a hook must be callable, not {type(hook).__name__}")
         if inspect.iscoroutinefunction(hook) or inspect.isgeneratorfunction(hook) or inspect.isasyncgenfunction(hook):
-            raise ConfigError("a hook must be a plain function: nobody would await or iterate it")
+            raise ConfigError("a hook must be a plain function, not a coroutine function or a generator")
         self._change(lambda by_tool: {**by_tool, name: (*by_tool.get(name, ()), hook)})
 
     def remove(self, tool: str, hook: Callable[..., Any] | None) -> bool:
@@ -101,15 +101,15 @@ class _Registry:
         self._change(lambda by_tool: {})
 
     def _change(self, change: Callable[[_ByTool], _ByTool]) -> tuple[_ByTool, _ByTool]:
-        """Put a changed dictionary in the place of the one there is; returns both.
+        """Replace the dictionary with a changed one; returns both.
 
-        What a change does may be the host's code, the comparison of two hooks for instance: it holds no lock.
+        A change may run the host's code, for example to compare two hooks, so it holds no lock.
         """
         while True:
             before = self.by_tool
             after = change(before)
             replaced: list[bool] = []
-            _turn.take(self._replace, before, after, replaced)
+            _lock.take(self._replace, before, after, replaced)
             if replaced:
                 return before, after
 
@@ -120,8 +120,8 @@ class _Registry:
             names = {*pre_registry.by_tool, *post_registry.by_tool}
             hooked.update(names)
             hooked.intersection_update(names)
-            for look in when_changed:
-                look()
+            for notify in when_changed:
+                notify()
 
     def matching(self, tool: str) -> tuple[Callable[..., Any], ...]:
         _check_text(tool)
@@ -135,23 +135,23 @@ def _check_text(tool: object) -> None:
         raise ConfigError(f"tool name must be a string, not {type(tool).__name__}")
 
 
-_turn = BoundedLock()
+_lock = BoundedLock()
 _running: ContextVar[tuple[Callable[..., Any], ...]] = ContextVar("pyjama_hooks_running", default=())
 pre_registry = _Registry()
 post_registry = _Registry()
 
 
-def _begin_anew() -> None:
-    """A forked child has not the thread whose turn it may have been."""
-    global _turn
-    _turn = BoundedLock()
+def _replace_lock() -> None:
+    """In a forked child: the thread that may hold the lock does not exist there."""
+    global _lock
+    _lock = BoundedLock()
 
 
-_platform.after_fork_in_child(_begin_anew)
+_platform.after_fork_in_child(_replace_lock)
 
 
 def register_hook(tool: str, hook: PostHook) -> None:
-    """Have ``hook`` called after each call of ``tool``, in the order of registration.
+    """Run ``hook`` after each call of ``tool``. Hooks run in the order of registration.
 
     Raises:
         ConfigError: the name is not usable, or ``hook`` is not a plain callable.
@@ -160,7 +160,7 @@ def register_hook(tool: str, hook: PostHook) -> None:
 
 
 def register_pre_hook(tool: str, hook: PreHook) -> None:
-    """Have ``hook`` called before each call of ``tool``, in the order of registration.
+    """Run ``hook`` before each call of ``tool``. Hooks run in the order of registration.
 
     Raises:
         ConfigError: the name is not usable, or ``hook`` is not a plain callable.
@@ -169,7 +169,7 @@ def register_pre_hook(tool: str, hook: PreHook) -> None:
 
 
 def unregister_hook(tool: str, hook: PostHook | None = None) -> bool:
-    """Take back a post-hook of ``tool``, or all of them. Returns whether there was one.
+    """Remove one post-hook of ``tool``, or all of them. Returns whether there was one.
 
     Raises:
         ConfigError: ``tool`` is not a string.
@@ -178,7 +178,7 @@ def unregister_hook(tool: str, hook: PostHook | None = None) -> bool:
 
 
 def unregister_pre_hook(tool: str, hook: PreHook | None = None) -> bool:
-    """Take back a pre-hook of ``tool``, or all of them. Returns whether there was one.
+    """Remove one pre-hook of ``tool``, or all of them. Returns whether there was one.
 
     Raises:
         ConfigError: ``tool`` is not a string.
@@ -187,7 +187,7 @@ def unregister_pre_hook(tool: str, hook: PreHook | None = None) -> bool:
 
 
 def get_hooks(tool: str) -> tuple[PostHook, ...]:
-    """The post-hooks that a call of ``tool`` runs: its own, then those of every tool.
+    """The post-hooks that a call of ``tool`` runs: its own, then those for ``"*"``.
 
     Raises:
         ConfigError: ``tool`` is not a string.
@@ -196,7 +196,7 @@ def get_hooks(tool: str) -> tuple[PostHook, ...]:
 
 
 def get_pre_hooks(tool: str) -> tuple[PreHook, ...]:
-    """The pre-hooks that a call of ``tool`` runs: its own, then those of every tool.
+    """The pre-hooks that a call of ``tool`` runs: its own, then those for ``"*"``.
 
     Raises:
         ConfigError: ``tool`` is not a string.
@@ -205,7 +205,7 @@ def get_pre_hooks(tool: str) -> tuple[PreHook, ...]:
 
 
 def clear_hooks(tool: str | None = None) -> None:
-    """Take back all hooks, or all hooks of one tool.
+    """Remove all hooks, or all hooks of one tool.
 
     Raises:
         ConfigError: ``tool`` is not a string.
@@ -218,15 +218,15 @@ def clear_hooks(tool: str | None = None) -> None:
 
 
 def registered() -> dict[str, int]:
-    """How many hooks each tool name has in this process."""
+    """The number of hooks in this process, by tool name."""
     names = {**pre_registry.by_tool, **post_registry.by_tool}
     return {name: len(pre_registry.by_tool.get(name, ())) + len(post_registry.by_tool.get(name, ())) for name in names}
 
 
 def run_pre_hooks(call: ToolCall) -> Arguments:
-    """The arguments to call the tool with. Raises what a pre-hook raises."""
-    for hook in _not_running(get_pre_hooks(call.tool)):
-        match _called(hook, call):
+    """Run the pre-hooks. Returns the arguments to call the tool with. Raises what a pre-hook raises."""
+    for hook in _hooks_to_run(get_pre_hooks(call.tool)):
+        match _run(hook, call):
             case None:
                 pass
             case (tuple() | list() as args, dict() as kwargs):
@@ -237,7 +237,7 @@ def run_pre_hooks(call: ToolCall) -> Arguments:
     return call.args, call.kwargs
 
 
-def _called(hook: Callable[[ToolCall], Any], call: ToolCall) -> Any:
+def _run(hook: Callable[[ToolCall], Any], call: ToolCall) -> Any:
     token = _running.set((*_running.get(), hook))
     try:
         return hook(call)
@@ -245,15 +245,15 @@ def _called(hook: Callable[[ToolCall], Any], call: ToolCall) -> Any:
         _running.reset(token)
 
 
-def _not_running(hooks: tuple[Callable[..., Any], ...]) -> tuple[Callable[..., Any], ...]:
+def _hooks_to_run(hooks: tuple[Callable[..., Any], ...]) -> tuple[Callable[..., Any], ...]:
     running = _running.get()
     return tuple(hook for hook in hooks if not any(hook is other for other in running)) if running else hooks
 
 
 def run_post_hooks(call: ToolCall) -> None:
-    """Run the post-hooks; none of them can stop the others or disturb the caller."""
-    for hook in _not_running(get_hooks(call.tool)):
+    """Run the post-hooks. An exception in one of them reaches neither the others nor the caller."""
+    for hook in _hooks_to_run(get_hooks(call.tool)):
         try:
-            _called(hook, call)
+            _run(hook, call)
         except Exception as error:
             _guard.swallow(error, f"hook of {call.tool}")

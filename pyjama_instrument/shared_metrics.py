@@ -1,14 +1,13 @@
-"""The functional API, for code that cannot be decorated: tell what an agent does, call by call.
+"""The functional API, for code that cannot be decorated: one function call for each event of an agent.
 
-The same recorder is behind it as behind ``@tool`` and ``agent_session``. An agent that was not started here gets an
-implicit session in this process with its first event. If there are more than 500 of those, the one that has been
-quiet for longest is completed; should its agent do something again, that is another run of it.
+It records in the same way as ``@tool`` and ``agent_session``. An agent that was not started in this process gets an
+implicit run with its first event. If there are more than 500 implicit runs, the one with the oldest latest event ends
+as ``completed``. The next event of its agent starts another run.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
@@ -18,6 +17,7 @@ from pyjama_instrument.config import check_name, home_to_write, resolve_home
 from pyjama_instrument.errors import ConfigError, StoreUnavailable
 from pyjama_instrument.recording.context import SessionState
 from pyjama_instrument.recording.recorder import recorder
+from pyjama_instrument.recording.session_events import record_standing, session_event
 from pyjama_instrument.redaction import policy
 
 __all__ = [
@@ -39,21 +39,21 @@ _RUN_STATUS = ("completed", "failed", "cancelled")
 
 _MOST_IMPLICIT = 500
 
-# No lock: each change is one step of the dictionary's own.
+# No lock: each change is one operation of a dictionary.
 _sessions: dict[tuple[int, str], SessionState] = {}  # by process generation and agent
-_implicit: dict[tuple[int, str], int] = {}  # those among them that nobody has begun: when they were used last
+_implicit: dict[tuple[int, str], int] = {}  # those that no call has started, and the time of their latest event in ns
 _steps: dict[tuple[str, str], tuple[str, int]] = {}  # by session and step: span and start
 
 
 def record_agent_start(agent_id: str, spec: Mapping[str, Any] | None = None) -> str:
-    """A run of the agent begins. A run of it that this process had begun before and not completed goes on beside it.
+    """Start a run of the agent. If another run of this agent is open in this process, it stays open.
 
     Args:
         agent_id: the agent's name.
         spec: the agent's configuration, shown with it.
 
     Returns:
-        The new session's id.
+        The run's id.
 
     Raises:
         ConfigError: an argument has the wrong type.
@@ -67,7 +67,7 @@ def record_agent_start(agent_id: str, spec: Mapping[str, Any] | None = None) -> 
 
 
 def record_agent_activity(*, agent_id: str, status: str, tool_name: str | None = None) -> None:
-    """A line for the activity log, which is not counted as a tool call.
+    """Add a line to the activity log. It does not count as a tool call.
 
     Raises:
         ConfigError: an argument has the wrong type, or the status is empty.
@@ -75,18 +75,18 @@ def record_agent_activity(*, agent_id: str, status: str, tool_name: str | None =
     agent, status = check_name(agent_id, "agent_id"), check_name(status, "status")
     details = {} if tool_name is None else {"tool": check_name(tool_name, "tool_name")}
     state = _session(agent)
-    recorder.record(_event("activity", state) | {"status": status} | details)
+    recorder.record(session_event(state, "activity", status=status, **details))
 
 
 def record_agent_complete(agent_id: str, status: str = "completed") -> None:
-    """The agent's run is over.
+    """End the agent's run.
 
     Args:
         agent_id: the agent's name.
         status: ``completed``, ``failed`` or ``cancelled``.
 
     Raises:
-        ConfigError: an argument is of the wrong type or none of these.
+        ConfigError: an argument has the wrong type, or the status is not one of these.
     """
     agent = check_name(agent_id, "agent_id")
     status = _one_of(status, _RUN_STATUS)
@@ -95,16 +95,16 @@ def record_agent_complete(agent_id: str, status: str = "completed") -> None:
 
 
 def record_tool_execution(*, tool_name: str, agent_id: str, status: str, duration_ms: float) -> None:
-    """A tool call that has ended.
+    """Record a tool call that has ended.
 
     Args:
         tool_name: the tool.
         agent_id: the agent that called it.
         status: ``ok``, ``error`` or ``cancelled``.
-        duration_ms: how long it took, in milliseconds, at least 0.
+        duration_ms: the duration in milliseconds, at least 0.
 
     Raises:
-        ConfigError: an argument is of the wrong type or out of range.
+        ConfigError: an argument has the wrong type or is out of range.
     """
     tool, agent = check_name(tool_name, "tool_name"), check_name(agent_id, "agent_id")
     status = _one_of(status, _TOOL_STATUS)
@@ -113,12 +113,15 @@ def record_tool_execution(*, tool_name: str, agent_id: str, status: str, duratio
     if not 0 <= duration_ms < 1e12:
         raise ConfigError("duration_ms must be at least 0 and less than 1e12")
     state = _session(agent)
-    event = _event("tool.ended", state) | {"tool": tool, "parent": state.span, "span": recorder.ids.span()}
-    recorder.record(event | {"duration_ns": round(duration_ms * 1e6), "status": status})
+    event = session_event(
+        state, "tool.ended", tool=tool, parent=state.span, span=recorder.ids.span(),
+        duration_ns=round(duration_ms * 1e6), status=status,
+    )  # fmt: skip
+    recorder.record(event)
 
 
 def record_step_start(agent_id: str, step_id: str) -> None:
-    """A step of the agent's run begins.
+    """Start a step of the agent's run.
 
     Raises:
         ConfigError: an argument has the wrong type.
@@ -129,16 +132,14 @@ def record_step_start(agent_id: str, step_id: str) -> None:
     before, _ = _steps.get((state.id, step), ("", 0))
     state.standing.pop(before, None)
     _steps[state.id, step] = span, recorder.mono_ns()
-    event = _event("step.started", state) | {"step": step, "parent": state.span, "span": span}
-    state.standing[span] = event
-    recorder.record(event)
+    record_standing(state, span, "step.started", step=step, parent=state.span, span=span)
 
 
 def record_step_complete(agent_id: str, step_id: str, status: str = "ok") -> None:
-    """A step of the agent's run is over: ``ok``, ``error`` or ``cancelled``.
+    """End a step of the agent's run as ``ok``, ``error`` or ``cancelled``.
 
     Raises:
-        ConfigError: an argument is of the wrong type, or the status none of these.
+        ConfigError: an argument has the wrong type, or the status is not one of these.
     """
     agent, step = check_name(agent_id, "agent_id"), check_name(step_id, "step_id")
     status = _one_of(status, _TOOL_STATUS)
@@ -148,12 +149,15 @@ def record_step_complete(agent_id: str, step_id: str, status: str = "ok") -> Non
     except KeyError:  # its start was not recorded
         span, started_ns = recorder.ids.span(), recorder.mono_ns()
     state.standing.pop(span, None)
-    event = _event("step.ended", state) | {"step": step, "parent": state.span, "span": span}
-    recorder.record(event | {"duration_ns": max(0, recorder.mono_ns() - started_ns), "status": status})
+    event = session_event(
+        state, "step.ended", step=step, parent=state.span, span=span,
+        duration_ns=max(0, recorder.mono_ns() - started_ns), status=status,
+    )  # fmt: skip
+    recorder.record(event)
 
 
 def record_workflow_info(agent_id: str, steps: Sequence[str]) -> None:
-    """The steps that the agent's run means to take, in order.
+    """Declare the steps that the agent's run plans, in order.
 
     Raises:
         ConfigError: an argument has the wrong type.
@@ -163,12 +167,11 @@ def record_workflow_info(agent_id: str, steps: Sequence[str]) -> None:
         raise ConfigError(f"steps must be a sequence of step names, not {type(steps).__name__}")
     names = [check_name(step, "step_id") for step in steps]
     state = _session(agent)
-    state.standing["workflow"] = _event("workflow.declared", state) | {"steps": names}
-    recorder.record(state.standing["workflow"])
+    record_standing(state, "workflow", "workflow.declared", steps=names)
 
 
 def get_dashboard_data(home: str | os.PathLike[str] | None = None) -> dict[str, Any]:
-    """What the dashboard shows now, as a JSON-ready dictionary with kebab-case keys.
+    """The data of the dashboard now, as a JSON-ready dictionary with kebab-case keys.
 
     Raises:
         ConfigError: ``home`` cannot be a path.
@@ -179,7 +182,7 @@ def get_dashboard_data(home: str | os.PathLike[str] | None = None) -> dict[str, 
 
 
 def read_metrics(home: str | os.PathLike[str] | None = None) -> dict[str, Any]:
-    """The content of ``metrics.json``, brought up to date in memory.
+    """The content of ``metrics.json``, updated in memory with newer events.
 
     Raises:
         ConfigError: ``home`` cannot be a path.
@@ -191,11 +194,11 @@ def read_metrics(home: str | os.PathLike[str] | None = None) -> dict[str, Any]:
 
 
 def clear_metrics(home: str | os.PathLike[str] | None = None) -> None:
-    """Start all totals from zero, for everybody. Sessions that run stay visible.
+    """Delete the totals and the finished runs of the store. Open runs stay listed and count from zero.
 
     Raises:
         ConfigError: ``home`` cannot be a path.
-        StoreUnavailable: the store cannot be used, or somebody held its lock for ten seconds.
+        StoreUnavailable: the store cannot be used, or another process held its lock for ten seconds.
     """
     if _platform.MISSING:
         return  # nothing is recorded here that could be cleared
@@ -205,7 +208,7 @@ def clear_metrics(home: str | os.PathLike[str] | None = None) -> None:
     store = Store(home_to_write() if home is None else resolve_home(home))
     try:
         if not clear(store):
-            raise StoreUnavailable(f"{store.path} is being rewritten by somebody else: try again")
+            raise StoreUnavailable(f"cannot clear {store.path}: another process holds its lock; try again")
     except OSError as error:
         raise StoreUnavailable(f"cannot clear {store.path}: {error.strerror or error}") from error
     finally:
@@ -213,15 +216,16 @@ def clear_metrics(home: str | os.PathLike[str] | None = None) -> None:
 
 
 def shared_metrics_hook(call: Any) -> None:
-    """A hook that records the tool call it is told of.
+    """Record the tool call that a mapping describes.
 
-    Takes a mapping ``{"tool_name": …, "ctx": {"id": agent}, "result": {"status": …}, "duration_ms": …}``, which
-    describes a call made by code of your own; ``tool-name`` and ``duration-ms`` are understood as well. It may also be
-    registered as a post-hook, ``register_hook("*", shared_metrics_hook)``: calls of decorated tools are recorded
-    already and count once, so it adds nothing to a :class:`pyjama_instrument.hooks.ToolCall`.
+    The mapping is ``{"tool_name": …, "ctx": {"id": agent}, "result": {"status": …}, "duration_ms": …}``. The keys
+    ``tool-name`` and ``duration-ms`` work too. You can also register this function as a post-hook, with
+    ``register_hook("*", shared_metrics_hook)``. It then does nothing, because calls of decorated tools are recorded
+    already.
 
     Raises:
-        ConfigError: neither of these.
+        ConfigError: the argument is neither a mapping nor a :class:`pyjama_instrument.hooks.ToolCall`, or a value in
+            the mapping has the wrong type.
     """
     if isinstance(call, hooks.ToolCall):
         return
@@ -246,24 +250,24 @@ def _start(agent: str, **details: Any) -> SessionState:
 
 
 def _session(agent: str) -> SessionState:
-    """The agent's session in this process, begun if there is none."""
+    """The agent's open run in this process; starts one if there is none."""
     recorder.notice_fork()
     key = recorder.epoch, agent
     if (state := _sessions.get(key)) is None:
-        mine = recorder.new_session(agent)
-        state = _sessions.setdefault(key, mine)
-        if state is mine:
+        new = recorder.new_session(agent)
+        recorder.describe_implicit(new)
+        state = _sessions.setdefault(key, new)
+        if state is new:
             _implicit[key] = recorder.mono_ns()
-            recorder.describe_implicit(state)
             recorder.start_session(state)
-            _end_what_is_quiet()
+            _end_idle()
     elif key in _implicit:
         _implicit[key] = recorder.mono_ns()
     return state
 
 
-def _end_what_is_quiet() -> None:
-    """Complete those that have been quiet for longest, if there are too many of which nobody may ever tell the end."""
+def _end_idle() -> None:
+    """If there are too many implicit runs, complete those with the oldest latest event: they may never be ended."""
     surplus = len(_implicit) - _MOST_IMPLICIT
     if surplus > 0:
         for key, _ in sorted(_implicit.copy().items(), key=itemgetter(1))[:surplus]:
@@ -278,10 +282,6 @@ def _end(key: tuple[int, str], status: str) -> None:
         for step in list(_steps):
             if step[0] == state.id:
                 _steps.pop(step, None)
-
-
-def _event(kind: str, state: SessionState) -> dict[str, Any]:
-    return {"kind": kind, "ts": time.time_ns() // 1000, "agent": state.agent, "session": state.id}
 
 
 def _one_of(value: object, allowed: tuple[str, ...]) -> str:

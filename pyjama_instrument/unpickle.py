@@ -1,7 +1,7 @@
-"""What pickles of decorated functions refer to. These names never move and never change what they take.
+"""The functions that pickles of decorated functions refer to. Their names and parameters never change.
 
-A function that is pickled by value, by cloudpickle for instance, and a tool that is pickled under another name than its
-own, refer to these functions. So whoever unpickles them needs this package, and records their calls there.
+A function that is pickled by value, for example by cloudpickle, refers to these functions. So does a tool whose name
+does not lead to it. The process that unpickles needs this package, and records the calls in its own store.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any
 __all__ = ["agent_session", "bound", "makers", "process_recorder", "session", "session_source", "tool", "tool_source"]
 
 makers: dict[str, Callable[..., Any]] = {}
-"""Who makes what the functions below return: each module puts its own here, so that this one imports none of them."""
+"""What makes the return values of the functions below. Other modules add theirs: this one imports none of them."""
 
 
 def process_recorder() -> Any:
-    """The recorder of the process that unpickles."""
+    """The recorder of the unpickling process."""
     return makers["recorder"]()
 
 
 def tool_source(name: str, kind: str, settings: dict[str, Any]) -> Any:
-    """What records the calls of a tool; the same for the same tool, however often it is sent."""
+    """The handler of a tool's calls: the same object for the same settings, however often it is unpickled."""
     return makers["tool source"](name, kind, **settings)
 
 
@@ -36,15 +36,15 @@ def agent_session(name: str, settings: dict[str, Any]) -> Any:
 
 
 def session_source(owner: Any, kind: str) -> Any:
-    """What makes each call of a decorated function a run."""
+    """The handler that makes each call of a decorated function a run."""
     return makers["session source"](owner, kind)
 
 
 def session(agent: str, id: str, span: str) -> Any:
-    """A run that is under way, begun by the process that unpickles or by another."""
+    """A run that is under way, started by this process or another."""
     return makers["session"](agent, id, span)
 
 
 def bound(function: Any, agent: str, session: str, span: str) -> Any:
-    """``function``, tied to a run."""
+    """``function``, bound to a run."""
     return makers["bound"](function, agent, session, span)

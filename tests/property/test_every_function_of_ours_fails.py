@@ -62,7 +62,7 @@ _EXEMPT = {
         recording.tool._check_capture
     """,
     "runs the host's function, so that there is nobody beneath to catch": """
-        hooks._called hooks._not_running hooks.run_pre_hooks recording.agent_session.RunPerCall.begin_call
+        hooks._hooks_to_run hooks._run hooks.run_pre_hooks recording.agent_session.RunPerCall.begin_call
         recording.agent_session.RunPerCall.call_deferred recording.agent_session.RunPerCall.call_proxied
         recording.agent_session.RunPerCall.finish_call recording.callable_wrappers.Unstarted.take
         recording.callable_wrappers._first_step recording.callable_wrappers.call_after_begin
