@@ -61,7 +61,7 @@ def record_agent_start(agent_id: str, spec: Mapping[str, Any] | None = None) -> 
     agent = check_name(agent_id, "agent_id")
     if spec is not None and not isinstance(spec, Mapping):
         raise ConfigError(f"spec must be a mapping, not {type(spec).__name__}")
-    details = {} if spec is None else {"spec": policy.shown_mapping("spec", dict(spec))}
+    details = {} if spec is None else {"spec": policy.redact_mapping("spec", dict(spec))}
     recorder.notice_fork()
     return _start(agent, **details).id
 

@@ -1,4 +1,4 @@
-"""How durations, moments and names out of the store are put into words, wherever a person reads them. Pure."""
+"""Text forms of durations, times, counts and names, for everything that a person reads. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ NONE = "–"
 def printable(value: object, limit: int = 200) -> str:
     r"""``value`` as printable text on one line, of at most ``limit`` characters before escaping.
 
-    Control characters (and with them every escape sequence), line ends, invisible and direction-changing
-    characters and halves of surrogate pairs are shown as ``\x1b`` or ``\u202e``.
+    Control characters (and so every terminal escape sequence), line ends, invisible characters, characters that change
+    the text direction and halves of surrogate pairs become ``\x1b`` or ``\u202e``.
     """
     text = str(value)
     if len(text) > limit:
         text = text[: limit - 1] + "…"
-    return text if text.isprintable() else "".join(map(_shown, text))
+    return text if text.isprintable() else "".join(map(_escaped, text))
 
 
-def _shown(character: str) -> str:
+def _escaped(character: str) -> str:
     return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
 
 
 def problem(kind: str, message: str, limit: int = 200) -> str:
-    """One line for an error of that qualified type and message, either of which may be empty."""
+    """One line for an error: the last part of its qualified type, and its message. Either may be empty."""
     return printable(": ".join(part for part in (kind.rpartition(".")[2], message) if part), limit)
 
 
 def join_names(names: Sequence[str], limit: int = 3) -> str:
-    """``a, b and c``; beyond ``limit`` names ``a, b, c and 4 more``."""
+    """``a, b and c``, or ``a, b, c and 4 more`` if there are more than ``limit`` names."""
     parts = list(names[:limit])
     if len(names) > limit:
         parts.append(f"{len(names) - limit:,} more")
@@ -43,7 +43,7 @@ def join_names(names: Sequence[str], limit: int = 3) -> str:
 
 
 def json_or_repr(value: Any, indent: int | None = None) -> str:
-    """A recorded value as JSON; as Python's ``repr`` if it is no JSON."""
+    """A recorded value as JSON, or its ``repr`` if JSON cannot express it."""
     try:
         return json.dumps(value, ensure_ascii=False, indent=indent, default=repr)
     except (TypeError, ValueError, RecursionError):
@@ -83,17 +83,17 @@ def _long(seconds: int) -> str:
 
 
 def moment(us: int | None) -> str:
-    """Microseconds since the epoch as local date and time, ``2026-01-31 14:03:22``; a dash where there is none."""
+    """Microseconds since the epoch as local date and time, ``2026-01-31 14:03:22``; a dash for None and 0."""
     return _local(us, "%Y-%m-%d %H:%M:%S")
 
 
 def clock(us: int | None) -> str:
-    """The time of day alone, with milliseconds: ``14:03:22.123``."""
+    """Microseconds since the epoch as local time of day, with milliseconds: ``14:03:22.123``."""
     return _local(us, "%H:%M:%S.%f")[:12]
 
 
 def clock_or_date(us: int | None, now_us: int) -> str:
-    """The time of day; with the date before it, ``2026-01-31T14:03:22.123``, if that is not the day of ``now_us``."""
+    """The time of day if it is on the day of ``now_us``, else with its date: ``2026-01-31T14:03:22.123``."""
     day = _local(us, "%Y-%m-%d")
     return clock(us) if day in (NONE, _local(now_us, "%Y-%m-%d")) else f"{day}T{clock(us)}"
 
@@ -103,5 +103,5 @@ def _local(us: int | None, form: str) -> str:
         return NONE
     try:
         return datetime.fromtimestamp(us / 1e6).strftime(form)
-    except (ValueError, OverflowError, OSError):  # a clock gone wild: no year that people know
+    except (ValueError, OverflowError, OSError):  # the clock was wrong: the year is out of range
         return NONE

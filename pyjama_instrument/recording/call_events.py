@@ -161,7 +161,7 @@ class CallEvents:
         except (ConfigError, TypeError):  # the call itself will raise it
             return {}
         chosen = {name: value for name, value in bound.items() if name in self.capture}
-        return policy.shown_mapping("arguments", chosen, self.name)
+        return policy.redact_mapping("arguments", chosen, self.name)
 
     def _write(self, span: str, line: bytes) -> None:
         if span in recorder.announced:

@@ -21,8 +21,8 @@ __all__ = ["deferred_body", "handler_of", "is_importable", "make_wrapper", "sync
 def make_wrapper(function: FunctionType, body: FunctionType) -> FunctionType:
     """``body``, which calls ``function``, made to look like ``function``.
 
-    The body is a plain function for every kind of function, so wrong arguments raise at the call. Its flags say what
-    kind of object it returns.
+    The body is a plain function for every kind of function, so wrong arguments raise at the call. Its flags define
+    what kind of object it returns.
     """
     flags = function.__code__.co_flags & KIND_FLAGS
     made = FunctionType(

@@ -93,7 +93,7 @@ class Session:
         """
         try:
             known = self._state.standing.get("attributes", {}).get("attributes", {})
-            new = policy.shown_mapping("attributes", attributes)
+            new = policy.redact_mapping("attributes", attributes)
             self._record("attributes", "annotated", span=self._state.span, attributes=new)
             if self._state.standing:
                 self._state.standing["attributes"]["attributes"] = _merge_attributes(known, new)
@@ -191,7 +191,7 @@ def start_session(agent: str, workflow: Sequence[str] | None, details: Mapping[p
     """
     parent = enclosing_scope()
     state = recorder.new_session(agent)
-    fields: dict[str, Any] = {place: policy.allowed_mapping(place, value) for place, value in details.items()}
+    fields: dict[str, Any] = {place: policy.redact_json_mapping(place, value) for place, value in details.items()}
     if parent is not None:
         fields |= {"parent_session": parent[0].id, "parent": parent[1]}
     recorder.start_session(state, **fields)

@@ -118,7 +118,7 @@ class RecordedCall:
             self.extra |= {"items": self.items, "first_item_ns": self.first_item_ns}
         capture = self.events.capture
         if error is None and result is not None and capture is not None and RESULT in capture:
-            self.extra["result"] = policy.shown("result", result, self.events.name)
+            self.extra["result"] = policy.redact_value("result", result, self.events.name)
 
     def _run_post_hooks(self, ts: int, duration_ns: int, error: BaseException | None, result: Any) -> None:
         try:

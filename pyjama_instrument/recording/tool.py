@@ -139,8 +139,8 @@ def _decorate_checked(function: Any, name: str | None, capture: Sequence[str] | 
 
 def _handler_of(function: Any) -> Tool | None:
     """The handler of a decorated function; None if it is not decorated with ``@tool``."""
-    ours = type(function).__module__ == "pyjama_instrument.recording.callable_proxy"
-    handler = function._self_handler if ours else handler_of(function)
+    is_proxy = type(function).__module__ == "pyjama_instrument.recording.callable_proxy"
+    handler = function._self_handler if is_proxy else handler_of(function)
     return handler if type(handler) is Tool else None
 
 

@@ -1,4 +1,4 @@
-"""What may be recorded of the values that a program lets us see, decided before anything is written."""
+"""Redaction: which values are recorded, and which are masked before anything is written."""
 
 from pyjama_instrument.redaction.policy import REDACTED, Field, Place, Redactor
 

@@ -1,8 +1,8 @@
-"""Turning any Python value into bounded, JSON-safe data, for arguments and results that were asked for.
+"""Conversion of any Python value to bounded JSON-safe data, for captured arguments and results.
 
-Bounded work and bytes whatever the value: strings are cut with a marker that gives the original size, containers
-are cut in length and depth, iterators are not consumed, and no code of the value's own class runs (no ``repr``, no
-properties, no ``__getattr__``): what is not plain data is shown as ``<module.Class>``.
+Work and bytes are bounded for every value. Strings are cut, with a marker that gives the original size. Containers are
+cut in length and depth. Iterators are not consumed. No code of the value's own class runs (no ``repr``, no properties,
+no ``__getattr__``): a value that is not plain data becomes ``<module.Class>``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _MAX_TEXT = 2_000
 _MAX_ITEMS = 50
 _MAX_DEPTH = 6
 _MAX_NODES = 500
-_MAX_BYTES = 24_000  # as JSON, roughly: arguments and result together stay below what one record may have
-_LARGEST_INT = 2**53  # beyond it JavaScript and jq round
+_MAX_BYTES = 24_000  # as JSON, approximately: arguments and result together fit into one record
+_LARGEST_INT = 2**53  # JavaScript and jq round larger integers
 _MAX_FRAMES = 16
 
 
@@ -44,7 +44,7 @@ class _Converter:
         self.nodes += 1
         try:
             return self.plain(value, depth)
-        except Exception:  # another thread is changing it, or it is one that looks like data and is not
+        except Exception:  # another thread is changing it, or it only pretends to be a basic type
             return "<unreadable>"
 
     def plain(self, value: Any, depth: int) -> Any:
@@ -83,8 +83,8 @@ class _Converter:
         result = {}
         for key, value in islice(items, _MAX_ITEMS):
             name = key if type(key) is str else self.convert(key, _MAX_DEPTH)
-            shown = self.text(name if isinstance(name, str) else str(name))
-            result[shown] = self.convert(value, depth + 1)
+            text = self.text(name if isinstance(name, str) else str(name))
+            result[text] = self.convert(value, depth + 1)
         if size > _MAX_ITEMS:
             result["…"] = f"+{size - _MAX_ITEMS} items"
         return result
@@ -98,13 +98,13 @@ class _Converter:
     def text(self, value: str) -> str:
         size = str.__len__(value)
         cut = clean_text(str.__getitem__(value, slice(self.max_text)))
-        bytes_each = 1 if cut.isascii() else 6  # as JSON writes them
+        bytes_each = 1 if cut.isascii() else 6  # in JSON
         cut = cut[: max(0, self.room) // bytes_each]
         self.room -= len(cut) * bytes_each
         return cut if size == len(cut) else f"{cut}… [{size} characters]"
 
 
-# By name: a program that has not imported them has no such values.
+# By name: a program that has not imported the module has no such values.
 _PLAIN = {
     "datetime": ("date", "datetime", "time", "timedelta"),
     "decimal": ("Decimal",),
@@ -114,7 +114,7 @@ _PLAIN = {
 
 
 def _is_plain(kind: type) -> bool:
-    """Whether ``str`` of a value of this very class is what people know it by."""
+    """Whether ``str`` is the usual form of values of this class. Subclasses do not count."""
     return any(
         kind is getattr(sys.modules.get(module), name, None) for module, names in _PLAIN.items() for name in names
     )
@@ -123,13 +123,13 @@ def _is_plain(kind: type) -> bool:
 def error_info(error: BaseException) -> dict[str, Any]:
     """The exception's type, its message, and its frames as ``file:line in function``, innermost last.
 
-    The message is the exception's own ``str``; if that raises, it is empty.
+    The message is ``str(error)``, or empty if that raises.
     """
     kind = type(error)
     module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
     try:
         message = jsonable(str(error))
-    except Exception:  # __str__ is the host's code
+    except Exception:  # __str__ is code of the host
         message = ""
     return {"type": clean_text(f"{module}{kind.__qualname__}"[:256]), "message": message, "traceback": _frames(error)}
 

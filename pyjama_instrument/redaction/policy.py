@@ -1,8 +1,8 @@
-"""What may be recorded of the values that a program lets us see, decided before anything is written.
+"""Redaction of every recorded value, before it is written.
 
-Arguments and results that were captured, messages of exceptions, attributes, tags, specs and the command line all come
-through here. What looks like a secret is masked. A function given to ``configure(redact=...)`` has the last word on
-every value. If it fails, the value is withheld, and the fault is reported once on stderr.
+Captured arguments and results, messages of exceptions, attributes, tags, specs and the command line all pass through
+here. A value that looks like a secret is masked. A function given to ``configure(redact=...)`` decides last on every
+value. If it fails, the value is not recorded, and the error is reported once on stderr.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from pyjama_instrument.redaction.secret_patterns import REDACTED, is_secret_name
 __all__ = ["REDACTED", "Field", "Place", "Redactor"]
 
 Place: TypeAlias = Literal["arguments", "result", "error", "attributes", "tags", "spec", "argv"]
-"""Where a value is about to be recorded."""
+"""The part of an event that a value is recorded in."""
 
 _LONGEST_ARGUMENT = 256
 _MOST_ARGUMENTS = 64
 
 
 class Field(NamedTuple):
-    """One value that is about to be recorded, as a redaction function sees it.
+    """One value that is about to be recorded: the argument of a redaction function.
 
     Attributes:
         place: ``arguments`` or ``result`` of a captured call, the message of an ``error``, ``attributes``, ``tags`` or
             ``spec`` of a session, or ``argv``, one argument of the command line.
-        key: the nearest name: of the parameter, of the dictionary's key; items of a list have the list's.
-        value: the value itself, as JSON-safe data that is cut to a bounded size already.
-        masked: what is recorded without your function: ``value`` with what looks like a secret masked.
-        tool: the tool called; None if the value belongs to no call.
+        key: the name of the parameter, or the key in the dictionary. Items of a list have the key of the list.
+        value: the value, as JSON-safe data cut to a bounded size.
+        masked: the value with everything masked that looks like a secret. Without your function, this is recorded.
+        tool: the tool's name; None if the value belongs to no call.
     """
 
     place: Place
@@ -44,91 +44,91 @@ class Field(NamedTuple):
 
 
 Redactor: TypeAlias = Callable[[Field], Any]
-"""Gives what is to be recorded in the place of ``field.value``: most often ``field.masked`` or ``REDACTED``."""
+"""Returns what to record instead of ``field.value``, for example ``field.masked`` or ``REDACTED``."""
 
 redactor: Redactor | None = None
 error_messages = error_messages_by_environment()
 
 
-def shown(place: Place, value: Any, tool: str | None = None) -> Any:
-    """What may be recorded of any Python value, as bounded JSON-safe data."""
-    return allowed(place, json_values.jsonable(value), tool)
+def redact_value(place: Place, value: Any, tool: str | None = None) -> Any:
+    """Any Python value as bounded JSON-safe data, redacted."""
+    return redact_json(place, json_values.jsonable(value), tool)
 
 
-def shown_mapping(place: Place, value: dict[str, Any], tool: str | None = None) -> dict[str, Any]:
-    """The same of a dictionary, as a dictionary."""
-    return allowed_mapping(place, json_values.jsonable(value), tool)
+def redact_mapping(place: Place, value: dict[str, Any], tool: str | None = None) -> dict[str, Any]:
+    """A dictionary as bounded JSON-safe data, redacted. The result is a dictionary."""
+    return redact_json_mapping(place, json_values.jsonable(value), tool)
 
 
-def allowed_mapping(place: Place, value: dict[str, Any], tool: str | None = None) -> dict[str, Any]:
-    """What may be recorded of a dictionary of JSON-safe data."""
-    answer = allowed(place, value, tool)
-    return answer if type(answer) is dict else {"…": REDACTED}
+def redact_json_mapping(place: Place, value: dict[str, Any], tool: str | None = None) -> dict[str, Any]:
+    """A dictionary of bounded JSON-safe data, redacted. The result is a dictionary."""
+    result = redact_json(place, value, tool)
+    return result if type(result) is dict else {"…": REDACTED}
 
 
-def allowed(place: Place, value: Any, tool: str | None = None) -> Any:
-    """What may be recorded of a value that is bounded JSON-safe data already."""
+def redact_json(place: Place, value: Any, tool: str | None = None) -> Any:
+    """Bounded JSON-safe data, redacted."""
     try:
-        return _allowed(place, "", value, tool)
+        return _redact(place, "", value, tool)
     except Exception as fault:
         _guard.swallow(fault, "redaction")
         return REDACTED
 
 
 def failure(error: BaseException, tool: str | None = None) -> dict[str, Any]:
-    """What may be recorded of an exception: its type, its message, where it came from."""
+    """The type, the redacted message and the traceback of an exception."""
     info = json_values.error_info(error)
     info["message"] = message(info["message"], tool)
     return info
 
 
 def message(text: str, tool: str | None = None) -> str:
-    """What may be recorded of an exception's message, which is cut to size already."""
+    """The message of an exception, cut to a bounded size, redacted."""
     if not error_messages:
         return REDACTED
-    answer = allowed("error", text, tool)
-    return answer if isinstance(answer, str) else REDACTED
+    result = redact_json("error", text, tool)
+    return result if isinstance(result, str) else REDACTED
 
 
 def command_line(argv: Iterable[object]) -> list[str]:
-    """What may be recorded of a command line: without the values of options that look like secrets."""
-    answer, secret = [], False
+    """A command line, redacted: also the values of options whose names look like secrets."""
+    result, secret = [], False
     for argument in list(argv)[:_MOST_ARGUMENTS]:
         text = json_values.jsonable(str(argument), _LONGEST_ARGUMENT)
         name, equals, _ = text.partition("=")
         is_option = name.startswith("-")
         if secret and not is_option:
-            answer.append(REDACTED)
+            result.append(REDACTED)
         elif is_option and equals and _is_secret_option(name):
-            answer.append(f"{name}={REDACTED}")
+            result.append(f"{name}={REDACTED}")
         else:
-            answer.append(str(allowed("argv", text)))
+            result.append(str(redact_json("argv", text)))
         secret = is_option and not equals and _is_secret_option(name)
-    return answer
+    return result
 
 
 def _is_secret_option(name: str) -> bool:
     return is_secret_name(name) or name.lower().endswith("key")
 
 
-def _allowed(place: Place, key: str, value: Any, tool: str | None) -> Any:
-    """Containers before what is in them, so that one can be replaced as a whole."""
+def _redact(place: Place, key: str, value: Any, tool: str | None) -> Any:
+    """Redact a container before its items, so that the function can replace it as a whole."""
     masked = _masked(key, value)
     if redactor is None:
-        answer = masked
+        result = masked
     else:
         try:
-            answer = redactor(Field(place, key, value, masked, tool))
+            result = redactor(Field(place, key, value, masked, tool))
         except Exception as fault:
             _guard.swallow(fault, "redact")
             return REDACTED
-        if answer is not value and answer is not masked:
-            return json_values.jsonable(answer)
-    if answer is value and type(value) is dict:
-        return {mask_text(name): _allowed(place, name, inner, tool) for name, inner in value.items()}
-    if answer is value and type(value) is list:
-        return [_allowed(place, key, inner, tool) for inner in value]
-    return answer
+        if result is not value and result is not masked:
+            return json_values.jsonable(result)
+    if result is value and type(value) is dict:
+        return {mask_text(name): _redact(place, name, inner, tool) for name, inner in value.items()}
+    if result is value and type(value) is list:
+        return [_redact(place, key, inner, tool) for inner in value]
+    return result
 
 
 def _masked(key: str, value: Any) -> Any:
@@ -138,7 +138,7 @@ def _masked(key: str, value: Any) -> Any:
 
 
 def configure(redact: Redactor | Literal[False] | None, messages: bool | None) -> None:
-    """Change the settings that are given. They have been checked."""
+    """Change the given settings, which have been checked. None leaves a setting as it is."""
     global redactor, error_messages
     if redact is not None:
         redactor = redact or None
@@ -147,7 +147,7 @@ def configure(redact: Redactor | Literal[False] | None, messages: bool | None) -
 
 
 def reset() -> None:
-    """The settings as the environment has them."""
+    """Set the settings to those of the environment."""
     global redactor, error_messages
     redactor = None
     error_messages = error_messages_by_environment()

@@ -1,7 +1,8 @@
-"""What looks like a secret: names of fields that usually hold one, and stretches of text that look like one.
+"""Recognition of secrets: by the name of a field, and by patterns in text.
 
-A guess on the safe side, in linear time whatever the text is: every repetition in the patterns is bounded. They are
-compiled at first use, because a program that captures nothing and never fails needs none of them.
+When in doubt, text counts as a secret. The time is linear in the length of the text, because every repetition in the
+patterns is bounded. The patterns are compiled at first use, because a program that captures nothing and never fails
+does not need them.
 """
 
 from __future__ import annotations
@@ -14,25 +15,25 @@ from typing import Literal, NamedTuple
 __all__ = ["REDACTED", "is_secret_name", "mask_text"]
 
 REDACTED = "[redacted]"
-"""What stands in the place of a value that is not recorded."""
+"""Replaces a value that is not recorded."""
 
 _LONGEST_NAME = 256
-_NUMBERS_ARE_FINE = {"token", "auth", "otp"}  # token=17 counts something
+_NUMBERS_ARE_FINE = {"token", "auth", "otp"}  # token=17 is a count
 
-# Anywhere in a name, however it is written: userPassword, db_passwd, X-API-Key, clientSecret.
+# Anywhere in a name, in any spelling: userPassword, db_passwd, X-API-Key, clientSecret.
 _ANYWHERE = (
     r"passw|passphrase|secret(?!ar(?:y|ies))|credential"
     r"|(?:api|access|private|signing|encryption|account)[ _.-]?key"
 )
-# Only as a word of its own: authority and tokenizer hold no secret, and tokens are counted.
+# Only as a whole word: authority and tokenizer are not secrets, and tokens are counted.
 _WORDS = {"pwd", "auth", "authorization", "token", "jwt", "bearer", "cookie", "cookies", "otp", "apikeys"}
-# Most texts hold none of these, and looking for them costs less than any pattern.
+# Most texts contain none of these, and searching for them is faster than any pattern.
 _PARTS_OF_KEYS = (
     "passw", "pwd", "passphrase", "secret", "credential", "key", "auth", "token", "jwt", "bearer", "cookie", "otp",
 )  # fmt: skip
 _PARTS_OF_VALUES = ("bearer ", "basic ", "sk-", "gh", "xox", "akia", "eyj")
-# What messages say after a colon ("token: expected", "/etc/passwd: Permission denied"), and no value is.
-_SAID_TEXT = """
+# Words that follow a colon in messages ("token: expected", "/etc/passwd: Permission denied") and are not secrets.
+_MESSAGE_TEXT = """
     a access all already an and any are at authentication bad bool bytes can cannot changed check contains could denied
     disabled does enabled error expected expired failed file for forbidden found from has identifier in incorrect int
     invalid is it line malformed mismatch missing must needs no not nothing object of ok on operation optional or
@@ -40,23 +41,23 @@ _SAID_TEXT = """
     string succeeded success that the this to too try unauthorized unexpected unknown unset updated use using was wrong
     you your
 """
-_SAID = frozenset(_SAID_TEXT.split())
+_MESSAGE_WORDS = frozenset(_MESSAGE_TEXT.split())
 _LONGEST_WORD = 20
 _LONGEST_PATH = 256
 _PLURAL_AFTER = {"access", "api", "auth", "refresh", "session", "bearer", "id"}
 
 
 def is_secret_name(name: str, value: object = None) -> bool:
-    """Whether a field of this name and value usually holds a secret. Yes and no are no secrets."""
+    """Whether a field of this name and value usually holds a secret. A boolean is never one."""
     kind = type(value)
     if kind is bool:
         return False
-    sort = _sort_of_name(name[:_LONGEST_NAME])
-    return sort == "secret" or (sort == "secret unless a number" and kind is not int and kind is not float)
+    verdict = _classify_name(name[:_LONGEST_NAME])
+    return verdict == "secret" or (verdict == "secret unless a number" and kind is not int and kind is not float)
 
 
 @functools.lru_cache(1024)
-def _sort_of_name(name: str) -> Literal["secret", "secret unless a number", "fine"]:
+def _classify_name(name: str) -> Literal["secret", "secret unless a number", "fine"]:
     patterns = _patterns()
     if patterns.anywhere.search(name):
         return "secret"
@@ -70,10 +71,10 @@ def _sort_of_name(name: str) -> Literal["secret", "secret unless a number", "fin
 
 
 def mask_text(text: str) -> str:
-    """``text`` with what looks like a secret replaced.
+    """``text`` with everything replaced that looks like a secret.
 
-    That is the user part of a URL, the value in ``password=…``, ``"api_key": "…"`` and the like, what follows
-    ``Bearer`` or ``Basic``, and keys in the form of well-known services. Paths and what messages say of them stay.
+    That is the user part of a URL, the value in ``password=…``, ``"api_key": "…"`` and similar pairs, the text after
+    ``Bearer`` or ``Basic``, and keys in the format of well-known services. Paths and messages about them stay.
     """
     lower = text.lower()
     if "://" in lower:
@@ -108,11 +109,11 @@ def _masked_pair(found: re.Match[str]) -> str:
 
 
 def _is_message(found: re.Match[str], separator: str, value: str) -> bool:
-    """Whether what stands before the separator is no key but a path, or the subject of a sentence."""
+    """Whether the text before the separator is a path or the subject of a sentence, not a key."""
     if separator == ":" and value.startswith(":") and value.strip(":").replace("_", "").isalpha():
         return True  # a name in a scope: auth::login
     word = value.rstrip(".,;:!?)")
-    if separator[-1].isspace() and word.lower() in _SAID:
+    if separator[-1].isspace() and word.lower() in _MESSAGE_WORDS:
         return True
     if not separator.lstrip().startswith(":") or not _ends_a_path(found):
         return False
@@ -122,7 +123,7 @@ def _is_message(found: re.Match[str], separator: str, value: str) -> bool:
 
 
 def _ends_a_path(found: re.Match[str]) -> bool:
-    """Whether the name that was taken for a key is the last part of a path."""
+    """Whether the matched key is the last part of a path."""
     start = found.start()
     before = found.string[max(0, start - _LONGEST_PATH) : start]
     path = before[max(map(before.rfind, " \t\n\"'`(=,")) + 1 :]
@@ -130,7 +131,7 @@ def _ends_a_path(found: re.Match[str]) -> bool:
 
 
 def _is_word(text: str) -> bool:
-    """Whether it is a word of prose, as far as its letters tell."""
+    """Whether it looks like a word of prose."""
     return len(text) <= _LONGEST_WORD and text.isalpha() and (text.islower() or text.istitle() or text.isupper())
 
 
@@ -154,7 +155,7 @@ def _patterns() -> _Patterns:
     return _Patterns(
         re.compile(_ANYWHERE, re.IGNORECASE),
         re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])"),
-        # Up to the last @ before the host ends, or to where the text was cut. A password may hold a slash.
+        # Up to the last @ before the end of the host, or to where the text was cut. A password may contain a slash.
         re.compile(
             r"(://)(?:[^\s/?#\"'<>]{1,200}|[^\s/:@\"'<>]{0,128}:(?!\d{1,5}(?:[/?#\s]|$))[^\s@\"'<>]{1,200})"
             r"(@|… \[(?=\d{1,12} characters\]$))"

@@ -1,7 +1,7 @@
 """Helpers for testing code that is instrumented, and a pytest plugin.
 
-The plugin (active wherever this package is installed together with pytest) gives the fixture ``pyjama_store``: a
-store of its own for each test. The rest can be used with any test runner; ``events()`` needs Hypothesis.
+The plugin is active if this package is installed together with pytest. It has the fixture ``pyjama_store``: a separate
+store for each test. The rest works with any test runner; ``events()`` needs Hypothesis.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["FakeClock", "SequentialIds", "TestStore", "events", "isolated_store"
 
 
 def events() -> SearchStrategy[Any]:
-    """A Hypothesis strategy for typed events of every known kind, with hostile names and values."""
+    """A Hypothesis strategy for typed events of every known kind, with unusual names and values."""
     from pyjama_instrument.testing.strategies import any_event
 
     return any_event()
@@ -28,12 +28,12 @@ def events() -> SearchStrategy[Any]:
 
 try:
     import pytest
-except ImportError:  # the rest of the module is of use without pytest
+except ImportError:  # the rest of the module works without pytest
     pass
 else:
 
     @pytest.fixture
     def pyjama_store(tmp_path: Path) -> Iterator[TestStore]:
-        """A store of its own for the test; the process records into it meanwhile."""
+        """A separate store for the test. The process records into it during the test."""
         with isolated_store(tmp_path / "pyjama") as store:
             yield store

@@ -1,4 +1,4 @@
-"""A store of its own for a test, with a clock that the test moves and ids that can be predicted."""
+"""A separate store for a test, with a clock that the test moves and predictable ids."""
 
 from __future__ import annotations
 
@@ -20,57 +20,57 @@ __all__ = ["FakeClock", "SequentialIds", "TestStore", "isolated_store"]
 
 
 class FakeClock:
-    """A clock that stands still until it is told to move. Wall and monotonic time move together."""
+    """A clock that moves only with :meth:`advance`. Wall time and monotonic time move together."""
 
     def __init__(self, start_ns: int = 1_700_000_000_000_000_000) -> None:
         self.now_ns = start_ns
 
     def __call__(self) -> int:
-        """The time now, in ns."""
+        """The current time, in ns."""
         return self.now_ns
 
     def advance(self, seconds: float) -> None:
-        """Let time pass.
+        """Move the clock forward.
 
         Args:
-            seconds: how much; at least 0.
+            seconds: by how much; at least 0.
         """
         self.now_ns += round(seconds * 1e9)
 
 
 class SequentialIds(Ids):
-    """Ids that count up from 1, the same in each run."""
+    """Ids that count up from 1, so each test run gets the same ids."""
 
     def reseed(self) -> None:
-        """Begin at 1."""
+        """Start again at 1."""
         self._numbers = itertools.count(1)
         self.spans = []
 
     def more_spans(self) -> str:
-        """The next one; none are made in advance."""
+        """16 hexadecimal digits: the next number. No ids are made in advance."""
         return f"{next(self._numbers):016x}"
 
     def trace(self) -> str:
-        """32 hexadecimal digits."""
+        """32 hexadecimal digits: the next number."""
         return f"{next(self._numbers):032x}"
 
 
 @dataclass(frozen=True)
 class TestStore:
-    """A store for one test: where it is, and what it holds."""
+    """A store for one test: its directory and its contents."""
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
     home: str
 
     def events(self) -> list[AnyEvent]:
-        """All events recorded so far, in the order of their times."""
+        """All events recorded so far, ordered by time."""
         from pyjama_instrument.reader import tail_events
 
         return list(tail_events(self.home, limit=None))
 
     def dashboard(self) -> DashboardData:
-        """What the dashboard would show."""
+        """The data that the dashboard shows."""
         from pyjama_instrument.reader import get_dashboard_data
 
         return get_dashboard_data(self.home)
@@ -80,12 +80,12 @@ class TestStore:
 def isolated_store(
     home: str | os.PathLike[str], *, clock: FakeClock | None = None, ids: Ids | None = None
 ) -> Iterator[TestStore]:
-    """Have this process record into ``home`` for the block, from a clean state, and forget it afterwards.
+    """For the block, this process records into ``home``, from a clean state.
 
     Args:
-        home: a directory that need not exist.
-        clock: takes the place of the wall clock and the monotonic clock.
-        ids: takes the place of the random ids, for example :class:`SequentialIds`.
+        home: the directory. It is created if it does not exist.
+        clock: replaces the wall clock and the monotonic clock.
+        ids: replaces the random ids, for example :class:`SequentialIds`.
     """
     kept = recorder.wall_ns, recorder.mono_ns, recorder.ids
     reset_for_testing(home)

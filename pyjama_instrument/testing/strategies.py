@@ -28,7 +28,7 @@ _tool_status = st.sampled_from(["ok", "error", "cancelled"])
 
 
 def any_event() -> st.SearchStrategy[Any]:
-    """Every kind of event, all fields drawn."""
+    """Every kind of event, with all fields generated."""
     session = {"ts": _ts, "agent": _name, "session": _hex32}
     span = session | {"parent": _hex16, "span": _hex16}
     ended = span | {"duration_ns": _ns, "status": _tool_status, "error": st.none() | _error}
