@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from pyjama_instrument import _platform
 from pyjama_instrument.cli.parser import parse
@@ -28,6 +29,7 @@ COMMANDS = ("dashboard", "demo", "status", "top", "show", "tail", "export", "cle
 """Each is a function in the module of its name, which is imported only when the command runs."""
 
 _READING = frozenset({"status", "top", "show", "tail", "export", "clear"})
+_SHORT = frozenset({"status", "completion"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,10 +63,22 @@ def _run(options: argparse.Namespace) -> int:
         return command(options)
     from pyjama_instrument.cli.home import check_home, home_in_force
 
-    with home_in_force(options.home):
+    with home_in_force(options.home), _collection_off() if name in _SHORT else contextlib.nullcontext():
         if name != "doctor":  # it reports what is wrong with the store
             check_home(options.home, reading=name in _READING)
         return command(options)
+
+
+@contextlib.contextmanager
+def _collection_off() -> Iterator[None]:
+    """Switch the garbage collector off: a short command spends its time on imports, which leave no garbage."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _escape_what_cannot_be_encoded() -> None:
