@@ -34,7 +34,7 @@ _SHORT = frozenset({"status", "completion"})
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (default: that of the process) and return the exit code."""
-    _escape_what_cannot_be_encoded()
+    _prepare_output()
     try:
         try:
             code = _run(parse(sys.argv[1:] if argv is None else argv))
@@ -48,6 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _discard_stdout()
         return _PIPE_CLOSED
+    except OSError as error:
+        print_error(f"{error.filename or 'cannot write to standard output'}: {error.strerror or error}")
+        _discard_stdout()
+        return _FAILED
     except KeyboardInterrupt:
         return _INTERRUPTED
 
@@ -81,8 +85,11 @@ def _collection_off() -> Iterator[None]:
             gc.enable()
 
 
-def _escape_what_cannot_be_encoded() -> None:
-    """Names are any Unicode text. A terminal with a smaller encoding gets escapes instead of an error."""
+def _prepare_output() -> None:
+    """Escape characters that the encoding of the output lacks, and discard output if the stream is closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # open until the process exits
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

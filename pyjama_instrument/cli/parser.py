@@ -117,7 +117,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="pyjama",
         description="See what your agents are doing: a local dashboard, and commands for the terminal.",
         epilog=_EXAMPLES,
-        formatter_class=lambda prog: HelpFormatter(prog, max_help_position=18),
+        formatter_class=_list_formatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, help="show the version and exit")
@@ -128,6 +128,12 @@ def make_parser() -> argparse.ArgumentParser:
     add_commands(commands)
     parser.set_defaults(parser=parser, commands=commands.choices)  # a command replaces the first by its own
     return parser
+
+
+def _list_formatter(prog: str) -> argparse.HelpFormatter:
+    formatter = HelpFormatter(prog, max_help_position=18)
+    formatter._action_max_length = 14  # argparse does not count the indent of commands
+    return formatter
 
 
 def nearest(word: str, words: Iterable[str]) -> str | None:

@@ -436,6 +436,27 @@ def test_a_pipe_whose_reader_is_gone_is_no_traceback(pyjama: Pyjama) -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.parametrize("command", ["status", "tail", "show", "export"])
+def test_an_output_that_is_full_is_one_line_and_2(pyjama: Pyjama, command: str) -> None:
+    run_agent("crawler")
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    shell = f'exec "{sys.executable}" -m pyjama_instrument {command} >/dev/full'
+    done = subprocess.run(["sh", "-c", shell], stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "pyjama: cannot write to standard output: No space left on device\n",
+    )
+
+
+@pytest.mark.parametrize("command", ["status", "--help", "tail"])
+def test_a_standard_output_that_is_closed_gets_nothing(pyjama: Pyjama, command: str) -> None:
+    run_agent("crawler")
+    shell = f'exec "{sys.executable}" -m pyjama_instrument {command} >&-'
+    done = subprocess.run(["sh", "-c", shell], stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # --- what reaches a terminal
 
 
