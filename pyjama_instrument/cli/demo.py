@@ -18,7 +18,7 @@ from pyjama_instrument.cli.demo_agent import MODEL_TOOL
 from pyjama_instrument.cli.terminal import print_error, print_line, style, wait_for_interrupt
 from pyjama_instrument.config import disabled_by_environment, resolve_home
 from pyjama_instrument.errors import ConfigError
-from pyjama_instrument.presentation.formatting import join_names, printable, problem
+from pyjama_instrument.presentation.formatting import count, join_names, printable, problem
 
 if TYPE_CHECKING:
     from pyjama_instrument.document import SessionSummary
@@ -191,7 +191,7 @@ def _ending(session: SessionSummary | None) -> str:
         return f"killed in {join_names([call.tool for call in session.interrupted], _MOST_NAMED) or 'no call'}"
     if session.status == "failed" and session.error is not None:
         return problem(session.error.type, session.error.message)
-    return f"{session.calls} tool calls"
+    return count(session.calls, "tool call")
 
 
 def _last_line(log: Path) -> str:
@@ -202,4 +202,4 @@ def _last_line(log: Path) -> str:
 
 def _print_totals(reader: Reader) -> None:
     overall = reader.dashboard().metrics.global_
-    print_line(f"The store now has {overall.count} tool calls and {overall.error} errors.")
+    print_line(f"The store now has {count(overall.count, 'tool call')} and {count(overall.error, 'error')}.")

@@ -32,7 +32,7 @@ _HELP = [
     ("Up, Down", "scroll by one row; also k and j"),
     ("PgUp, PgDn", "scroll by several rows"),
     ("Home, End", "go to the first or the last row"),
-    *((name[0], f"sort by {name}; press it again to reverse the order") for name in SORTS),
+    (" ".join(name[0] for name in SORTS), f"sort by {', '.join(SORTS)}; press the key again to reverse the order"),
     ("?", "show or hide these keys"),
 ]
 

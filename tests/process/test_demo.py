@@ -90,7 +90,7 @@ def test_the_demo_that_runs_once_shows_every_ending_and_ends_well(project: Path,
     assert list(scratch.iterdir()) == []
 
 
-def test_the_demo_serves_its_agents_and_goes_with_ctrl_c(project: Path, own_store: Path) -> None:
+def test_the_demo_serves_its_agents_and_ends_with_ctrl_c(project: Path, own_store: Path) -> None:
     with started("demo", str(project), "--port", "0") as (child, address):
         assert child.stdout is not None
         assert any("until Ctrl-C" in line for line in child.stdout)
@@ -148,7 +148,7 @@ def test_the_demo_works_from_an_installed_copy(tmp_path: Path) -> None:
     assert f"over {site / 'pyjama_instrument'}." in done.stdout
 
 
-def test_the_dashboard_says_where_it_is_and_serves_the_store_it_was_given(tmp_path: Path) -> None:
+def test_the_dashboard_prints_its_address_and_serves_the_store_it_was_given(tmp_path: Path) -> None:
     home = tmp_path / "elsewhere"
     subprocess.run([*PYJAMA, "run", "--home", str(home), "--agent", "over-there", "--", "true"], check=True)
     with started("dashboard", "--port", "0", "--home", str(home)) as (_, address):
@@ -186,25 +186,25 @@ def _answer(address: str, token: str = "") -> int:
             return refused.code
 
 
-def test_a_terminal_is_told_the_token_of_a_dashboard_for_other_machines() -> None:
+def test_a_terminal_gets_the_token_of_a_dashboard_for_other_machines() -> None:
     ours, theirs = pty.openpty()
     try:
         with subprocess.Popen([*PYJAMA, "dashboard", "--port", "0", "--host", "0.0.0.0"], stdout=theirs) as child:
-            said = b""
-            while b"Ctrl-C" not in said:
-                said += os.read(ours, 1000)
+            shown = b""
+            while b"Ctrl-C" not in shown:
+                shown += os.read(ours, 1000)
             child.send_signal(signal.SIGINT)
             assert child.wait(HANG_SECONDS) == 130
     finally:
         os.close(ours)
         os.close(theirs)
-    address = re.search(r"http://(\S+):\d+/\?token=(\S+)", said.decode())
+    address = re.search(r"http://(\S+):\d+/\?token=(\S+)", shown.decode())
     assert address is not None
     assert address[1] == socket.gethostname()
     assert len(address[2]) >= 22
 
 
-def test_a_file_is_never_told_the_token_of_a_dashboard_for_other_machines() -> None:
+def test_a_file_never_gets_the_token_of_a_dashboard_for_other_machines() -> None:
     done = subprocess.run(
         [*PYJAMA, "dashboard", "--port", "0", "--host", "0.0.0.0"],
         capture_output=True,

@@ -19,7 +19,7 @@ from pyjama_instrument.reader import get_dashboard_data, load_session
 PYJAMA = [sys.executable, "-W", "error", "-m", "pyjama_instrument"]
 HANG_SECONDS = 60.0
 
-# Says that it is ready, then says which signals it gets, until SIGTERM, which it answers with exit code 7.
+# Prints "ready", then the signals that it gets, until SIGTERM, at which it exits with 7.
 LISTENER = """
 import os, signal, sys, time
 def heard(number, _):
@@ -60,7 +60,7 @@ def signals_of(status: str) -> dict[str, int]:
 def eventually(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + HANG_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.01)
 
 

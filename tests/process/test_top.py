@@ -59,7 +59,7 @@ class Terminal:
         """Take what has been shown, if anything has."""
         ready, _, _ = select.select([self.ours], [], [], 0.05)
         if ready:
-            with contextlib.suppress(OSError):  # EIO: nobody is on the other side any more
+            with contextlib.suppress(OSError):  # EIO: the other side is closed
                 self.shown += os.read(self.ours, 65536).decode()
 
     def wait_for(self, condition: Callable[[str], object]) -> None:
@@ -140,7 +140,7 @@ def test_top_that_a_signal_ends_leaves_the_terminal_as_it_was(start: Start, numb
 
 
 def test_top_that_is_stopped_gives_the_terminal_back_and_takes_it_again(start: Start) -> None:
-    # Only a shell's job can be stopped: nobody could continue a process that no shell looks after.
+    # Only a job of a shell can be stopped: without a shell, nothing would continue it.
     terminal = start("top", "--interval", "0.1", script='set -m; "$@"; echo stopped; read; fg >/dev/null')
     terminal.wait_for(drawn)
     terminal.type("\x1a")
@@ -371,7 +371,7 @@ def test_the_address_is_that_of_a_dashboard_which_shows_the_agent(monkeypatch: p
         with agent_session("größe / 1") as run:
             work()
             assert dashboard_url.url_of_run(run.agent, run.id) == f"{dashboard.url.rstrip('/')}/#/run/{run.id}"
-            assert dashboard_url.url_of_run("somebody else", run.id) is None
+            assert dashboard_url.url_of_run("other", run.id) is None
 
 
 def test_a_dashboard_is_looked_for_where_one_is_by_default() -> None:

@@ -361,7 +361,7 @@ def test_status_as_json_is_the_dashboard_data(pyjama: Pyjama) -> None:
     assert json.loads(pyjama("status", "--json").stdout)["agents"]["crawler"]["status"] == "completed"
 
 
-def test_status_of_a_store_of_a_newer_version_is_one_line_that_says_upgrade_and_2(
+def test_status_of_a_store_of_a_newer_version_is_one_line_that_asks_for_an_upgrade_and_2(
     pyjama: Pyjama, own_store: Path
 ) -> None:
     own_store.mkdir(mode=0o700)
@@ -517,7 +517,7 @@ def test_clear_of_a_store_that_does_not_exist_makes_none(pyjama: Pyjama, own_sto
     assert not own_store.exists()
 
 
-def test_clear_does_nothing_unasked_when_nobody_is_at_the_terminal(pyjama: Pyjama) -> None:
+def test_clear_without_a_terminal_needs_yes(pyjama: Pyjama) -> None:
     run_agent("crawler")
     assert "--yes" in pyjama("clear", returncode=2).stderr
     assert set(get_dashboard_data().agents) == {"crawler"}

@@ -463,7 +463,7 @@ def test_everything_and_one_run_cannot_both_be_exported(pyjama: Pyjama, name: st
 def test_an_export_that_fails_leaves_the_file_as_it_was(pyjama: Pyjama, tmp_path: Path) -> None:
     path = tmp_path / "run.html"
     path.write_text("from before")
-    assert "nothing is recorded yet" in pyjama("export", "nobody", "-o", str(path), returncode=2).stderr
+    assert "nothing is recorded yet" in pyjama("export", "nosuch", "-o", str(path), returncode=2).stderr
     assert [each.read_text() for each in tmp_path.glob("*run.html*")] == ["from before"]
 
 

@@ -27,7 +27,7 @@ def used_store(own_store: Path, run_python: RunPython) -> Path:
 
 
 def examine(returncode: int = 0, **env: str) -> dict[str, list[tuple[str, str]]]:
-    """What each check said: (level, text) pairs by its name."""
+    """What each check printed: (level, text) pairs by its name."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "pyjama_instrument", "doctor"],
         env={**os.environ, **env},
@@ -99,7 +99,7 @@ def test_a_file_in_the_place_of_the_store_is_a_failure(own_store: Path) -> None:
 
 
 def test_a_store_that_cannot_be_written_is_a_failure(used_store: Path, run_python: RunPython) -> None:
-    # Told and not arranged: root may write anywhere.
+    # Simulated: root may write anywhere.
     shown = run_python("import os; os.access = lambda *_: False\n" + DOCTOR, returncode=1).stdout
     assert re.search(r"^fail +home .*cannot be written", shown, re.MULTILINE)
 
@@ -114,7 +114,7 @@ def test_a_store_of_another_user_is_a_failure(used_store: Path) -> None:
     assert (level, f"belongs to user {owner}" in text) == ("fail", True)
 
 
-def test_a_store_of_a_newer_version_is_a_failure_that_says_upgrade(used_store: Path) -> None:
+def test_a_store_of_a_newer_version_is_a_failure_that_asks_for_an_upgrade(used_store: Path) -> None:
     (used_store / "metrics.json").write_text(json.dumps({"schema": 999}))
     ((level, text),) = examine(returncode=1)["snapshot"]
     assert (level, "upgrade" in text) == ("fail", True)
@@ -155,7 +155,7 @@ def test_a_missing_viewer_is_a_warning_with_the_command_that_installs_it(run_pyt
     assert re.search(r"^warn +versions .*pip install 'pyjama_instrument\[viewer\]'", shown, re.MULTILINE)
 
 
-def test_locks_that_keep_nobody_out_are_a_failure(run_python: RunPython) -> None:
+def test_locks_that_do_not_work_are_a_failure(run_python: RunPython) -> None:
     shown = run_python(IMPORTS + "doctor.is_held = lambda fd: False\n" + DOCTOR, returncode=1).stdout
     assert re.search(r"^fail +locks .*PYJAMA_HOME", shown, re.MULTILINE)
 
