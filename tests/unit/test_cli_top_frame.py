@@ -22,7 +22,8 @@ def data(agents: int = 14, tools: int = 6, **others: str) -> DashboardData:
 
 def names(lines: list[str]) -> list[str]:
     """The first words of the rows of both tables."""
-    return [word for line in lines if (word := (line.split() or [""])[0]).startswith(("agent-", "tool-", "bad", "run"))]
+    words = [(line.split() or [""])[0] for line in lines]
+    return [word for word in words if word.startswith(("agent-", "tool-")) or word in ("bad", "bad2", "run")]
 
 
 def test_agents_that_need_attention_come_first_on_a_small_terminal() -> None:
