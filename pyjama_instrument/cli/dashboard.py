@@ -11,6 +11,7 @@ from ipaddress import ip_address
 
 from pyjama_instrument.cli.terminal import print_line, wait_for_interrupt
 from pyjama_instrument.errors import ViewerError
+from pyjama_instrument.presentation.formatting import printable
 
 __all__ = ["dashboard"]
 
@@ -45,7 +46,7 @@ def dashboard(options: argparse.Namespace) -> int:
         print_line(f"Through the proxy: {name}{options.root_path.rstrip('/')}/{f'?token={made}' if made else ''}")
     if given:
         print_line(f"To open it, add ?token= and the value of {_TOKEN} to the address.")
-    print_line(f"Store: {resolve_home()}   (Ctrl-C to stop)")
+    print_line(f"Store: {printable(resolve_home(), 500)}   (Ctrl-C to stop)")
     try:
         wait_for_interrupt()
     finally:

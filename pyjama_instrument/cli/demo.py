@@ -156,7 +156,7 @@ def _session_of(process: _Process, sessions: dict[str, SessionSummary]) -> Sessi
 
 
 def _check(process: _Process, session: SessionSummary | None, deadline: float) -> bool:
-    """Kill the process if it is time, and print how the run ended. Returns False if it should not have ended so."""
+    """Kill the process if it is time, and print how its run ended. Returns False if another end was expected."""
     now = time.monotonic()
     if process.process.poll() is None:
         if now > deadline or _has_been_stuck(process, session, now):

@@ -51,7 +51,7 @@ def _example() -> Any:
 
 
 def _pause(analyzer: Any, project: Path, seconds: float) -> float:
-    """The pause in each call with which a run takes about so many seconds, whatever the size of the project."""
+    """The pause to add to each call, so that a run takes about ``seconds`` whatever the size of the project."""
     files = sum(1 for path in analyzer.walk(project) if analyzer.is_wanted(path, imports=True))
     return min(_LONGEST_PAUSE, seconds / max(files, 1))
 

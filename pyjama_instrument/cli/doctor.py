@@ -177,7 +177,7 @@ def _file_system(place: str) -> str | None:
 def _locks(home: str) -> Iterator[_Finding]:
     place = _existing(home)
     with tempfile.NamedTemporaryFile(dir=place, prefix=".pyjama-doctor-") as file:
-        # Another process has another open file: a lock works if that one meets it.
+        # Another process would open the file again: this second descriptor stands for it.
         other = os.open(file.name, os.O_RDWR | os.O_CLOEXEC)
         try:
             yield _lock_finding("liveness lock", lambda: _is_seen_held(file.fileno(), other))

@@ -126,7 +126,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
     add_commands(commands)
-    parser.set_defaults(parser=parser, commands=commands.choices)  # a command replaces the first by its own
+    parser.set_defaults(parser=parser, commands=commands.choices)  # each command sets its own parser instead
     return parser
 
 

@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     command: list[str] = options.command_line
     name = os.path.basename(command[0].rstrip("/"))[:256].strip() or "command"
     outcome = _Outcome(_NOT_FOUND)
-    # Threads inherit the signal mask: those that the recorder starts from here on do not take the signals.
+    # Threads inherit the signal mask, so the threads that the recorder starts from here on do not get the signals.
     with _arguments_hidden(name), _signals_blocked() as signals, agent_session(options.agent) as session:
         if options.verbose or sys.stderr.isatty():
             _print_where(session)

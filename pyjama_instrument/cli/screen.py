@@ -1,4 +1,4 @@
-"""The whole terminal, drawn on line by line, with keys read one by one; restored whatever ends the program."""
+"""The whole terminal: draws lines, reads keys one by one, and restores the terminal however the program ends."""
 
 from __future__ import annotations
 

@@ -147,12 +147,12 @@ def _rows(tree: SessionTree, columns: int | None, *, everything: bool, values: b
         children = list(_children(item.children, everything=everything))
         for at, child in reversed(list(enumerate(children))):
             fork, line = ("└─ ", "   ") if at == len(children) - 1 else ("├─ ", "│  ")
-            deep = len(indent) >= 3 * most_levels  # deeper levels are drawn side by side, so that a terminal fits them
+            deep = len(indent) >= 3 * most_levels  # deeper levels are not indented, so that they fit
             waiting.append((indent + fork, indent if deep else indent + line, child))
 
 
 def _children(spans: list[Span], *, everything: bool) -> Iterator[Span | list[Span]]:
-    """The children; of many equal ones in a row without an error, some, and then the others as a list."""
+    """The children. If many in a row are equal and without an error, some of them, and the others as one list."""
     for _, group in groupby(spans, key=lambda span: (span.kind, span.name, _is_plain(span) or id(span))):
         alike = list(group)
         if everything or len(alike) <= _MOST_ALIKE:

@@ -39,7 +39,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int |
 
 
 def _kept(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
-    """The columns that there is room for if their cells are cut as far as they may be."""
+    """The indices of the columns that fit if all cells are cut as far as they may be."""
     kept = list(range(len(columns)))
     while _total([_least(columns[index], widths[index]) for index in kept]) > width:
         first = max(kept, key=lambda index: columns[index].leave_out)

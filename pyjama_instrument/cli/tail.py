@@ -99,7 +99,7 @@ def _regex(pattern: str | None) -> re.Pattern[str] | None:
 
 
 def _output_closed() -> Callable[[], bool]:
-    """A check between two polls: the reader of our pipe may be gone, and no event may come to find out by writing."""
+    """A check between two polls: whether the reader of the pipe is gone. Without it, only the next event would show."""
     watch = select.poll()
     try:
         watch.register(sys.stdout.fileno(), 0)

@@ -88,7 +88,7 @@ class _Figures(NamedTuple):
 
 
 def frame(data: DashboardData, rates: dict[str, float], order: Order, size: Size, position: int = 0) -> Frame:
-    """The frame for a terminal of that size. ``position`` rows are scrolled past: agents first, then tools."""
+    """The frame for a terminal of that size, after scrolling past ``position`` rows: agents first, then tools."""
     lines = _head(data, size.columns)
     warnings = [line for note in notes(data)[:_MOST_NOTES] for line in wrap(note, size.columns, "  ")]
     if not data.agents and not data.metrics.tools:
@@ -118,7 +118,7 @@ def _head(data: DashboardData, columns: int) -> list[str]:
 
 
 class _Window:
-    """As many rows as there is room for; if some are hidden, the last line has their number."""
+    """The rows that fit; if some are hidden, the last line has their number."""
 
     def __init__(self, rows: Sequence[str], room: int) -> None:
         self._rows = rows
@@ -181,7 +181,7 @@ def _tools(data: DashboardData, rates: dict[str, float], order: Order, columns: 
 
 
 def _sorted(figures: list[_Figures], order: Order) -> list[str]:
-    """The names of the rows: the largest figure or the letter A first, and names among equals."""
+    """The names of the rows in order: by name, or the largest figure first and equal ones by name."""
     figures = sorted(figures, key=lambda row: row.name)
     if order.by == "name":
         return [row.name for row in (reversed(figures) if order.reverse else figures)]
