@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 import time
 import unicodedata
@@ -62,7 +61,11 @@ def _colour_wanted() -> bool:
 
 def terminal_columns() -> int | None:
     """The width of the terminal on standard output; None if the output is not a terminal."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if not sys.stdout.isatty():
+        return None
+    import shutil  # takes longer to import than all of this module's other imports
+
+    return shutil.get_terminal_size().columns
 
 
 def print_line(text: str = "") -> None:
