@@ -65,7 +65,7 @@ def _run_and_kill(program: Path) -> str:
         assert child.stdout is not None
         command = child.stdout.readline()
         for event in tail_events(follow=True, poll_seconds=0.01):
-            if event.kind == "tool.started":
+            if event.kind == "tool.started" and event.agent == "thinker":
                 break
         subprocess.run(shlex.split(command), check=True)
     return command
