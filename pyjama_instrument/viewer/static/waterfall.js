@@ -23,8 +23,8 @@ export function waterfall({ changed, opened, selected }) {
   let children = []; // for each row, the positions of its children
   let shown = []; // the positions of the displayed rows, in display order
   let level = [];
-  let index = new Map(); // place in `rows` → place in `shown`
-  let places = new Map(); // key → place in `rows`
+  let index = new Map(); // position in `rows` → position in `shown`
+  let places = new Map(); // key → position in `rows`
   let begin = 0;
   let last = 1; // the end of the last ended span
   let growing = false;
@@ -37,7 +37,7 @@ export function waterfall({ changed, opened, selected }) {
   let [width, height] = [600, 600];
 
   const ruler = el("div", { class: "wf-ruler" });
-  const map = el("canvas", { class: "wf-map", title: "Drag to zoom in, double-click for all" });
+  const map = el("canvas", { class: "wf-map", title: "Drag to zoom in; double-click to show the whole run" });
   const lens = el("div", { class: "wf-lens", hidden: true });
   const axis = el("div", { class: "wf-axis", role: "img", "aria-label": "Time line" }, map, lens, ruler);
   const column = (name, ...inside) => el("div", { role: "columnheader", class: name }, ...inside);
