@@ -188,7 +188,7 @@ NEEDED = [
 
 @pytest.mark.parametrize("lacking", NEEDED, ids=str)
 def test_a_system_that_lacks_one_of_the_things_that_are_needed_records_nothing(lacking: Taken, own_store: Path) -> None:
-    done = run_without(lacking, QUIET + "with session: print(double(4), session._under_way[0].session.env()['HOME'])")
+    done = run_without(lacking, QUIET + "with session: print(double(4), session._active[0].session.env()['HOME'])")
     assert (done.returncode, done.stdout) == (0, f"8 {os.environ['HOME']}\n")
     assert SAID.fullmatch(done.stderr), done.stderr
     assert not own_store.exists()
