@@ -1,4 +1,4 @@
-"""Running code inside a session that it does not end."""
+"""Running code inside a run that it does not end."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Activation:
 
 
 class BoundFunction(Generic[P, R]):
-    """A function that runs inside a session wherever it is called. It can be pickled if the function can."""
+    """A function that runs inside a run, wherever it is called. It can be pickled if the function can."""
 
     def __init__(self, function: Callable[P, R], agent: str, session: str, span: str) -> None:
         functools.update_wrapper(self, function)
@@ -53,7 +53,7 @@ class BoundFunction(Generic[P, R]):
         self._target = (agent, session, span)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function inside the session."""
+        """Call the function inside the run."""
         return call_observed(self._kind, self._activate, self._function, args, kwargs)  # type: ignore[no-any-return]
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ __all__ = ["ambient", "enclosing_scope"]
 
 
 def ambient() -> Scope:
-    """The scope of a tool call outside any session."""
+    """The scope of a tool call outside any run."""
     known = recorder.ambient
     if known is not None and recorder.unforked[0]:
         return known
@@ -30,7 +30,7 @@ def ambient() -> Scope:
 
 
 def enclosing_scope() -> Scope | None:
-    """The scope of the running code, entered or inherited; None outside any session.
+    """The scope of the running code, entered or inherited; None outside any run.
 
     The implicit run does not count: it is for calls that have no other run, and never a parent.
     """

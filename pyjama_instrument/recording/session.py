@@ -1,8 +1,9 @@
 """A run that is under way: the object that ``with agent_session(...)`` and ``current_session()`` return.
 
-A session ends as ``completed``, ``failed`` (an exception left the block), ``cancelled`` (the exception cancels, such as
-``CancelledError`` or ``KeyboardInterrupt``, or steers) or, if its process dies first, as ``crashed``.
-Sessions nest: one started inside another is its child, in the same process or in one that got ``env()``.
+A run ends as ``completed``, ``failed`` (an exception left the block) or ``cancelled`` (the exception was a
+cancellation, such as ``CancelledError`` or ``KeyboardInterrupt``, or control flow). If its process dies first, it is
+``crashed``.
+Runs nest: a run started inside another is its child, in the same process or in one that got ``env()``.
 """
 
 from __future__ import annotations
@@ -202,7 +203,7 @@ def start_session(agent: str, workflow: Sequence[str] | None, details: Mapping[p
 
 
 def unrecorded_session(agent: str) -> Session:
-    """A session for code that must run although its run could not be started."""
+    """A session that is not recorded, for code that must run although recording has failed."""
     return Session(SessionState(id=INVALID_TRACE, agent=agent, span=INVALID_SPAN))
 
 

@@ -25,10 +25,10 @@ CALLS = full(20_000, 500)
 
 AGENT = """
 import resource
-from pyjama_instrument.recording import tool_state
+from pyjama_instrument.recording import call_events
 from pyjama_instrument.recording import recorder as recording
 from pyjama_instrument.recording.recorder import recorder
-tool_state.SLOW_NS = recording._ANNOUNCE_AFTER_NS = 1 << 62  # calls are all that is recorded, so all that is dropped
+call_events.SLOW_NS = recording._ANNOUNCE_AFTER_NS = 1 << 62  # calls are all that is recorded, so all that is dropped
 calls = 0
 
 def some(times):

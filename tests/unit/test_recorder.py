@@ -17,8 +17,8 @@ from pyjama_instrument import _guard, agent_session, configure, flush, tool
 from pyjama_instrument.errors import ConfigError
 from pyjama_instrument.events import WriterOpened
 from pyjama_instrument.reader import get_dashboard_data, tail_events
+from pyjama_instrument.recording import call_events
 from pyjama_instrument.recording import recorder as recorder_module
-from pyjama_instrument.recording import tool_state
 from pyjama_instrument.recording.recorder import recorder
 from pyjama_instrument.storage import compaction
 from pyjama_instrument.storage.journal_scan import catch_up
@@ -59,7 +59,7 @@ def failing_writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Replace]:
     A call is one record then: on a busy machine it may last, and have its beginning recorded too.
     """
     plain_write = os.write
-    monkeypatch.setattr(tool_state, "SLOW_NS", 1 << 62)
+    monkeypatch.setattr(call_events, "SLOW_NS", 1 << 62)
     monkeypatch.setattr(recorder_module, "_ANNOUNCE_AFTER_NS", 1 << 62)
 
     def replace(function: Callable[[int, bytes], int] | None) -> None:
