@@ -6,6 +6,8 @@ see them. Importing this package starts, opens and registers nothing.
 
 from __future__ import annotations
 
+import sys as _sys
+
 from pyjama_instrument.errors import PyjamaError
 from pyjama_instrument.recording.agent_session import agent_session
 from pyjama_instrument.recording.recorder import configure, flush
@@ -24,3 +26,9 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+# A function that is pickled by value refers to the names it uses by their module. So these have the one that stays.
+for _public in (Session, agent_session, configure, current_session, flush, tool):
+    _public.__module__ = __name__
+for _module in ("instrument", "recorder", "session"):  # where version 0.1.0 had them
+    _sys.modules[f"{__name__}.{_module}"] = _sys.modules[__name__]

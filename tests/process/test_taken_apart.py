@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pyjama_instrument.reader import read_metrics
+from pyjama_instrument.reader import get_dashboard_data, load_session, read_metrics
 from tests.process.children import HANG_SECONDS
 
 _DEFINITIONS = """
@@ -141,6 +141,38 @@ def test_a_function_pickled_by_value_carries_nothing_of_the_recorder(function: s
     }  # __module__ of an inner body
     assert ours - names_of_code <= {"pyjama_instrument.unpickle", "pyjama_instrument"}
     assert not {"mmap", "_thread", "ContextVar", "Token"}.intersection(strings)
+
+
+_USES_US = """
+import cloudpickle, sys
+from pyjama_instrument import Session, agent_session, configure, current_session, flush, tool
+
+def work(n):
+    configure(enabled=True)
+    with agent_session("traveller") as run:
+        assert isinstance(run, Session) and current_session() == run
+        result = tool(lambda n: n + 1)(n)
+    assert flush()
+    return result
+
+sys.stdout.buffer.write(cloudpickle.dumps(work))
+"""
+
+
+def test_a_function_pickled_by_value_may_use_this_package(own_store: Path) -> None:
+    pickled = _python(_USES_US)
+    names = {value for _, value, _ in pickletools.genops(pickled) if isinstance(value, str)}
+    assert {name for name in names if name.startswith("pyjama_instrument")} == {"pyjama_instrument"}
+    assert int(_python(_RECEIVE, input=pickled)) == 6
+    assert load_session(get_dashboard_data().agents["traveller"].session or "").session.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [("session", "Session agent_session current_session"), ("recorder", "configure flush"), ("instrument", "tool")],
+)
+def test_the_modules_that_pickles_of_version_0_1_0_name_are_still_there(module: str, names: str) -> None:
+    _python(f"from pyjama_instrument.{module} import {', '.join(names.split())}")
 
 
 def test_a_tool_that_is_sent_again_and_again_announces_its_first_call_only(own_store: Path) -> None:

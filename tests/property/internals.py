@@ -41,12 +41,17 @@ def _modules() -> Iterator[Any]:
 def _targets() -> Iterator[Target]:
     for module in _modules():
         for name, value in vars(module).items():
-            if getattr(value, "__module__", None) != module.__name__:
-                continue
-            if isinstance(value, FunctionType):
+            if isinstance(value, FunctionType) and _is_of(module, value):
                 yield Target(module, name)
-            elif inspect.isclass(value):
+            elif inspect.isclass(value) and any(_is_of(module, body) for body in vars(value).values()):
                 yield from (Target(value, method) for method, body in vars(value).items() if _is_ours(body))
+
+
+def _is_of(module: Any, body: Any) -> bool:
+    """Whether the module defines that function; its ``__module__`` may name the package that exports it."""
+    body = getattr(body, "__func__", body)
+    body = getattr(body, "fget", body)
+    return isinstance(body, FunctionType) and body.__code__.co_filename == module.__file__
 
 
 def _is_ours(body: Any) -> bool:
