@@ -20,6 +20,16 @@ __all__ = ["TARGETS", "Target", "replaced"]
 _APART = re.compile(r"(cli|viewer|testing)(\..*)?|reader(\.reader|\.span_tree)?|document|shared_metrics|__main__")
 
 
+_DEFINED_IN = {
+    "Session": "pyjama_instrument.recording.session",
+    "agent_session": "pyjama_instrument.recording.agent_session",
+    "configure": "pyjama_instrument.recording.recorder",
+    "current_session": "pyjama_instrument.recording.session",
+    "flush": "pyjama_instrument.recording.recorder",
+    "tool": "pyjama_instrument.recording.tool",
+}
+
+
 class Target(NamedTuple):
     """A function, by the module or class that has it."""
 
@@ -27,7 +37,7 @@ class Target(NamedTuple):
     name: str
 
     def __str__(self) -> str:
-        module = getattr(self.owner, "__module__", None)
+        module = _module_of(self.owner)
         path = f"{module}.{self.owner.__qualname__}" if module else self.owner.__name__
         return f"{path.removeprefix('pyjama_instrument.')}.{self.name}"
 
@@ -41,17 +51,18 @@ def _modules() -> Iterator[Any]:
 def _targets() -> Iterator[Target]:
     for module in _modules():
         for name, value in vars(module).items():
-            if isinstance(value, FunctionType) and _is_of(module, value):
+            if _module_of(value) != module.__name__:
+                continue
+            if isinstance(value, FunctionType):
                 yield Target(module, name)
-            elif inspect.isclass(value) and any(_is_of(module, body) for body in vars(value).values()):
+            elif inspect.isclass(value):
                 yield from (Target(value, method) for method, body in vars(value).items() if _is_ours(body))
 
 
-def _is_of(module: Any, body: Any) -> bool:
-    """Whether the module defines that function; its ``__module__`` may name the package that exports it."""
-    body = getattr(body, "__func__", body)
-    body = getattr(body, "fget", body)
-    return isinstance(body, FunctionType) and body.__code__.co_filename == module.__file__
+def _module_of(value: Any) -> Any:
+    """The module that defines it; the ``__module__`` of a public name is the package."""
+    named = getattr(value, "__module__", None)
+    return _DEFINED_IN.get(value.__name__) if named == "pyjama_instrument" else named
 
 
 def _is_ours(body: Any) -> bool:
