@@ -17,7 +17,7 @@ from pyjama_instrument.cli.terminal import print_line, style, terminal_columns, 
 from pyjama_instrument.config import disabled_by_environment, resolve_home
 from pyjama_instrument.errors import PyjamaError, SchemaTooNew
 from pyjama_instrument.presentation.formatting import count, printable
-from pyjama_instrument.storage.journal import waiting
+from pyjama_instrument.storage.journal import measure_backlog
 from pyjama_instrument.storage.layout import HISTORY, JOURNAL, ORIGINAL_LOCK, SCHEMA, SNAPSHOT, list_segments
 from pyjama_instrument.storage.liveness import hold, is_held
 from pyjama_instrument.storage.snapshot import load
@@ -259,7 +259,7 @@ def _backlog(home: str) -> Iterator[_Finding]:
             folded = load(store).document.get("journals")
         except SchemaTooNew:  # the check of the snapshot reports it
             folded = None
-        backlog = waiting(journal, folded=folded)
+        backlog = measure_backlog(journal, folded=folded)
     if backlog.share() >= 0.5:
         yield _Finding(
             "warn",

@@ -23,21 +23,21 @@ from pyjama_instrument.fold.agents import run_totals
 from pyjama_instrument.fold.document import new_document
 from pyjama_instrument.fold.histogram import percentile_ms
 
-__all__ = ["Shown", "session_shown"]
+__all__ = ["DashboardBuilder", "session_fields"]
 
 _RATE_SECONDS = 10
 _PROCESSES_NAMED = 4
-_MAKES_NO_SENSE = (ValidationError, AttributeError, KeyError, OverflowError, TypeError, ValueError)
+_INVALID = (ValidationError, AttributeError, KeyError, OverflowError, TypeError, ValueError)
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-class _Models(Generic[_Model]):
+class _ModelCache(Generic[_Model]):
     """The entries of one section as models; one that has not changed is not validated again."""
 
-    def __init__(self, model: type[_Model], shape: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    def __init__(self, model: type[_Model], fields: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self._model = model
-        self._shape = shape
+        self._fields = fields
         self._known: dict[str, tuple[dict[str, Any], _Model]] = {}
 
     def forget(self, names: Iterable[str]) -> None:
@@ -49,7 +49,7 @@ class _Models(Generic[_Model]):
         """The model of one entry."""
         known = self._known.get(name)
         if known is None or (known[0] is not entry and known[0] != entry):
-            known = self._known[name] = entry, self._model.model_validate(self._shape(entry))
+            known = self._known[name] = entry, self._model.model_validate(self._fields(entry))
         return known[1]
 
     def of(self, section: dict[str, dict[str, Any]]) -> dict[str, _Model]:
@@ -61,39 +61,41 @@ class _Models(Generic[_Model]):
             if known is not None and (known[0] is entry or known[0] == entry):
                 self._known[name] = entry, known[1]
             else:
-                self._known[name] = entry, self._model.model_validate(self._shape(entry))
+                self._known[name] = entry, self._model.model_validate(self._fields(entry))
         return {name: model for name, (_, model) in self._known.items()}
 
 
-class Shown:
+class DashboardBuilder:
     """What is shown of one document, again and again."""
 
     def __init__(self) -> None:
-        self._sessions = _Models(SessionSummary, session_shown)
-        self._agents = _Models(AgentSummary, _agent)
+        self._sessions = _ModelCache(SessionSummary, session_fields)
+        self._agents = _ModelCache(AgentSummary, _agent_fields)
 
-    def forget(self, touched: Mapping[str, Iterable[str]]) -> None:
+    def forget(self, changed_entries: Mapping[str, Iterable[str]]) -> None:
         """By section, the entries that may have changed."""
-        self._sessions.forget(touched["sessions"])
-        self._agents.forget(touched["agents"])
+        self._sessions.forget(changed_entries["sessions"])
+        self._agents.forget(changed_entries["agents"])
 
     def session(self, session_id: str, entry: dict[str, Any]) -> SessionSummary | None:
         """One session of the document; None if its entry makes no sense."""
         try:
             return self._sessions.one(session_id, entry)
-        except _MAKES_NO_SENSE:
+        except _INVALID:
             return None
 
     def dashboard(self, document: dict[str, Any], notes: list[str]) -> DashboardData:
         """The document as dashboard data; entries that make no sense are left out, and a note says so."""
         try:
             sessions, agents = self._sessions.of(document["sessions"]), self._agents.of(document["agents"])
-            return DashboardData.model_validate(_shape(document, notes) | {"sessions": sessions, "agents": agents})
-        except _MAKES_NO_SENSE:
-            return _what_is_sound(document, notes)
+            return DashboardData.model_validate(
+                _document_fields(document, notes) | {"sessions": sessions, "agents": agents}
+            )
+        except _INVALID:
+            return _without_invalid(document, notes)
 
 
-def _shape(document: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+def _document_fields(document: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     now_ms = time.time_ns() // 1_000_000
     agents = document["agents"]
     health = document["health"]
@@ -114,49 +116,52 @@ def _shape(document: dict[str, Any], notes: list[str]) -> dict[str, Any]:
 
 # What each entry of a section is shown as.
 _ENTRIES: dict[str, list[tuple[type[BaseModel], Callable[[Any], Any]]]] = {
-    "agents": [(AgentSummary, lambda entry: _agent(entry)), (Rates, lambda entry: _rates(entry.get("calls", {})))],
-    "sessions": [(SessionSummary, lambda entry: session_shown(entry))],
+    "agents": [
+        (AgentSummary, lambda entry: _agent_fields(entry)),
+        (Rates, lambda entry: _rates(entry.get("calls", {}))),
+    ],
+    "sessions": [(SessionSummary, lambda entry: session_fields(entry))],
     "tools": [(ToolMetrics, lambda entry: _rates(entry))],
 }
 
 
-def _what_is_sound(document: dict[str, Any], notes: list[str]) -> DashboardData:
+def _without_invalid(document: dict[str, Any], notes: list[str]) -> DashboardData:
     """The same of a document in which somebody has put what does not belong there: without those entries."""
     sound, left_out = dict(document), 0
     for section, forms in _ENTRIES.items():
         sound[section] = {
             key: entry
             for key, entry in document[section].items()
-            if all(_is_sound(model, shown, entry) for model, shown in forms)
+            if all(_is_valid(model, shown, entry) for model, shown in forms)
         }
         left_out += len(document[section]) - len(sound[section])
     sound["recent-logs"] = [
-        entry for entry in document["recent-logs"] if _is_sound(LogEntry, lambda entry: entry, entry)
+        entry for entry in document["recent-logs"] if _is_valid(LogEntry, lambda entry: entry, entry)
     ]
     left_out += len(document["recent-logs"]) - len(sound["recent-logs"])
     for section, model in (("global", GlobalMetrics), ("health", Health)):
-        if not _is_sound(model, _rates if section == "global" else lambda entry: entry, document[section]):
+        if not _is_valid(model, _rates if section == "global" else lambda entry: entry, document[section]):
             sound[section] = new_document()[section]
             left_out += 1
     notes = [*notes, f"{left_out} damaged entries of metrics.json are not shown"]
-    sessions = {sid: session_shown(session) for sid, session in sound["sessions"].items()}
-    agents = {name: _agent(agent) for name, agent in sound["agents"].items()}
-    return DashboardData.model_validate(_shape(sound, notes) | {"sessions": sessions, "agents": agents})
+    sessions = {sid: session_fields(session) for sid, session in sound["sessions"].items()}
+    agents = {name: _agent_fields(agent) for name, agent in sound["agents"].items()}
+    return DashboardData.model_validate(_document_fields(sound, notes) | {"sessions": sessions, "agents": agents})
 
 
-def _is_sound(model: type[BaseModel], shown: Callable[[Any], Any], entry: Any) -> bool:
+def _is_valid(model: type[BaseModel], shown: Callable[[Any], Any], entry: Any) -> bool:
     try:
         model.model_validate(shown(entry))
-    except _MAKES_NO_SENSE:
+    except _INVALID:
         return False
     return True
 
 
-def _agent(entry: dict[str, Any]) -> dict[str, Any]:
+def _agent_fields(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if key != "calls"}
 
 
-def session_shown(session: dict[str, Any]) -> dict[str, Any]:
+def session_fields(session: dict[str, Any]) -> dict[str, Any]:
     """A session as it is shown."""
     in_flight = [{"span": span} | call for span, call in session["in-flight"].items()]
     return session | {"in-flight": in_flight}
@@ -188,7 +193,7 @@ def _global(document: dict[str, Any], now_ms: int) -> dict[str, Any]:
     return shown
 
 
-def _unseen_processes(marker: Any) -> str:
+def _names_of_divided(marker: Any) -> str:
     """Those whose locks are known not to be seen by all."""
     if not isinstance(marker, dict) or not isinstance(marker.get("writers"), dict):
         return ""
@@ -203,7 +208,7 @@ def _health_notes(health: dict[str, Any]) -> list[str]:
             "file locks have no effect on the store's file system: crashes cannot be seen, and nothing is retired or "
             "deleted. Set PYJAMA_HOME to a directory on a local disk"
         )
-    elif processes := _unseen_processes(health.get("lock-domains")):
+    elif processes := _names_of_divided(health.get("lock-domains")):
         notes.append(
             f"processes that write here do not see each other's locks: {processes} and others. A missing lock does "
             "not mean crashed here, and nothing is retired. Use one volume of one kernel, or a PYJAMA_HOME for each "

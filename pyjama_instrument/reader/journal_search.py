@@ -17,7 +17,7 @@ from pyjama_instrument.storage.layout import HISTORY, JOURNAL, SegmentName, list
 from pyjama_instrument.storage.position import Position
 from pyjama_instrument.storage.segment_reader import read_segment
 
-__all__ = ["RawHistory"]
+__all__ = ["JournalSearch"]
 
 _BLOCK_BYTES = 256 * 1024
 _OVERLAP_BYTES = 512  # what is looked for may lie across two blocks
@@ -30,31 +30,31 @@ Keep = Callable[[SegmentName, list[Any]], None]
 """Takes what was found in a segment, batch by batch."""
 
 
-class RawHistory:
+class JournalSearch:
     """What is found in the raw history, from look to look.
 
     Args:
         home: the store's directory.
         holds: whether bytes hold what is looked for; a segment of the history in which none do is passed over.
-        beside: lines that begin so are wanted too, in every other segment.
+        also: lines that begin so are wanted too, in every other segment.
         keep: takes what the wanted lines say.
-        together: give ordinary calls together, as :class:`Calls`, and not as a record each.
+        grouped: give ordinary calls grouped, as :class:`Calls`, and not as a record each.
 
     Attributes:
         positions: how far each segment has been read.
     """
 
     def __init__(
-        self, home: str, *, holds: Holds, keep: Keep, beside: bytes | None = None, together: bool = False
+        self, home: str, *, holds: Holds, keep: Keep, also: bytes | None = None, grouped: bool = False
     ) -> None:
         self.positions: dict[SegmentName, Position] = {}
         self._home = home
         self._holds = holds
-        self._beside = beside
+        self._also = also
         self._keep = keep
-        self._calls = CallDecoder() if together else None
+        self._calls = CallDecoder() if grouped else None
 
-    def look(self, *, trust: bool = True, since_us: int | None = None, grows: Collection[str] = ()) -> None:
+    def refresh(self, *, trust: bool = True, since_us: int | None = None, grows: Collection[str] = ()) -> None:
         """Read what is new.
 
         Args:
@@ -71,7 +71,7 @@ class RawHistory:
             for name in segments:
                 position = known.get(name) or Position()
                 if position == Position():
-                    self._pass_over(history, name, position, since_us)
+                    self._skip_unwanted(history, name, position, since_us)
                 elif position.sealed:  # but perhaps its writer only seemed to be dead
                     place = history if name.key in grows else journal
                     position.sealed = not _has_grown(place, name, position)
@@ -85,17 +85,17 @@ class RawHistory:
         """The writers that still live, as the last look found them."""
         return {name.writer for name, position in self.positions.items() if not position.sealed}
 
-    def follow(self, writers: set[str], *, trust: bool = True) -> None:
+    def follow_moved(self, writers: set[str], *, trust: bool = True) -> None:
         """Look again if one of these writers, that seem to be dead, has only moved on to another segment."""
         for _ in range(_MOVES_FOLLOWED):
             last = {name.writer: name for name in sorted(self.positions) if name.writer in writers}
             following = [os.path.join(self._home, JOURNAL, name.next.filename) for name in last.values()]
             if not any(map(os.path.exists, following)):
                 return
-            self.look(trust=trust)
+            self.refresh(trust=trust)
             writers = writers - self.alive()
 
-    def _pass_over(self, history: int | None, name: SegmentName, position: Position, since_us: int | None) -> None:
+    def _skip_unwanted(self, history: int | None, name: SegmentName, position: Position, since_us: int | None) -> None:
         """Count a segment of the history, which changes no more, as read if it holds nothing that is wanted."""
         if history is None:
             return
@@ -106,14 +106,14 @@ class RawHistory:
         try:
             found = os.fstat(fd)
             is_older = since_us is not None and found.st_mtime_ns // 1000 < since_us
-            if is_older or not self._is_somewhere_in(fd):
+            if is_older or not self._contains_wanted(fd):
                 position.offset, position.sealed = found.st_size, True
         except OSError:  # a directory, or a disk that fails
             return
         finally:
             os.close(fd)
 
-    def _is_somewhere_in(self, fd: int) -> bool:
+    def _contains_wanted(self, fd: int) -> bool:
         end = b""
         while block := os.read(fd, _BLOCK_BYTES):
             if self._holds(end + block):
@@ -141,13 +141,13 @@ class RawHistory:
 
     def _decode(self, lines: Sequence[bytes]) -> tuple[list[Any], int]:
         """What the wanted lines say; damage in the others is not looked for."""
-        block, beside = b"\n".join(lines), self._beside
+        block, also = b"\n".join(lines), self._also
         if not self._holds(block):  # as most do not, they are not looked through one by one
-            if beside is None or beside not in block:
+            if also is None or also not in block:
                 return [], 0
-            wanted = [line for line in lines if line.startswith(beside)]
+            wanted = [line for line in lines if line.startswith(also)]
         else:
-            wanted = [line for line in lines if self._holds(line) or (beside and line.startswith(beside))]
+            wanted = [line for line in lines if self._holds(line) or (also and line.startswith(also))]
         return decode_lines(wanted) if self._calls is None else self._calls(wanted)
 
 

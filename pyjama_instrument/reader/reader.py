@@ -23,15 +23,15 @@ from pyjama_instrument.document import DashboardData, SessionSummary, SessionTre
 from pyjama_instrument.errors import ConfigError, SchemaTooNew, SessionNotFound
 from pyjama_instrument.events import AnyEvent
 from pyjama_instrument.fold.document import new_document, repaired
-from pyjama_instrument.reader.dashboard_data import Shown
+from pyjama_instrument.reader.dashboard_data import DashboardBuilder
 from pyjama_instrument.reader.event_tail import last_events
 from pyjama_instrument.reader.run_lookup import RunLookup
-from pyjama_instrument.reader.session_history import sessions_beginning
+from pyjama_instrument.reader.session_history import sessions_with_prefix
 from pyjama_instrument.storage.change_detection import ChangeDetector
 from pyjama_instrument.storage.history_search import SearchBounds, SearchResult, Wanted, look_back
 from pyjama_instrument.storage.journal_scan import catch_up
 from pyjama_instrument.storage.layout import HISTORY, JOURNAL, ORIGINAL_LOCK, PREVIOUS
-from pyjama_instrument.storage.lock_domains import carry_over
+from pyjama_instrument.storage.lock_domains import copy_lock_findings
 from pyjama_instrument.storage.snapshot import Snapshot, identity, load, locks_are_trusted
 
 __all__ = ["Reader"]
@@ -59,18 +59,18 @@ class Reader:
         self._snapshot: Snapshot | None = None
         self._lookup = RunLookup(self.home)
         self._probed_at = float("-inf")
-        self._shown = Shown()
-        self._watch = ChangeDetector(self.home)
+        self._builder = DashboardBuilder()
+        self._changes = ChangeDetector(self.home)
         self._current: dict[str, Any] | None = None  # the document as of the last read, if that went well
         self._reads = 0
-        self._noted: list[str] = []
+        self._last_notes: list[str] = []
 
     def revision(self) -> int:
         """A number that stays the same while nothing happens in the store. It costs next to nothing to ask for it.
 
         What the clock alone changes does not count: ``calls_per_second`` falls for ten seconds after the last call.
         """
-        is_current = self._current is not None and not self._has_news() and self._notes() == self._noted
+        is_current = self._current is not None and not self._has_changed() and self._notes() == self._last_notes
         return self._reads if is_current else self._reads + 1
 
     def metrics(self) -> dict[str, Any]:
@@ -91,11 +91,11 @@ class Reader:
             document, notes = self._document(), self._notes()
         except SchemaTooNew as error:
             document, notes = new_document(), [str(error)]
-        if notes != self._noted:
-            self._noted = notes
+        if notes != self._last_notes:
+            self._last_notes = notes
             self._reads += 1
-        data = self._shown.dashboard(document, notes)
-        data.sessions |= self._lookup.made_up_for(document, self._shown)
+        data = self._builder.dashboard(document, notes)
+        data.sessions |= self._lookup.incomplete_sessions(document, self._builder)
         return data
 
     def session(self, session_id: str) -> SessionTree:
@@ -111,7 +111,7 @@ class Reader:
         """
         if not isinstance(session_id, str):
             raise ConfigError(f"a session id is a string, not {type(session_id).__name__}")
-        tree = self._lookup.tree(session_id, self._document(), self._shown)
+        tree = self._lookup.tree(session_id, self._document(), self._builder)
         if tree is None:
             raise SessionNotFound(f"no session {session_id!r:.80} in {self.home}")
         return tree
@@ -122,7 +122,7 @@ class Reader:
         Raises:
             SchemaTooNew: the store was written by a newer version of this package.
         """
-        return self._lookup.summaries(session_ids, self._document(), self._shown)
+        return self._lookup.summaries(session_ids, self._document(), self._builder)
 
     def sessions_beginning(self, beginning: str) -> list[str]:
         """The ids of sessions that begin so: those the dashboard lists, or else those of the raw history.
@@ -134,7 +134,7 @@ class Reader:
         """
         document = self._document()
         known = [sid for part in ("sessions", "unlisted") for sid in document[part] if sid.startswith(beginning)]
-        return known or sessions_beginning(self.home, beginning)
+        return known or sessions_with_prefix(self.home, beginning)
 
     def tail(self, limit: int = 100) -> list[AnyEvent]:
         """The last ``limit`` events of all journals, oldest first.
@@ -165,18 +165,18 @@ class Reader:
     def _document(self) -> dict[str, Any]:
         """The snapshot with the journals' news folded in. The caller must not change it."""
         # Whoever reads once only does not pay for the watch: it begins with the second time.
-        if self._reads and not self._has_news() and self._current is not None:
+        if self._reads and not self._has_changed() and self._current is not None:
             return self._current
         self._current = None
         try:
-            document = self._read_until_whole()
+            document = self._read_consistent()
         finally:
             self._reads += 1
-        self._watch.was_read(document["journals"])
+        self._changes.mark_read(document["journals"])
         self._current = document
         return document
 
-    def _read_until_whole(self) -> dict[str, Any]:
+    def _read_consistent(self) -> dict[str, Any]:
         document = None
         for _ in range(_ATTEMPTS):
             try:
@@ -192,14 +192,14 @@ class Reader:
                 os.close(directory)
         return document or new_document()
 
-    def _has_news(self) -> bool:
+    def _has_changed(self) -> bool:
         """Whether the store has to be read again, because it has changed or because somebody has died."""
-        if self._watch.look():
+        if self._changes.has_changed():
             return True
         if time.monotonic() - self._probed_at < _PROBE_SECONDS:
             return False
         self._probed_at = time.monotonic()
-        if self._current is not None and locks_are_trusted(self._current) and self._watch.is_anybody_dead():
+        if self._current is not None and locks_are_trusted(self._current) and self._changes.has_dead_writer():
             self._probed_at = float("-inf")
             return True
         return False
@@ -210,7 +210,7 @@ class Reader:
         if held is None or held.state != "whole" or held.identity != identity(directory):
             last, held = held, load(directory)
             if last is not None:
-                carry_over(last.document, held.document)
+                copy_lock_findings(last.document, held.document)
         self._snapshot = None  # while it is half done
         try:
             journal = os.open(JOURNAL, OPEN_FOLDER, dir_fd=directory)
@@ -223,9 +223,9 @@ class Reader:
         probe = time.monotonic() - self._probed_at >= _PROBE_SECONDS
         try:
             news = catch_up(held, journal, history, probe=probe)
-            document, touched = news.document, news.changed_entries
+            document, changed_entries = news.document, news.changed_entries
         except BaseException:
-            self._shown = Shown()  # what was half done has changed entries, and nobody says which
+            self._builder = DashboardBuilder()  # what was half done has changed entries, and nobody says which
             raise
         finally:
             os.close(journal)
@@ -233,7 +233,7 @@ class Reader:
                 os.close(history)
         if probe:
             self._probed_at = time.monotonic()
-        self._shown.forget(touched)
+        self._builder.forget(changed_entries)
         self._snapshot = held._replace(sound=True)
         overtaken = held.identity not in (identity(directory), identity(directory, PREVIOUS))
         return document, overtaken

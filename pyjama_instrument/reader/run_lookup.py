@@ -13,15 +13,15 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from pyjama_instrument.document import SessionSummary, SessionTree
-from pyjama_instrument.reader.dashboard_data import Shown, session_shown
-from pyjama_instrument.reader.session_history import Children, SessionRecords
+from pyjama_instrument.reader.dashboard_data import DashboardBuilder, session_fields
+from pyjama_instrument.reader.session_history import ChildSessions, SessionRecords
 from pyjama_instrument.reader.span_tree import build_tree
 
 __all__ = ["RunLookup"]
 
 _MAX_SPANS = 20_000
 _MAX_RELATIVES = 2_000
-_MAX_UNCLEAR = 200
+_MAX_INCOMPLETE = 200
 _SEARCH_SECONDS = 30.0
 _KEPT_SESSIONS = 4
 _SLACK_US = 2_000_000  # between the clock of events and that of files
@@ -34,74 +34,78 @@ class RunLookup:
 
     def __init__(self, home: str) -> None:
         self._home = home
-        self._children = Children(home)
-        self._asked: dict[str, _Run] = {}
-        self._unclear = SessionRecords(home, ())
+        self._children = ChildSessions(home)
+        self._recent: dict[str, _RunTree] = {}
+        self._incomplete = SessionRecords(home, ())
         self._searched_at = float("-inf")
 
-    def made_up_for(self, document: Document, shown: Shown) -> dict[str, SessionSummary]:
+    def incomplete_sessions(self, document: Document, builder: DashboardBuilder) -> dict[str, SessionSummary]:
         """By id, what the raw history says of the sessions that the document lists and does not hold in full.
 
         They are looked for in the whole history twice a minute at most.
         """
-        listed = _Listed(document, shown)
-        unclear = [sid for sid in document["sessions"] if not listed.is_in_full(sid)][-_MAX_UNCLEAR:]
-        if not unclear:
+        listed = _ListedSessions(document, builder)
+        incomplete = [sid for sid in document["sessions"] if not listed.is_complete(sid)][-_MAX_INCOMPLETE:]
+        if not incomplete:
             return {}
         is_due = time.monotonic() - self._searched_at >= _SEARCH_SECONDS
-        if is_due and not self._unclear.sessions.issuperset(unclear):
-            self._unclear, self._searched_at = SessionRecords(self._home, unclear), time.monotonic()
-        self._unclear.refresh(document)
-        return {sid: summary for sid in unclear if (summary := listed.best(sid, self._unclear)) is not None}
+        if is_due and not self._incomplete.sessions.issuperset(incomplete):
+            self._incomplete, self._searched_at = SessionRecords(self._home, incomplete), time.monotonic()
+        self._incomplete.refresh(document)
+        return {sid: summary for sid in incomplete if (summary := listed.resolve(sid, self._incomplete)) is not None}
 
-    def tree(self, session_id: str, document: Document, shown: Shown) -> SessionTree | None:
+    def tree(self, session_id: str, document: Document, builder: DashboardBuilder) -> SessionTree | None:
         """The run's tree as of now, which is the last one if nothing is new; None if nothing is known of the run."""
         self._children.refresh()
-        run = self._asked.pop(session_id, None) or _Run(self._home, session_id)
-        tree = run.tree(_Listed(document, shown), self._children.by_parent())
+        run = self._recent.pop(session_id, None) or _RunTree(self._home, session_id)
+        tree = run.tree(_ListedSessions(document, builder), self._children.by_parent())
         if tree is not None:
-            self._asked[session_id] = run
-            if len(self._asked) > _KEPT_SESSIONS:
-                del self._asked[next(iter(self._asked))]
+            self._recent[session_id] = run
+            if len(self._recent) > _KEPT_SESSIONS:
+                del self._recent[next(iter(self._recent))]
         return tree
 
-    def summaries(self, sessions: Collection[str], document: Document, shown: Shown) -> dict[str, SessionSummary]:
+    def summaries(
+        self, sessions: Collection[str], document: Document, builder: DashboardBuilder
+    ) -> dict[str, SessionSummary]:
         """What is known of these runs, by id."""
-        listed = _Listed(document, shown)
-        found = {sid: summary for sid in sessions if (summary := listed.in_full(sid)) is not None}
-        beyond = SessionRecords(self._home, (sid for sid in sessions if sid not in found))
-        if beyond.sessions:
-            beyond.refresh(document)
-        return found | {sid: summary for sid in beyond.sessions if (summary := listed.best(sid, beyond)) is not None}
+        listed = _ListedSessions(document, builder)
+        found = {sid: summary for sid in sessions if (summary := listed.complete(sid)) is not None}
+        unlisted = SessionRecords(self._home, (sid for sid in sessions if sid not in found))
+        if unlisted.sessions:
+            unlisted.refresh(document)
+        return found | {
+            sid: summary for sid in unlisted.sessions if (summary := listed.resolve(sid, unlisted)) is not None
+        }
 
 
-class _Listed:
+class _ListedSessions:
     """The sessions of the document."""
 
-    def __init__(self, document: Document, shown: Shown) -> None:
+    def __init__(self, document: Document, builder: DashboardBuilder) -> None:
         self.document = document
-        self._shown = shown
+        self._builder = builder
 
-    def is_in_full(self, session_id: str) -> bool:
+    def is_complete(self, session_id: str) -> bool:
         """Whether the session's entry says all: the fold has seen the start, and listed the session ever since."""
         entry = self.document["sessions"].get(session_id)
         return entry is not None and entry["writer"] is not None and not entry.get("partial")
 
-    def in_full(self, session_id: str) -> SessionSummary | None:
+    def complete(self, session_id: str) -> SessionSummary | None:
         """The session, if its entry says all."""
-        if not self.is_in_full(session_id):
+        if not self.is_complete(session_id):
             return None
-        return self._shown.session(session_id, self.document["sessions"][session_id])
+        return self._builder.session(session_id, self.document["sessions"][session_id])
 
-    def best(self, session_id: str, records: SessionRecords) -> SessionSummary | None:
+    def resolve(self, session_id: str, records: SessionRecords) -> SessionSummary | None:
         """The session as the document has it in full; or else as the raw history has it, or as far as either goes."""
-        if (summary := self.in_full(session_id)) is not None:
+        if (summary := self.complete(session_id)) is not None:
             return summary
         entry, replayed = self.document["sessions"].get(session_id), records.record(session_id, self.document)
         if entry is not None and (replayed is None or replayed["writer"] is None):
-            return self._shown.session(session_id, entry)
+            return self._builder.session(session_id, entry)
         # A copy: the fold goes on changing it.
-        return None if replayed is None else SessionSummary.model_validate(copy.deepcopy(session_shown(replayed)))
+        return None if replayed is None else SessionSummary.model_validate(copy.deepcopy(session_fields(replayed)))
 
     def children(self) -> dict[str, list[str]]:
         """The ids of the sessions begun in each, by its id."""
@@ -112,20 +116,20 @@ class _Listed:
         return found
 
 
-class _Run:
+class _RunTree:
     """A run that was asked for: its records so far, and the last tree with what it was made from."""
 
     def __init__(self, home: str, session_id: str) -> None:
         self._home = home
         self._id = session_id
         self._records = SessionRecords(home, [session_id], keep=True)
-        self._beyond = SessionRecords(home, ())  # relatives that the document does not hold in full
+        self._unlisted = SessionRecords(home, ())  # relatives that the document does not hold in full
         self._ended: dict[str, SessionSummary] = {}  # what is known of relatives that have ended
         self._last: tuple[SessionSummary, SessionTree] | None = None
 
-    def tree(self, listed: _Listed, children: Mapping[str, list[str]]) -> SessionTree | None:
+    def tree(self, listed: _ListedSessions, children: Mapping[str, list[str]]) -> SessionTree | None:
         changed = self._records.refresh(listed.document)
-        summary = listed.best(self._id, self._records)
+        summary = listed.resolve(self._id, self._records)
         if summary is None:
             return None
         inside = _Descendants(self._id, listed.children(), children)
@@ -145,20 +149,22 @@ class _Run:
         self._last = summary, tree
         return tree
 
-    def _relatives(self, parent: str | None, inside: _Descendants, listed: _Listed) -> dict[str, SessionSummary]:
+    def _relatives(
+        self, parent: str | None, inside: _Descendants, listed: _ListedSessions
+    ) -> dict[str, SessionSummary]:
         """The run that this one is part of, and those inside it, at any depth."""
         wanted = dict.fromkeys(sid for sid in (parent, *inside.all()) if sid is not None and sid != self._id)
-        found = {sid: summary for sid in wanted if (summary := listed.in_full(sid)) is not None}
+        found = {sid: summary for sid in wanted if (summary := listed.complete(sid)) is not None}
         found |= {sid: self._ended[sid] for sid in wanted if sid not in found and sid in self._ended}
         missing = [sid for sid in wanted if sid not in found][: max(0, _MAX_RELATIVES - len(found))]
         if missing:
-            if self._beyond.sessions != frozenset(missing):
-                self._beyond = SessionRecords(self._home, missing)
+            if self._unlisted.sessions != frozenset(missing):
+                self._unlisted = SessionRecords(self._home, missing)
             begin_ms = None if parent in missing else self._records.begin_ms
             # What is inside the run was recorded after its beginning.
-            self._beyond.refresh(listed.document, since_us=begin_ms and begin_ms * 1000 - _SLACK_US)
+            self._unlisted.refresh(listed.document, since_us=begin_ms and begin_ms * 1000 - _SLACK_US)
             for sid in missing:
-                if (summary := listed.best(sid, self._beyond)) is not None:
+                if (summary := listed.resolve(sid, self._unlisted)) is not None:
                     found[sid] = summary
         self._ended |= {sid: summary for sid, summary in found.items() if summary.status != "running"}
         return {sid: found[sid] for sid in wanted if sid in found}

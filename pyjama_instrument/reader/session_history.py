@@ -17,13 +17,13 @@ from pyjama_instrument.fold.document import new_document
 from pyjama_instrument.fold.eviction import end_quiet, is_quiet
 from pyjama_instrument.fold.fold import Fold
 from pyjama_instrument.fold.limits import LIMITS, OTHER
-from pyjama_instrument.reader.journal_search import RawHistory
+from pyjama_instrument.reader.journal_search import JournalSearch
 from pyjama_instrument.storage.layout import SegmentName
-from pyjama_instrument.storage.lock_domains import are_divided, proves_death
+from pyjama_instrument.storage.lock_domains import are_locks_divided, unlocked_means_dead
 from pyjama_instrument.storage.process_identity import is_gone
 from pyjama_instrument.storage.snapshot import locks_are_trusted
 
-__all__ = ["Children", "SessionRecords", "sessions_beginning"]
+__all__ = ["ChildSessions", "SessionRecords", "sessions_with_prefix"]
 
 _OPENED = b'{"kind":"writer.opened",'
 _ANY_ID = re.compile(rb'session": ?"([^"\\]{1,256})"')
@@ -53,8 +53,8 @@ class SessionRecords:
         self.sessions = frozenset(sessions)
         self.found: list[tuple[str, Record]] = []
         self._keep = keep
-        self._history = RawHistory(
-            home, holds=_holds_one_of(self.sessions), keep=self._add, beside=_OPENED, together=not keep
+        self._history = JournalSearch(
+            home, holds=_holds_one_of(self.sessions), keep=self._add, also=_OPENED, grouped=not keep
         )
         self._begin()
 
@@ -74,15 +74,15 @@ class SessionRecords:
             document: the store's document, which says whether locks prove anything here.
             since_us: none of the sessions began before this time (µs since the epoch).
         """
-        trust, cleared_us = proves_death(document), document.get("counted-since")
+        trust, cleared_us = unlocked_means_dead(document), document.get("counted-since")
         self._changed = False
         if cleared_us != self._counted_since:
             self._begin(cleared_us)
-        self._history.look(trust=trust, since_us=since_us, grows=document["retired"].keys())
+        self._history.refresh(trust=trust, since_us=since_us, grows=document["retired"].keys())
         if not self._sources <= self._history.positions.keys():
             # A segment of a session is gone: the store was removed, or the history's limit was reached.
             self._begin(cleared_us)
-            self._history.look(trust=trust, since_us=since_us)
+            self._history.refresh(trust=trust, since_us=since_us)
             self._changed = True
         dead = self._dead(document, trust)
         if dead:
@@ -93,13 +93,13 @@ class SessionRecords:
     def _dead(self, document: Document, trust: bool) -> set[str]:
         """The writers that some session depends on and that are dead, by the same proofs as for the document."""
         writers = self._fold.document["writers"]
-        if locks_are_trusted(document) and are_divided(document):
+        if locks_are_trusted(document) and are_locks_divided(document):
             revived = {writer for writer in self._fold.crashed_writers() if not is_gone(writers.get(writer, {}))}
             self._fold.writers_live(revived)
             self._changed |= bool(revived)
             return {writer for writer in self._fold.running_writers() if is_gone(writers.get(writer, {}))}
         if seem_dead := self._fold.running_writers() - self._history.alive():
-            self._history.follow(seem_dead, trust=trust)
+            self._history.follow_moved(seem_dead, trust=trust)
         return self._fold.running_writers() - self._history.alive()
 
     def record(self, session: str, document: Document) -> Record | None:
@@ -128,11 +128,11 @@ class SessionRecords:
         if any(type(item) is CallBatch or item.get("kind") != "writer.opened" for item in mine):
             self._sources.add(name)
             self._changed = True
-        self._fold_in(name.writer, mine)
+        self._fold_items(name.writer, mine)
         if self._keep:
             self.found += [(name.writer, item) for item in mine if item.get("kind") != "writer.opened"]
 
-    def _fold_in(self, writer: str, items: list[Any]) -> None:
+    def _fold_items(self, writer: str, items: list[Any]) -> None:
         if self._counted_since is not None:
             earlier = [part for item in items if (part := _part_of(item, self._counted_since, before=True))]
             items = [part for item in items if (part := _part_of(item, self._counted_since, before=False))]
@@ -180,18 +180,18 @@ def _holds_one_of(sessions: Set[str]) -> Callable[[bytes], bool]:
     return lambda data: not ids.isdisjoint(_ANY_ID.findall(data))
 
 
-class Children:
+class ChildSessions:
     """Which session was begun in which, from the raw history. Once asked, it reads only what is new."""
 
     def __init__(self, home: str) -> None:
         self._in_segment: dict[SegmentName, dict[str, str]] = {}
         self._by_parent: dict[str, list[str]] | None = None
         self._count = 0
-        self._history = RawHistory(home, holds=lambda data: _PARENT in data, keep=self._add)
+        self._history = JournalSearch(home, holds=lambda data: _PARENT in data, keep=self._add)
 
     def refresh(self) -> None:
         """Read what is new."""
-        self._history.look()
+        self._history.refresh()
         for name in self._in_segment.keys() - self._history.positions.keys():
             self._count -= len(self._in_segment.pop(name))
             self._by_parent = None
@@ -217,7 +217,7 @@ class Children:
         self._by_parent = None
 
 
-def sessions_beginning(home: str, beginning: str) -> list[str]:
+def sessions_with_prefix(home: str, beginning: str) -> list[str]:
     """Ids in the raw history that begin so; when there are many, some of them.
 
     Every journal and the whole history are read once at most, which their bounds keep within some hundred MB.
@@ -234,5 +234,5 @@ def sessions_beginning(home: str, beginning: str) -> list[str]:
     def holds(data: bytes) -> bool:
         return len(found) < _MOST_FOUND and needle in data
 
-    RawHistory(home, holds=holds, keep=keep).look()
+    JournalSearch(home, holds=holds, keep=keep).refresh()
     return list(found)

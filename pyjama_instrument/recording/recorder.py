@@ -40,7 +40,7 @@ from pyjama_instrument.storage import lock_descriptors
 from pyjama_instrument.storage.encoding import encode, tool_prefix
 from pyjama_instrument.storage.journal import SEGMENT_BYTES, Journal, JournalFull
 from pyjama_instrument.storage.layout import PREVIOUS, SCHEMA, SNAPSHOT, SegmentName
-from pyjama_instrument.storage.process_identity import whereabouts
+from pyjama_instrument.storage.process_identity import boot_and_pid_namespace
 from pyjama_instrument.storage.store_directory import Store
 from pyjama_instrument.threads.bounded_lock import BoundedLock
 from pyjama_instrument.threads.native import are_replaced, sleep
@@ -450,7 +450,7 @@ class Recorder(_EachCall):
                 "argv": self._argv or [],
                 "started": self.now_us(),
             }
-            | whereabouts()
+            | boot_and_pid_namespace()
             | ({"unseen": True} if self._unseen else {})
         )
         if name.writer != self._writer:  # a signal handler has forked, and this is the child

@@ -10,13 +10,13 @@ import time
 from pyjama_instrument.storage.snapshot import Identity, identity, identity_of
 from pyjama_instrument.storage.store_ownership import owner_only
 
-__all__ = ["Changed", "replace_keeping_previous", "write_file", "write_over"]
+__all__ = ["FileChanged", "replace_keeping_previous", "write_file", "write_over"]
 
 _TEMPORARY = "metrics.json.tmp"  # the same for all: the caller holds the lock, and the next one clears up
 _TEMPORARY_OLD = "metrics.json.tmp.old"
 
 
-class Changed(Exception):
+class FileChanged(Exception):
     """What was to be replaced is not what it was any more. Nothing has been replaced."""
 
 
@@ -24,7 +24,7 @@ def write_file(directory: int, name: str, data: bytes) -> Identity:
     """Put ``data`` under ``name`` durably, by way of a temporary file and a rename; returns the new file's identity.
 
     Raises:
-        Changed: somebody who does not see our lock is writing at the same time.
+        FileChanged: somebody who does not see our lock is writing at the same time.
         OSError: nothing under ``name`` has changed then.
     """
     written = _write_temporary(directory, data)
@@ -38,7 +38,7 @@ def write_over(directory: int, name: str, data: bytes, expected: Identity | None
     """Like :func:`write_file`, but only over the file of that identity, or where there is none.
 
     Raises:
-        Changed: there is another one.
+        FileChanged: there is another one.
         OSError: nothing under ``name`` has changed then.
     """
     written = _write_temporary(directory, data)
@@ -64,7 +64,7 @@ def replace_keeping_previous(
     ``name`` exists at every moment if it did before. Without ``expected``, whatever is there is replaced.
 
     Raises:
-        Changed: under ``name`` is another file than the ``expected`` one.
+        FileChanged: under ``name`` is another file than the ``expected`` one.
         OSError: ``name`` has not changed then.
     """
     written = _write_temporary(directory, data)
@@ -88,14 +88,14 @@ def replace_keeping_previous(
 
 def _check(directory: int, name: str, expected: Identity) -> None:
     if identity(directory, name) != expected:
-        raise Changed(name)
+        raise FileChanged(name)
 
 
 def _check_temporary(directory: int, written: Identity) -> None:
     """Somebody who does not see our lock may have put a temporary file of theirs in the place of ours, half written."""
     found = identity(directory, _TEMPORARY)
     if found is None or found[0] != written[0]:  # the inode; times are rounded by some file systems
-        raise Changed(_TEMPORARY)
+        raise FileChanged(_TEMPORARY)
 
 
 def _give_name(directory: int, name: str) -> None:
@@ -103,7 +103,7 @@ def _give_name(directory: int, name: str) -> None:
     try:
         os.link(_TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
     except FileExistsError:
-        raise Changed(name) from None
+        raise FileChanged(name) from None
     _unlink(directory, _TEMPORARY)
 
 
@@ -112,7 +112,7 @@ def _write_temporary(directory: int, data: bytes) -> Identity:
     try:
         fd = os.open(_TEMPORARY, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
     except FileExistsError:  # made since by somebody who does not see our lock
-        raise Changed(_TEMPORARY) from None
+        raise FileChanged(_TEMPORARY) from None
     try:
         owner_only(fd)
         remaining = memoryview(data)

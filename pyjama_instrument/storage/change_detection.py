@@ -24,7 +24,7 @@ __all__ = ["ChangeDetector"]
 _TICK_NS = 2_000_000_000
 
 
-class _Look(NamedTuple):
+class _StoreState(NamedTuple):
     """What was seen: the store's own entries, and the segments that may grow."""
 
     entries: tuple[Identity | None, ...]
@@ -32,25 +32,25 @@ class _Look(NamedTuple):
 
 
 class ChangeDetector:
-    """Watches one store for a reader. Not thread-safe.
+    """Notices changes of one store for a reader. Not thread-safe.
 
-    ``look()`` before the store is read, ``was_read()`` after. Then ``look()`` says whether anything is new.
+    Call ``has_changed()`` before you read the store, and ``mark_read()`` after.
     """
 
     def __init__(self, home: str) -> None:
         self._home = home
-        self._now: _Look | None = None
-        self._known: _Look | None = None
+        self._now: _StoreState | None = None
+        self._known: _StoreState | None = None
         self._growing: list[str] = []  # the names of the segments that may grow
         self._listed: Identity | None = None  # the journal's directory when it was listed; None if it must be again
         self._finished: frozenset[str] = frozenset()
 
-    def look(self) -> bool:
+    def has_changed(self) -> bool:
         """Whether anything has changed since the look before the store was last read; True if it never was."""
-        self._now = self._look()
+        self._now = self._state()
         return self._known is None or self._now != self._known
 
-    def was_read(self, journals: Mapping[str, Any]) -> None:
+    def mark_read(self, journals: Mapping[str, Any]) -> None:
         """The store has been read since the last look, up to the offsets ``journals`` that the snapshot carries."""
         finished = (key for key, position in journals.items() if type(position) is dict and position.get("sealed"))
         self._finished = frozenset(f"{key}.jsonl" for key in finished)
@@ -59,26 +59,26 @@ class ChangeDetector:
             segments = {name: self._now.segments[name] for name in self._growing if name in self._now.segments}
             self._known = self._now._replace(segments=segments)
 
-    def is_anybody_dead(self) -> bool:
+    def has_dead_writer(self) -> bool:
         """Whether the writer of a segment that may grow has died."""
         try:
             journal = os.open(os.path.join(self._home, JOURNAL), OPEN_FOLDER)
         except OSError:
             return False
         try:
-            return any(_is_let_go(journal, name) for name in self._growing)
+            return any(_is_unlocked(journal, name) for name in self._growing)
         finally:
             os.close(journal)
 
-    def _look(self) -> _Look:
+    def _state(self) -> _StoreState:
         try:
             home = os.open(self._home, OPEN_FOLDER)
         except OSError:
-            return _Look((), {})
+            return _StoreState((), {})
         try:
             own = os.fstat(home)
             entries = [identity(home, name) for name in (SNAPSHOT, PREVIOUS, ORIGINAL_LOCK, HISTORY, JOURNAL)]
-            return _Look(((own.st_ino, 0, 0), *entries), self._segments(home, entries[-1]))
+            return _StoreState(((own.st_ino, 0, 0), *entries), self._segments(home, entries[-1]))
         finally:
             os.close(home)
 
@@ -100,7 +100,7 @@ class ChangeDetector:
             os.close(journal)
 
 
-def _is_let_go(journal: int, name: str) -> bool:
+def _is_unlocked(journal: int, name: str) -> bool:
     """Whether nobody holds the segment; one that cannot be looked at is taken for held."""
     try:
         fd = os.open(name, OPEN_FILE, dir_fd=journal)

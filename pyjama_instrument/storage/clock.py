@@ -11,7 +11,7 @@ import functools
 import time
 from typing import Any
 
-__all__ = ["advance", "boot_id", "elapsed_now", "restamp", "went_back"]
+__all__ = ["boot_id", "clamp_times", "elapsed_now", "updated_clock", "was_set_back"]
 
 _SLACK_SECONDS = 60.0  # clocks are corrected little by little too
 _PLAUSIBLE_SECONDS = 30 * 24 * 3600.0
@@ -19,7 +19,7 @@ _END_OF_TIME = 1e12  # in seconds; somebody's 10**400 cannot be reckoned with
 _TIMES = ("timestamp", "start-time", "end-time", "last-seen")
 
 
-def advance(known: Any) -> dict[str, Any]:
+def updated_clock(known: Any) -> dict[str, Any]:
     """The clocks now, to be kept in the document in the place of those from the last time."""
     wall, running, boot = time.time(), _since_boot(), _boot()
     skew = 0.0
@@ -38,12 +38,12 @@ def elapsed_now(known: Any) -> float:
     return time.time() - (known["skew"] if _is_sound(known) else 0.0)
 
 
-def went_back(known: Any) -> bool:
+def was_set_back(known: Any) -> bool:
     """Whether the wall clock was set back since the last time."""
     return _is_sound(known) and time.time() < known["wall"] - 1.0
 
 
-def restamp(document: dict[str, Any], now_ms: int) -> None:
+def clamp_times(document: dict[str, Any], now_ms: int) -> None:
     """What a clock that was ahead has dated into the future happened now, at the latest.
 
     Otherwise it would stay the newest until that future has come, and hide what comes after it.

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from pyjama_instrument.fold.document import repaired
-from pyjama_instrument.storage.atomic_replace import Changed, replace_keeping_previous, write_file, write_over
-from pyjama_instrument.storage.clock import advance, elapsed_now, restamp, went_back
+from pyjama_instrument.storage.atomic_replace import FileChanged, replace_keeping_previous, write_file, write_over
+from pyjama_instrument.storage.clock import clamp_times, elapsed_now, updated_clock, was_set_back
 from pyjama_instrument.storage.encoded_cache import EncodedCache
 from pyjama_instrument.storage.journal_scan import CatchUpResult, catch_up
 from pyjama_instrument.storage.layout import (
@@ -32,9 +32,9 @@ from pyjama_instrument.storage.layout import (
     segments_of,
 )
 from pyjama_instrument.storage.liveness import is_held
-from pyjama_instrument.storage.lock_domains import heal, proves_death, renew
+from pyjama_instrument.storage.lock_domains import expire_divided, unlocked_means_dead, unmark_divided
 from pyjama_instrument.storage.snapshot import Identity, Snapshot, identity, load, trust_locks
-from pyjama_instrument.storage.snapshot_lock import Mark, locks_work, rewriting, try_lock
+from pyjama_instrument.storage.snapshot_lock import OriginalLock, hold_original_lock, locks_work, try_lock
 from pyjama_instrument.storage.store_directory import Store
 from pyjama_instrument.threads.native import sleep
 
@@ -77,13 +77,13 @@ def compact(
         OSError: the snapshot cannot be written; it is as it was.
         SchemaTooNew: the snapshot was written by a newer version; it is left alone.
     """
-    with _exclusively(store, wait_seconds, original_wait_seconds, should_stop) as turn:
+    with _hold_locks(store, wait_seconds, original_wait_seconds, should_stop) as turn:
         if turn is None:
             return "busy"
         for _ in range(_ATTEMPTS):
             try:
                 return _compact(store, turn, should_stop, enough)
-            except Changed:  # what is there now is what to fold onto
+            except FileChanged:  # what is there now is what to fold onto
                 continue
             except (InterruptedError, FileNotFoundError):  # the latter: somebody has removed the snapshot or the store
                 break
@@ -102,32 +102,32 @@ def clear(store: Store, *, wait_seconds: float = 10.0) -> bool:
         SchemaTooNew: the snapshot was written by a newer version; it is left alone.
     """
     now_us = time.time_ns() // 1000
-    with _exclusively(store, wait_seconds, wait_seconds) as turn:
+    with _hold_locks(store, wait_seconds, wait_seconds) as turn:
         for _ in range(_ATTEMPTS):
             if turn is None:
                 break
-            with contextlib.suppress(Changed):
+            with contextlib.suppress(FileChanged):
                 store.kept = None
                 snapshot = load(store.fd, turn.changed_ns)
-                heal(snapshot.document)
+                unmark_divided(snapshot.document)
                 news = catch_up(snapshot._replace(cleared_us=now_us, found=None), store.journal, store.history)
                 _write_both(store, snapshot, news, _Kept())
                 return True
         return False
 
 
-class _Turn(NamedTuple):
+class _HeldLocks(NamedTuple):
     """It is our turn: when the directory was last modified by others, our mark, and whether locks keep others out."""
 
     changed_ns: int
-    mark: Mark
+    mark: OriginalLock
     alone: bool
 
 
 @contextlib.contextmanager
-def _exclusively(
+def _hold_locks(
     store: Store, wait_seconds: float, original_wait_seconds: float, should_stop: Callable[[], bool] = lambda: False
-) -> Iterator[_Turn | None]:
+) -> Iterator[_HeldLocks | None]:
     """Hold both locks; yields None if one was missed."""
     with try_lock(store.fd, wait_seconds=wait_seconds) as locked:
         if not locked or not store.is_current():
@@ -135,8 +135,10 @@ def _exclusively(
             return
         changed_ns = os.fstat(store.fd).st_mtime_ns  # before our own lock file changes it
         alone = locks_work(store.fd)
-        with rewriting(store.fd, wait_seconds=original_wait_seconds, should_stop=should_stop, alone=alone) as mark:
-            yield _Turn(changed_ns, mark, alone) if mark else None
+        with hold_original_lock(
+            store.fd, wait_seconds=original_wait_seconds, should_stop=should_stop, alone=alone
+        ) as mark:
+            yield _HeldLocks(changed_ns, mark, alone) if mark else None
 
 
 class _Kept:
@@ -150,13 +152,13 @@ class _Kept:
         self.identity: Identity | None = None
 
 
-def _compact(store: Store, turn: _Turn, should_stop: Callable[[], bool], enough: Callable[[], bool]) -> Outcome:
+def _compact(store: Store, turn: _HeldLocks, should_stop: Callable[[], bool], enough: Callable[[], bool]) -> Outcome:
     kept, snapshot = _begin(store, turn)
     sealed = _sealed(snapshot.document) if snapshot.state == "whole" else {}
     news = catch_up(snapshot, store.journal, store.history, should_stop=should_stop, enough=enough)
-    trusted = proves_death(news.document)
+    trusted = unlocked_means_dead(news.document)
     covered = _still_sealed(sealed, news.document) if trusted else []
-    if not turn.mark.stands():  # removed while we were at it, and others may have gone on from what we began with
+    if not turn.mark.exists():  # removed while we were at it, and others may have gone on from what we began with
         return "busy"
     if news.clear_pending_us is not None:
         news.document[CLEARED_AT] = news.clear_pending_us
@@ -185,7 +187,7 @@ def goes_on(store: Store) -> bool:
     return False
 
 
-def _begin(store: Store, turn: _Turn) -> tuple[_Kept, Snapshot]:
+def _begin(store: Store, turn: _HeldLocks) -> tuple[_Kept, Snapshot]:
     """The snapshot to fold onto, and what is kept of it."""
     kept, store.kept = store.kept, None  # what is half done must not be found again
     if type(kept) is _Kept and kept.identity == identity(store.fd):
@@ -193,9 +195,9 @@ def _begin(store: Store, turn: _Turn) -> tuple[_Kept, Snapshot]:
     else:
         kept, snapshot = _Kept(), _load(store, turn.changed_ns)
     trust_locks(snapshot.document, turn.alone)
-    renew(snapshot.document)
-    if went_back(snapshot.document.get("clock")):
-        restamp(repaired(snapshot.document), time.time_ns() // 1_000_000)
+    expire_divided(snapshot.document)
+    if was_set_back(snapshot.document.get("clock")):
+        clamp_times(repaired(snapshot.document), time.time_ns() // 1_000_000)
         kept.pieces = EncodedCache()
     return kept, snapshot
 
@@ -220,9 +222,9 @@ def _write_both(
     The snapshot first: one that is missing beside a predecessor always means that somebody removed it.
 
     Raises:
-        Changed: the snapshot is not what it was when it was loaded.
+        FileChanged: the snapshot is not what it was when it was loaded.
     """
-    trusted = proves_death(news.document)
+    trusted = unlocked_means_dead(news.document)
     data = _encoded(news, kept, lambda: False)
     expected = snapshot.identity
     if snapshot.state == "corrupt":
@@ -238,7 +240,7 @@ def _replace(store: Store, snapshot: Snapshot, data: bytes, kept: _Kept) -> None
     """Write the next generation.
 
     Raises:
-        Changed: the snapshot is not what it was when it was loaded.
+        FileChanged: the snapshot is not what it was when it was loaded.
     """
     kept.identity = replace_keeping_previous(store.fd, SNAPSHOT, PREVIOUS, data, snapshot.identity)
     if identity(store.fd, PREVIOUS) != snapshot.identity:  # written to in place at the very last moment
@@ -260,7 +262,7 @@ def _encoded(news: CatchUpResult, kept: _Kept, should_stop: Callable[[], bool]) 
     kept.document = document = news.document
     generation = document.get("generation", 0)
     document["schema"] = SCHEMA
-    document["clock"] = advance(document.get("clock"))
+    document["clock"] = updated_clock(document.get("clock"))
     document["generation"] = (generation if type(generation) is int else 0) + 1
     return kept.pieces.join(document, news.changed_entries, pause)
 
@@ -292,13 +294,13 @@ def _keep_corrupt(store: Store, expected: Identity | None, *, all_of_them: bool)
     Returns the identity of what still has the snapshot's name; None if nothing has.
 
     Raises:
-        Changed: it is not the one that was found unreadable.
+        FileChanged: it is not the one that was found unreadable.
     """
     if identity(store.fd) != expected:
-        raise Changed(SNAPSHOT)
+        raise FileChanged(SNAPSHOT)
     aside = _set_aside(store, SNAPSHOT)
     if expected not in (identity(store.fd, aside), identity(store.fd)):
-        raise Changed(SNAPSHOT)
+        raise FileChanged(SNAPSHOT)
     kept = sorted(name for name in os.listdir(store.fd) if name.startswith(CORRUPT_PREFIX))
     for name in [] if all_of_them else kept[:-_KEPT_CORRUPT]:
         with contextlib.suppress(OSError):
@@ -313,7 +315,7 @@ def _set_aside(store: Store, name: str) -> str:
         # A second name, not a rename: the snapshot must not be missing, that would mean "cleared".
         os.link(name, aside, src_dir_fd=store.fd, dst_dir_fd=store.fd, follow_symlinks=False)
     except FileNotFoundError:
-        raise Changed(name) from None
+        raise FileChanged(name) from None
     except OSError:  # a directory has no second name, and has to be out of the way
         os.rename(name, aside, src_dir_fd=store.fd, dst_dir_fd=store.fd)
     return aside

@@ -22,7 +22,7 @@ from pyjama_instrument.storage.lock_descriptors import inode
 from pyjama_instrument.storage.store_directory import Store
 from pyjama_instrument.storage.store_ownership import owner_only
 
-__all__ = ["SEGMENT_BYTES", "Journal", "JournalFull", "Waiting", "waiting"]
+__all__ = ["SEGMENT_BYTES", "Backlog", "Journal", "JournalFull", "measure_backlog"]
 
 SEGMENT_BYTES = 8 * 1024 * 1024
 """A segment is closed and the next one begun when it has grown beyond this."""
@@ -63,7 +63,7 @@ class Journal:
         self.store = store
         self.name = self.last = name
         self._header = header
-        self.fd = lock_descriptors.raised(_create(store.journal, name, header(name)))
+        self.fd = lock_descriptors.move_tracked_high(_create(store.journal, name, header(name)))
         self._identity = inode(self.fd)
 
     def size(self) -> int:
@@ -136,7 +136,7 @@ class Journal:
         self.last = name  # whatever comes now: nobody may be given that name again
         try:
             # A thread that is about to write to our descriptor writes to the old file or to the new one.
-            self._identity = lock_descriptors.put_in_place(fd, self.fd)
+            self._identity = lock_descriptors.replace_tracked(fd, self.fd)
             self.name = name
         finally:
             lock_descriptors.close(fd)
@@ -151,7 +151,7 @@ def _look(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-class Waiting(NamedTuple):
+class Backlog(NamedTuple):
     """How much of the journals waits to be folded: in how many segments, how many bytes, and how many of one writer."""
 
     segments: int = 0
@@ -163,12 +163,12 @@ class Waiting(NamedTuple):
         return max(self.segments / _STORE_SEGMENTS, self.bytes / _STORE_BYTES, self.of_writer / _WRITER_BYTES)
 
 
-def waiting(journal: int, writer: str = "-", folded: Mapping[str, Any] | None = None) -> Waiting:
+def measure_backlog(journal: int, writer: str = "-", folded: Mapping[str, Any] | None = None) -> Backlog:
     """What waits in the directory ``journal``; ``folded`` are the offsets of a snapshot."""
-    return _waiting(_sizes(journal), writer, folded)
+    return _backlog_of(_sizes(journal), writer, folded)
 
 
-def _waiting(sizes: Iterable[tuple[str, int]], writer: str, folded: Mapping[str, Any] | None = None) -> Waiting:
+def _backlog_of(sizes: Iterable[tuple[str, int]], writer: str, folded: Mapping[str, Any] | None = None) -> Backlog:
     segments = total = ours = 0
     for name, size in sizes:
         stored = folded.get(name.removesuffix(".jsonl")) if folded else None
@@ -178,7 +178,7 @@ def _waiting(sizes: Iterable[tuple[str, int]], writer: str, folded: Mapping[str,
             segments += 1
             total += left
             ours += left * name.startswith(writer)
-    return Waiting(segments, total, ours)
+    return Backlog(segments, total, ours)
 
 
 def _looks_full(store: Store) -> bool:
@@ -195,7 +195,7 @@ def _looks_full(store: Store) -> bool:
 def _is_full(store: Store, writer: str) -> bool:
     """Whether so much waits to be folded that no more must be added."""
     sizes = [*_sizes(store.journal)]
-    if _waiting(sizes, writer).share() < 1:
+    if _backlog_of(sizes, writer).share() < 1:
         return False
     from pyjama_instrument.storage.snapshot import load  # seldom needed, and dear to import
 
@@ -203,7 +203,7 @@ def _is_full(store: Store, writer: str) -> bool:
         folded = load(store.fd).document.get("journals")
     except (OSError, StoreError):
         return True
-    return _waiting(sizes, writer, folded).share() >= 1
+    return _backlog_of(sizes, writer, folded).share() >= 1
 
 
 def _sizes(journal: int, asked: int | None = None) -> Iterator[tuple[str, int]]:
@@ -233,7 +233,7 @@ def _publish(directory: int, name: SegmentName, header: bytes) -> int:
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     fd = None
     try:
-        fd = lock_descriptors.open_noted(temporary, flags, dir_fd=directory)
+        fd = lock_descriptors.open_tracked(temporary, flags, dir_fd=directory)
         owner_only(fd)
         hold(fd)
         if os.write(fd, header) != len(header):

@@ -13,7 +13,7 @@ from pyjama_instrument.fold.fold import Fold
 from pyjama_instrument.storage.decoding import CallDecoder
 from pyjama_instrument.storage.encoded_cache import ChangedEntries
 from pyjama_instrument.storage.layout import CONTINUE_AT, SegmentName, list_segments, segments_of
-from pyjama_instrument.storage.lock_domains import are_divided, divide, proves_death
+from pyjama_instrument.storage.lock_domains import are_locks_divided, mark_divided, unlocked_means_dead
 from pyjama_instrument.storage.position import Position
 from pyjama_instrument.storage.process_identity import is_gone
 from pyjama_instrument.storage.segment_reader import StopAtTime, read_segment
@@ -69,7 +69,7 @@ def catch_up(
         OSError: the journals cannot be read now, for want of descriptors for instance.
     """
     document, sound, cleared_us = snapshot.document, snapshot.sound, snapshot.cleared_us
-    locks_work, trust = locks_are_trusted(document), proves_death(document)
+    locks_work, trust = locks_are_trusted(document), unlocked_means_dead(document)
     how = _ScanOptions(journal, history, should_stop, enough, probe, locks_work, trust)
     if cleared_us is not None:
         before = _JournalScan(Fold(document, sound=sound), how, cleared_us)
@@ -114,14 +114,14 @@ class _JournalScan:
     def run(self) -> bool:
         """Whether everything was read."""
         document = self.fold.document
-        segments = self._in_turn(document.pop(CONTINUE_AT, None))
-        self._visit_retired(segments)
-        self._read_in_turn(segments)
+        segments = self._in_order(document.pop(CONTINUE_AT, None))
+        self._read_retired(segments)
+        self._read_all(segments)
         if not self.stopped:
             self._read_what_has_come(segments)
         self.unseen |= self.fold.unseen_writers
         if self.unseen:
-            divide(document, self.unseen)
+            mark_divided(document, self.unseen)
         dead = set() if self.stopped else self._dead()
         self.fold.writers_died(dead)
         self.fold.finish()
@@ -132,44 +132,44 @@ class _JournalScan:
         return not self.stopped
 
     def _dead(self) -> set[str]:
-        if self.locks_work and are_divided(self.fold.document):
-            self._judge_by_process()
+        if self.locks_work and are_locks_divided(self.fold.document):
+            self._check_processes()
         return self.fold.running_writers() - self.alive
 
-    def _in_turn(self, first: Any) -> list[SegmentName]:
+    def _in_order(self, first: Any) -> list[SegmentName]:
         segments = self._segments()
         at = bisect_left(segments, (first, 0)) if type(first) is str else 0
         return segments[at:] + segments[:at]
 
-    def _read_in_turn(self, segments: list[SegmentName]) -> None:
+    def _read_all(self, segments: list[SegmentName]) -> None:
         last = ""
         for name in segments:
             if self.stopped and name.writer != last:
                 self.fold.document.setdefault(CONTINUE_AT, name.writer)
             if self.stopped or name.writer in self.cut:
-                self._leave(name)
+                self._skip(name)
             else:
                 last = name.writer
-                self._visit(name)
+                self._read(name)
 
     def _read_what_has_come(self, segments: list[SegmentName]) -> None:
         """Writers that hold none of the segments may have moved on to one that was not there when we listed them."""
         last = {name.writer: name for name in segments}
         for writer in last.keys() - self.alive:
             name = last[writer].next
-            while (there := self._is_there(name)) and self._visit(name):
+            while (there := self._exists(name)) and self._read(name):
                 if self.stopped:
                     return
                 name = name.next
             if there is None:  # nobody is declared dead for what cannot be looked at
                 self.alive.add(writer)
 
-    def _leave(self, name: SegmentName) -> None:
+    def _skip(self, name: SegmentName) -> None:
         self.alive.add(name.writer)
         if (stored := self.before.get(name.key)) is not None:
             self.after[name.key] = stored
 
-    def _has_enough(self) -> bool:
+    def _is_over_budget(self) -> bool:
         self.stopped = self.stopped or self.enough()
         return self.stopped
 
@@ -192,14 +192,14 @@ class _JournalScan:
             name = asked.pop()
             if name is None or name in found:
                 continue
-            there = self._is_there(name)
+            there = self._exists(name)
             if there is not False:  # what cannot be looked at keeps its offset
                 found.add(name)
             if there:
                 asked.append(name.previous)
         return sorted(found)
 
-    def _is_there(self, name: SegmentName) -> bool | None:
+    def _exists(self, name: SegmentName) -> bool | None:
         """Whether there is such a segment; None if that cannot be told."""
         try:
             os.stat(name.filename, dir_fd=self.journal, follow_symlinks=False)
@@ -209,7 +209,7 @@ class _JournalScan:
             return None
         return True
 
-    def _visit(self, name: SegmentName, directory: int | None = None) -> bool:
+    def _read(self, name: SegmentName, directory: int | None = None) -> bool:
         """Fold one segment's new records; whether there is such a segment."""
         if self.should_stop():
             raise InterruptedError("asked to stop")
@@ -231,7 +231,7 @@ class _JournalScan:
             lambda items: self._add(writer, items),
             self.calls,
             trust=self.trust,
-            enough=self._has_enough,
+            enough=self._is_over_budget,
             until=until,
         )
         if calls := self.calls.take_pending():
@@ -252,12 +252,12 @@ class _JournalScan:
             self.cut.add(writer)
         after[key] = position.dump()
         if after[key] != stored:
-            self._has_enough()
+            self._is_over_budget()
         return True
 
     # -- what locks do not tell
 
-    def _judge_by_process(self) -> None:
+    def _check_processes(self) -> None:
         """Where a missing lock proves nothing, a writer is dead only if its process is known to be gone."""
         for entry in self.after.values():
             entry.pop("sealed", None)
@@ -268,7 +268,7 @@ class _JournalScan:
         self.alive = {writer for writer in concerned if not is_gone(writers.get(writer, {}))}
         self.fold.writers_live(self.alive)
 
-    def _visit_retired(self, segments: Sequence[SegmentName]) -> None:
+    def _read_retired(self, segments: Sequence[SegmentName]) -> None:
         """Look after segments in the history whose writer may go on for all we know, and fold what it added."""
         if self.history is None:
             self.retired = dict(self.retired_before)
@@ -285,7 +285,7 @@ class _JournalScan:
             process = stored.get("process") or self.fold.document["writers"].get(name.writer, {})
             if size > Position.load(stored).offset:
                 self.fold.document["writers"].setdefault(name.writer, process)
-                self._visit(name, self.history)
+                self._read(name, self.history)
                 self.retired[name.key] |= {"process": process}
             elif not (self._has_moved_on(name, there) or is_gone(process)):
                 self.retired[name.key] = stored | {"process": process}

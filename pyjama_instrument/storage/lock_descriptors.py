@@ -14,7 +14,16 @@ import os
 from pyjama_instrument._fork_detection import unforked_mark
 from pyjama_instrument._platform import after_fork_in_child, fcntl, resource
 
-__all__ = ["Inode", "close", "close_copies", "inode", "move_high", "open_noted", "put_in_place", "raised"]
+__all__ = [
+    "Inode",
+    "close",
+    "close_copies",
+    "inode",
+    "move_high",
+    "move_tracked_high",
+    "open_tracked",
+    "replace_tracked",
+]
 
 Inode = tuple[int, int]
 
@@ -22,8 +31,8 @@ _HIGHEST_FD = 4096
 _FDS = 64  # a few for each store that is open
 _OPEN_FDS = "/dev/fd"
 
-_noted: dict[int, Inode] = {}
-_coming: dict[object, tuple[str, int] | None] = {}
+_tracked: dict[int, Inode] = {}
+_opening: dict[object, tuple[str, int] | None] = {}
 """What is being given a number that is not noted yet: a file by its name, or one that is noted by another number."""
 _unforked = unforked_mark()
 _unforked[0] = 1
@@ -34,7 +43,7 @@ def inode(fd: int) -> Inode:
     return _inode(os.fstat(fd))
 
 
-def open_noted(name: str, flags: int, mode: int = 0o600, *, dir_fd: int) -> int:
+def open_tracked(name: str, flags: int, mode: int = 0o600, *, dir_fd: int) -> int:
     """Open a file whose descriptor will hold a lock.
 
     Raises:
@@ -42,40 +51,40 @@ def open_noted(name: str, flags: int, mode: int = 0o600, *, dir_fd: int) -> int:
     """
     close_copies()
     this = object()
-    _coming[this] = name, dir_fd
+    _opening[this] = name, dir_fd
     try:
         fd = os.open(name, flags, mode, dir_fd=dir_fd)
         try:
-            _noted[fd] = inode(fd)
+            _tracked[fd] = inode(fd)
         except BaseException:
             os.close(fd)
             raise
     finally:
-        _coming.pop(this, None)
+        _opening.pop(this, None)
     return fd
 
 
-def raised(fd: int) -> int:
+def move_tracked_high(fd: int) -> int:
     """:func:`move_high` for a descriptor that was noted."""
-    ours, this = _noted[fd], object()
-    _coming[this] = None
+    ours, this = _tracked[fd], object()
+    _opening[this] = None
     try:
         high = move_high(fd)
-        _noted[high] = ours
+        _tracked[high] = ours
         _forget(fd, ours)
     finally:
-        _coming.pop(this, None)
+        _opening.pop(this, None)
     return high
 
 
-def put_in_place(fd: int, number: int) -> Inode:
+def replace_tracked(fd: int, number: int) -> Inode:
     """Let ``number`` lead to the file that is open at ``fd``, which stays open. One step for whoever writes to it.
 
     Returns what :func:`inode` says of it.
     """
     ours = inode(fd)
     os.dup2(fd, number, inheritable=False)
-    _noted[number] = ours
+    _tracked[number] = ours
     return ours
 
 
@@ -84,7 +93,7 @@ def close(fd: int) -> None:
 
     A program may close and reopen descriptors wholesale.
     """
-    ours = _noted.get(fd)
+    ours = _tracked.get(fd)
     if ours is None:
         return
     try:
@@ -101,17 +110,17 @@ def close_copies() -> None:
     """In a child, however it was forked: close what is the parent's. Nothing happens where that was done."""
     if _unforked[0]:
         return
-    ours = set(_noted.values())
-    coming = list(_coming.values())
-    for name, dir_fd in filter(None, coming):
+    ours = set(_tracked.values())
+    opening = list(_opening.values())
+    for name, dir_fd in filter(None, opening):
         with contextlib.suppress(OSError):
             ours.add(_inode(os.stat(name, dir_fd=dir_fd, follow_symlinks=False)))
-    for fd in _open_descriptors() if coming else list(_noted):
+    for fd in _open_descriptors() if opening else list(_tracked):
         with contextlib.suppress(OSError):
             if inode(fd) in ours:
                 os.close(fd)
-    _noted.clear()
-    _coming.clear()
+    _tracked.clear()
+    _opening.clear()
     _unforked[0] = 1  # last: if a signal's exception comes before, all this is done again
 
 
@@ -138,15 +147,15 @@ def _inode(found: os.stat_result) -> Inode:
 
 def _forget(fd: int, ours: Inode) -> None:
     """Forget the note, not one that was taken of another file meanwhile."""
-    if _noted.get(fd) is ours:
-        del _noted[fd]
+    if _tracked.get(fd) is ours:
+        del _tracked[fd]
 
 
 def _open_descriptors() -> list[int]:
     try:
         return [int(name) for name in os.listdir(_OPEN_FDS)]
     except (OSError, ValueError):  # no such place here, or no descriptor left to read it
-        return list(_noted)
+        return list(_tracked)
 
 
 after_fork_in_child(close_copies)

@@ -18,7 +18,15 @@ from typing import Any, NamedTuple
 from pyjama_instrument.storage.clock import elapsed_now
 from pyjama_instrument.storage.snapshot import locks_are_trusted
 
-__all__ = ["Unlocked", "are_divided", "carry_over", "divide", "heal", "proves_death", "renew"]
+__all__ = [
+    "Unlocked",
+    "are_locks_divided",
+    "copy_lock_findings",
+    "expire_divided",
+    "mark_divided",
+    "unlocked_means_dead",
+    "unmark_divided",
+]
 
 _KEY = "lock-domains"
 _LASTS_SECONDS = 7 * 24 * 3600  # as long as history is kept
@@ -53,17 +61,17 @@ class Unlocked(NamedTuple):
         return self.grew or newest_us > self.since_us
 
 
-def are_divided(document: dict[str, Any]) -> bool:
+def are_locks_divided(document: dict[str, Any]) -> bool:
     """Whether some of the store's processes are known not to see the locks of others."""
     return _marker(document) is not None
 
 
-def proves_death(document: dict[str, Any]) -> bool:
+def unlocked_means_dead(document: dict[str, Any]) -> bool:
     """Whether that a journal is unlocked proves its writer's death: locks work here, and everybody sees them."""
-    return locks_are_trusted(document) and not are_divided(document)
+    return locks_are_trusted(document) and not are_locks_divided(document)
 
 
-def divide(document: dict[str, Any], writers: Iterable[str]) -> None:
+def mark_divided(document: dict[str, Any], writers: Iterable[str]) -> None:
     """Write down that the locks of these writers are not seen by all."""
     known = _marker(document) or {"writers": {}}
     named = known["writers"] | {writer: _process(document, writer) for writer in writers}
@@ -71,21 +79,21 @@ def divide(document: dict[str, Any], writers: Iterable[str]) -> None:
     document["health"][_KEY] = {"seen": int(elapsed_now(document.get("clock"))), "writers": dict(kept)}
 
 
-def heal(document: dict[str, Any]) -> None:
+def unmark_divided(document: dict[str, Any]) -> None:
     """Take it back: somebody has seen to it."""
     health = document.get("health")
     if type(health) is dict:
         health.pop(_KEY, None)
 
 
-def renew(document: dict[str, Any]) -> None:
+def expire_divided(document: dict[str, Any]) -> None:
     """Take it back if there was no sign of it for long."""
     marker = _marker(document)
     if marker is None or elapsed_now(document.get("clock")) - marker["seen"] > _LASTS_SECONDS:
-        heal(document)
+        unmark_divided(document)
 
 
-def carry_over(old: dict[str, Any], new: dict[str, Any]) -> None:
+def copy_lock_findings(old: dict[str, Any], new: dict[str, Any]) -> None:
     """Let the document ``new``, as it was loaded, know what was found out with ``old``.
 
     For somebody who only reads: what others write down may say nothing of what is seen from here.

@@ -12,12 +12,12 @@ from typing import Any
 
 from pyjama_instrument.storage.clock import boot_id
 
-__all__ = ["is_gone", "shares_kernel", "whereabouts"]
+__all__ = ["boot_and_pid_namespace", "is_gone", "shares_kernel"]
 
 _PID_NAMESPACE = "/proc/self/ns/pid"
 
 
-def whereabouts() -> dict[str, Any]:
+def boot_and_pid_namespace() -> dict[str, Any]:
     """``boot_id`` of the kernel and ``pid_namespace``, an inode number; what cannot be read is left out."""
     found: dict[str, Any] = {}
     if boot := boot_id():
@@ -34,7 +34,7 @@ def shares_kernel(writer: dict[str, Any]) -> bool:
 
 def is_gone(writer: dict[str, Any]) -> bool:
     """Whether the process of a writer, as the document describes it, is known to exist no more."""
-    here = whereabouts()
+    here = boot_and_pid_namespace()
     pid = writer.get("pid")
     if len(here) < 2 or type(pid) is not int or pid <= 0:
         return False

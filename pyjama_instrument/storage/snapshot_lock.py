@@ -28,7 +28,7 @@ from pyjama_instrument.storage.liveness import hold, is_held
 from pyjama_instrument.storage.store_ownership import owner_only
 from pyjama_instrument.threads.native import sleep
 
-__all__ = ["Mark", "locks_work", "rewriting", "try_lock"]
+__all__ = ["OriginalLock", "hold_original_lock", "locks_work", "try_lock"]
 
 _POLL_SECONDS = 0.01
 
@@ -59,7 +59,7 @@ def locks_work(directory: int) -> bool:
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     with contextlib.ExitStack() as opened:
         try:
-            first, second = (lock_descriptors.open_noted(LOCK, flags, dir_fd=directory) for _ in range(2))
+            first, second = (lock_descriptors.open_tracked(LOCK, flags, dir_fd=directory) for _ in range(2))
         except FileNotFoundError:  # the store was removed: whoever goes on will notice
             return True
         opened.callback(lock_descriptors.close, first)
@@ -74,27 +74,27 @@ def locks_work(directory: int) -> bool:
             return False
 
 
-class Mark:
+class OriginalLock:
     """The original's lock file, as made by us."""
 
     def __init__(self, directory: int) -> None:
         self._directory = directory
         self._made = os.stat(ORIGINAL_LOCK, dir_fd=directory, follow_symlinks=False)
 
-    def stands(self) -> bool:
+    def exists(self) -> bool:
         """Whether it is still there. If not, somebody has removed it, and others may be rewriting the snapshot."""
         return _same_file(self._made, self._directory, ORIGINAL_LOCK)
 
     def remove(self) -> None:
         """Let others in."""
-        if self.stands():
+        if self.exists():
             _unlink_mark(self._directory)
 
 
 @contextlib.contextmanager
-def rewriting(
+def hold_original_lock(
     directory: int, *, wait_seconds: float, should_stop: Callable[[], bool] = lambda: False, alone: bool = True
-) -> Iterator[Mark | None]:
+) -> Iterator[OriginalLock | None]:
     """Hold the original's lock file for the block; yields None if it was not got. The kernel lock must be held.
 
     Args:
@@ -116,7 +116,7 @@ def rewriting(
 def _acquire(directory: int) -> int | None:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        fd = lock_descriptors.open_noted(LOCK, flags, dir_fd=directory)
+        fd = lock_descriptors.open_tracked(LOCK, flags, dir_fd=directory)
     except FileNotFoundError:  # the store was removed
         return None
     try:
@@ -139,13 +139,13 @@ def _flock(fd: int) -> bool:
     return True
 
 
-def _mark(directory: int, alone: bool) -> Mark | None:
+def _mark(directory: int, alone: bool) -> OriginalLock | None:
     if alone:
-        _remove_ours(directory)
+        _remove_left_behind(directory)
     try:
         os.utime(LOCK, dir_fd=directory)  # the age of the mark is how long somebody has been at it
         os.link(LOCK, ORIGINAL_LOCK, src_dir_fd=directory, dst_dir_fd=directory)
-        return Mark(directory)
+        return OriginalLock(directory)
     except OSError as error:
         # An original has it, the store was removed, or on an overlay somebody made it behind the overlay's back.
         if error.errno not in (errno.EEXIST, errno.ENOENT, errno.ESTALE):
@@ -153,7 +153,7 @@ def _mark(directory: int, alone: bool) -> Mark | None:
         return None
 
 
-def _remove_ours(directory: int) -> None:
+def _remove_left_behind(directory: int) -> None:
     with contextlib.suppress(FileNotFoundError):
         if _same_file(os.stat(LOCK, dir_fd=directory, follow_symlinks=False), directory, ORIGINAL_LOCK):
             _unlink_mark(directory)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pyjama_instrument.document import AgentSummary, SessionSummary
 from pyjama_instrument.reader import Reader
 from pyjama_instrument.reader import reader as reader_module
-from pyjama_instrument.reader.dashboard_data import _agent, session_shown
+from pyjama_instrument.reader.dashboard_data import _agent_fields, session_fields
 from pyjama_instrument.storage import compaction
 from pyjama_instrument.storage.compaction import compact
 from pyjama_instrument.storage.store_directory import Store
@@ -72,7 +72,7 @@ def assert_current(reader: Reader) -> None:
     shown = reader.dashboard()
     document = reader.metrics()
     for sid, session in document["sessions"].items():
-        assert shown.sessions[sid] == SessionSummary.model_validate(session_shown(session))
+        assert shown.sessions[sid] == SessionSummary.model_validate(session_fields(session))
     for name, agent in document["agents"].items():
-        assert shown.agents[name] == AgentSummary.model_validate(_agent(agent))
+        assert shown.agents[name] == AgentSummary.model_validate(_agent_fields(agent))
     assert (len(shown.sessions), len(shown.agents)) == (len(document["sessions"]), len(document["agents"]))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pyjama_instrument.storage.atomic_replace import Changed, replace_keeping_previous, write_file
+from pyjama_instrument.storage.atomic_replace import FileChanged, replace_keeping_previous, write_file
 
 
 @pytest.fixture
@@ -123,6 +123,6 @@ def test_the_half_written_file_of_somebody_who_sees_no_lock_of_ours_is_never_tak
         os.rename(place / "other", place / "metrics.json.tmp")
 
     monkeypatch.setattr(os, "fsync", another_begins)
-    with pytest.raises(Changed):
+    with pytest.raises(FileChanged):
         write(directory)
     assert (place / "a").read_bytes() == b"1"

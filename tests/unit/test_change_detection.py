@@ -196,7 +196,7 @@ def test_where_locks_keep_nobody_out_nobody_is_asked_about_them(
     monkeypatch.setattr(reader_module, "_PROBE_SECONDS", 0.0)
     monkeypatch.setattr(reader_module, "locks_are_trusted", lambda document: False)
     reader = settled(Reader(own_store))
-    monkeypatch.setattr(change_detection.ChangeDetector, "is_anybody_dead", refuse)
+    monkeypatch.setattr(change_detection.ChangeDetector, "has_dead_writer", refuse)
     reader.revision()
 
 

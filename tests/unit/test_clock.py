@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pyjama_instrument.storage import clock
-from pyjama_instrument.storage.clock import advance, elapsed_now, restamp, went_back
+from pyjama_instrument.storage.clock import clamp_times, elapsed_now, updated_clock, was_set_back
 
 DAY = 24 * 3600.0
 YEAR = 365 * DAY
@@ -38,60 +38,60 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
 
 
 def test_without_jumps_the_time_is_the_clock_s(clocks: Clocks) -> None:
-    known = advance(None)
+    known = updated_clock(None)
     for seconds in [1.0, 50.0, DAY, YEAR]:
         clocks.pass_by(seconds)
         assert elapsed_now(known) == clocks.wall
-        assert not went_back(known)
-        known = advance(known)
+        assert not was_set_back(known)
+        known = updated_clock(known)
     assert known["skew"] == 0.0
 
 
 def test_years_that_never_passed_do_not_count(clocks: Clocks) -> None:
-    known = advance(None)
+    known = updated_clock(None)
     began = clocks.wall
     clocks.wall += 10 * YEAR
     clocks.pass_by(5.0)
-    known = advance(known)
+    known = updated_clock(known)
     assert elapsed_now(known) == pytest.approx(began + 5.0)
     clocks.pass_by(DAY)
-    assert elapsed_now(advance(known)) == pytest.approx(began + 5.0 + DAY)
+    assert elapsed_now(updated_clock(known)) == pytest.approx(began + 5.0 + DAY)
 
 
 def test_a_clock_that_is_set_right_again_takes_its_jump_back(clocks: Clocks) -> None:
-    known = advance(None)
+    known = updated_clock(None)
     clocks.wall += 10 * YEAR
-    known = advance(known)
+    known = updated_clock(known)
     clocks.wall -= 10 * YEAR
-    assert went_back(known)
-    known = advance(known)
+    assert was_set_back(known)
+    known = updated_clock(known)
     assert known["skew"] == 0.0
     assert elapsed_now(known) == clocks.wall
 
 
 def test_a_clock_set_back_makes_nothing_older_than_it_is(clocks: Clocks) -> None:
-    known = advance(None)
+    known = updated_clock(None)
     clocks.wall -= DAY
-    assert went_back(known)
-    known = advance(known)
+    assert was_set_back(known)
+    known = updated_clock(known)
     assert known["skew"] == 0.0
     assert elapsed_now(known) == clocks.wall
 
 
 def test_small_corrections_are_not_jumps(clocks: Clocks) -> None:
-    known = advance(None)
+    known = updated_clock(None)
     clocks.wall += 59.0
-    assert advance(known)["skew"] == 0.0
+    assert updated_clock(known)["skew"] == 0.0
     clocks.wall -= 59.5
-    assert not went_back(known)
+    assert not was_set_back(known)
 
 
 @pytest.mark.parametrize(("off", "counts"), [(60.0, True), (20 * DAY, True), (-DAY, False), (10 * YEAR, False)])
 def test_after_a_reboot_what_is_plausible_has_passed(clocks: Clocks, off: float, counts: bool) -> None:
-    known = advance(None)
+    known = updated_clock(None)
     began = clocks.wall
     clocks.reboot(off)
-    known = advance(known)
+    known = updated_clock(known)
     assert elapsed_now(known) == pytest.approx(clocks.wall if counts or off < 0 else began)
 
 
@@ -106,8 +106,8 @@ SOUND = {"wall": 1.0, "running": 2.0, "boot": "first", "skew": 0.0}
 )
 def test_what_somebody_broke_is_begun_anew(clocks: Clocks, known: Any) -> None:
     assert elapsed_now(known) == clocks.wall
-    assert not went_back(known)
-    assert advance(known) == {"wall": clocks.wall, "running": clocks.running, "boot": "first", "skew": 0.0}
+    assert not was_set_back(known)
+    assert updated_clock(known) == {"wall": clocks.wall, "running": clocks.running, "boot": "first", "skew": 0.0}
 
 
 def test_what_is_dated_into_the_future_happened_now_at_the_latest() -> None:
@@ -118,7 +118,7 @@ def test_what_is_dated_into_the_future_happened_now_at_the_latest() -> None:
         "rate": {"0": 1, "1": 2, "2": 3},
         "global": {"count": 6},
     }
-    restamp(document, 1000)
+    clamp_times(document, 1000)
     assert document == {
         "recent-logs": [{"timestamp": 900}, {"timestamp": 1000}],
         "sessions": {"s": {"start-time": 800, "end-time": 1000, "steps": [{"start-time": 1000}, {"start-time": "x"}]}},

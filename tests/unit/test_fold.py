@@ -585,9 +585,9 @@ def test_folding_in_portions_equals_folding_in_one_go(records: list[tuple[str, R
 
 @given(RECORDS)
 def test_whatever_is_folded_can_be_stored_and_shown(records: list[tuple[str, Record]]) -> None:
-    from pyjama_instrument.reader.dashboard_data import Shown
+    from pyjama_instrument.reader.dashboard_data import DashboardBuilder
 
-    shown = Shown().dashboard(in_portions(records, set()), [])
+    shown = DashboardBuilder().dashboard(in_portions(records, set()), [])
     assert not [note for note in shown.health.notes if "not shown" in note]
     shown.to_json()
 

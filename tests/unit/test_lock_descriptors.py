@@ -38,7 +38,7 @@ def directory(tmp_path: Path) -> int:
 
 
 def noted(directory: int, name: str = "file") -> int:
-    return lock_descriptors.open_noted(name, os.O_RDWR | os.O_CREAT, dir_fd=directory)
+    return lock_descriptors.open_tracked(name, os.O_RDWR | os.O_CREAT, dir_fd=directory)
 
 
 def test_a_child_closes_its_copy_and_the_parent_keeps_its_own(directory: int) -> None:
@@ -60,9 +60,9 @@ def test_a_child_does_not_close_what_the_program_has_opened_under_the_number(dir
 
 
 def test_a_child_closes_what_was_raised_and_what_was_put_in_place(directory: int) -> None:
-    high = lock_descriptors.raised(noted(directory))
+    high = lock_descriptors.move_tracked_high(noted(directory))
     next_one = noted(directory, "next")
-    assert lock_descriptors.put_in_place(next_one, high) == lock_descriptors.inode(next_one)
+    assert lock_descriptors.replace_tracked(next_one, high) == lock_descriptors.inode(next_one)
     assert in_child(lambda: not is_open(high) and not is_open(next_one))
     lock_descriptors.close(next_one)
     lock_descriptors.close(high)
@@ -82,7 +82,7 @@ def test_a_child_that_is_forked_while_a_number_is_not_noted_yet_closes_that_too(
 
     with monkeypatch.context() as patch:
         patch.setattr(lock_descriptors, "move_high", move_high_and_fork)
-        high = lock_descriptors.raised(noted(directory))
+        high = lock_descriptors.move_tracked_high(noted(directory))
     assert answers == [True]
     assert is_open(high)
     lock_descriptors.close(high)

@@ -13,14 +13,14 @@ import pytest
 from pyjama_instrument import tool
 from pyjama_instrument.recording.recorder import flush
 from pyjama_instrument.storage import clock, process_identity
-from pyjama_instrument.storage.process_identity import is_gone, shares_kernel, whereabouts
+from pyjama_instrument.storage.process_identity import boot_and_pid_namespace, is_gone, shares_kernel
 from tests.stores import snapshot
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 
 
 def here(pid: int) -> dict[str, Any]:
-    return {"pid": pid} | {key.replace("_", "-"): value for key, value in whereabouts().items()}
+    return {"pid": pid} | {key.replace("_", "-"): value for key, value in boot_and_pid_namespace().items()}
 
 
 def a_pid_of_nobody() -> int:
@@ -57,7 +57,7 @@ def test_where_nothing_can_be_read_nothing_is_said_and_nobody_is_gone(monkeypatc
     gone = here(a_pid_of_nobody())
     monkeypatch.setattr(clock, "_boot", lambda: "")
     monkeypatch.setattr(process_identity, "_PID_NAMESPACE", "/no/such/place")
-    assert whereabouts() == {}
+    assert boot_and_pid_namespace() == {}
     assert not is_gone(gone)
     assert not is_gone({"pid": gone["pid"]})
     assert not shares_kernel(gone)

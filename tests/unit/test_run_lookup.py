@@ -19,7 +19,7 @@ from pyjama_instrument.reader import Reader, get_dashboard_data, journal_search,
 from pyjama_instrument.reader.session_history import SessionRecords
 from pyjama_instrument.recording.recorder import recorder
 from pyjama_instrument.shared_metrics import clear_metrics
-from pyjama_instrument.storage.lock_domains import divide
+from pyjama_instrument.storage.lock_domains import mark_divided
 from pyjama_instrument.viewer.run_header import run_header
 from tests.stores import (
     AGENT,
@@ -260,7 +260,7 @@ def test_where_locks_prove_nothing_a_forgotten_run_is_judged_by_its_process(own_
     document = Reader().metrics()
     document["sessions"].clear()
     assert records_of(own_store, document)["status"] == "crashed"
-    divide(document, [writer.id])
+    mark_divided(document, [writer.id])
     document["journals"] = {}
     # Of what kernel the writer's process is, it does not say: it may live.
     assert records_of(own_store, document)["status"] == "running"
@@ -321,7 +321,7 @@ def test_a_damaged_entry_of_the_document_is_made_up_for_by_the_history(own_store
     reader = Reader()
     document = reader.metrics()
     document["sessions"][SESSION]["calls"] = "many"
-    assert reader._lookup.tree(SESSION, document, reader._shown) is not None
+    assert reader._lookup.tree(SESSION, document, reader._builder) is not None
 
 
 def test_a_session_of_which_nothing_is_kept_is_not_found(own_store: Path) -> None:

@@ -357,9 +357,9 @@ def test_removing_the_store_clears_also_while_agents_run(own_store: Path) -> Non
 def test_a_process_killed_while_it_held_the_lock_blocks_nobody(own_store: Path) -> None:
     _execute()
     source = (
-        "import os\nfrom pyjama_instrument.storage.snapshot_lock import rewriting, try_lock\n"
+        "import os\nfrom pyjama_instrument.storage.snapshot_lock import hold_original_lock, try_lock\n"
         "fd = os.open(os.environ['PYJAMA_HOME'], os.O_RDONLY)\n"
-        "with try_lock(fd, wait_seconds=20.0) as got, rewriting(fd, wait_seconds=20.0) as marked:\n"
+        "with try_lock(fd, wait_seconds=20.0) as got, hold_original_lock(fd, wait_seconds=20.0) as marked:\n"
         "    assert got and marked\n"
         "    print('locked', flush=True)\n"
         "    input()\n"

@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from pyjama_instrument.storage import snapshot_lock
-from pyjama_instrument.storage.snapshot_lock import rewriting, try_lock
+from pyjama_instrument.storage.snapshot_lock import hold_original_lock, try_lock
 
 OURS = "metrics.json.lock"
 THEIRS = "metrics.lock"
@@ -88,7 +88,7 @@ def test_the_content_of_a_lock_file_means_nothing(directory: int, place: Path) -
 
 
 def test_while_rewriting_the_original_sees_its_lock_and_afterwards_it_does_not(directory: int, place: Path) -> None:
-    with try_lock(directory), rewriting(directory, wait_seconds=0) as got:
+    with try_lock(directory), hold_original_lock(directory, wait_seconds=0) as got:
         assert got
         with pytest.raises(FileExistsError):
             os.open(place / THEIRS, os.O_CREAT | os.O_EXCL)
@@ -98,7 +98,7 @@ def test_while_rewriting_the_original_sees_its_lock_and_afterwards_it_does_not(d
 def test_an_original_s_lock_is_never_broken_however_old_it_is(directory: int, place: Path) -> None:
     (place / THEIRS).touch()
     os.utime(place / THEIRS, (0, 0))
-    with try_lock(directory), rewriting(directory, wait_seconds=0.05) as got:
+    with try_lock(directory), hold_original_lock(directory, wait_seconds=0.05) as got:
         assert not got
     assert (place / THEIRS).exists()
 
@@ -108,27 +108,27 @@ def test_an_original_s_lock_is_waited_for(directory: int, place: Path, monkeypat
     monkeypatch.setattr(
         snapshot_lock, "sleep", lambda seconds: (place / THEIRS).unlink()
     )  # its holder is done meanwhile
-    with try_lock(directory), rewriting(directory, wait_seconds=60) as got:
+    with try_lock(directory), hold_original_lock(directory, wait_seconds=60) as got:
         assert got
 
 
 def test_the_wait_for_an_original_ends_when_asked_to(directory: int, place: Path) -> None:
     (place / THEIRS).touch()
-    with try_lock(directory), rewriting(directory, wait_seconds=60, should_stop=lambda: True) as got:
+    with try_lock(directory), hold_original_lock(directory, wait_seconds=60, should_stop=lambda: True) as got:
         assert not got
 
 
 def test_a_lock_of_ours_that_a_kill_left_behind_is_removed(directory: int, place: Path) -> None:
     with try_lock(directory):
         os.link(place / OURS, place / THEIRS)  # and here its holder was killed
-    with try_lock(directory), rewriting(directory, wait_seconds=1) as got:
+    with try_lock(directory), hold_original_lock(directory, wait_seconds=1) as got:
         assert got
     assert not (place / THEIRS).exists()
 
 
 def test_an_original_s_lock_that_took_the_place_of_ours_is_not_removed(directory: int, place: Path) -> None:
     # The original deletes a lock that it does not hold when its writing fails.
-    with try_lock(directory), rewriting(directory, wait_seconds=0):
+    with try_lock(directory), hold_original_lock(directory, wait_seconds=0):
         (place / THEIRS).unlink()
         (place / THEIRS).write_text("an original's")
     assert (place / THEIRS).read_text() == "an original's"
@@ -141,40 +141,40 @@ def test_the_original_s_lock_appears_with_its_mark_even_on_a_full_disk(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "write", fail)
-    with try_lock(directory), rewriting(directory, wait_seconds=0) as got:
+    with try_lock(directory), hold_original_lock(directory, wait_seconds=0) as got:
         assert got
-    with try_lock(directory), rewriting(directory, wait_seconds=0) as again:
+    with try_lock(directory), hold_original_lock(directory, wait_seconds=0) as again:
         assert again
 
 
 def test_the_age_of_the_lock_is_the_time_since_it_was_taken(directory: int, place: Path) -> None:
     with try_lock(directory):
         os.utime(place / OURS, (0, 0))
-        with rewriting(directory, wait_seconds=0):
+        with hold_original_lock(directory, wait_seconds=0):
             assert (place / THEIRS).stat().st_mtime > 1_000_000_000
 
 
 def test_a_mark_of_ours_goes_away_although_the_lock_file_was_removed_by_hand(directory: int, place: Path) -> None:
-    with try_lock(directory), rewriting(directory, wait_seconds=0) as mark:
+    with try_lock(directory), hold_original_lock(directory, wait_seconds=0) as mark:
         assert mark
         (place / OURS).unlink()
-        assert mark.stands()
+        assert mark.exists()
     assert not (place / THEIRS).exists()
 
 
 def test_a_mark_that_was_removed_by_hand_stands_no_more_although_others_made_one(directory: int, place: Path) -> None:
-    with try_lock(directory), rewriting(directory, wait_seconds=0) as mark:
+    with try_lock(directory), hold_original_lock(directory, wait_seconds=0) as mark:
         assert mark
         (place / THEIRS).unlink()
-        assert not mark.stands()
+        assert not mark.exists()
         (place / THEIRS).touch()
-        assert not mark.stands()
+        assert not mark.exists()
 
 
 def test_where_locks_keep_nobody_out_a_mark_of_ours_keeps_others_out(directory: int, place: Path) -> None:
     with (
         try_lock(directory),
-        rewriting(directory, wait_seconds=0, alone=False) as first,
-        rewriting(directory, wait_seconds=0, alone=False) as second,
+        hold_original_lock(directory, wait_seconds=0, alone=False) as first,
+        hold_original_lock(directory, wait_seconds=0, alone=False) as second,
     ):
         assert (first is not None, second) == (True, None)
