@@ -12,24 +12,24 @@ __all__ = ["get_dashboard_data", "load_session", "read_metrics"]
 
 
 def get_dashboard_data(home: str | os.PathLike[str] | None = None) -> DashboardData:
-    """What the dashboard shows now: agents, sessions, metrics, activity log. See :class:`DashboardData`.
+    """The data of the dashboard as of now: agents, sessions, metrics, activity log. See :class:`DashboardData`.
 
-    A program that asks repeatedly should keep a :class:`Reader`.
+    If you call it repeatedly, keep a :class:`Reader` instead.
 
     Raises:
         ConfigError: ``home`` cannot be a path.
-        StoreUnavailable: nothing says where the store is.
+        StoreUnavailable: no setting names the store, and there is no home directory.
     """
     return Reader(home).dashboard()
 
 
 def read_metrics(home: str | os.PathLike[str] | None = None) -> dict[str, Any]:
-    """The content of ``metrics.json``, brought up to date with the journals in memory.
+    """The content of ``metrics.json`` with the new events of the journals, folded in memory.
 
     Raises:
         ConfigError: ``home`` cannot be a path.
         SchemaTooNew: the store was written by a newer version of this package.
-        StoreUnavailable: nothing says where the store is.
+        StoreUnavailable: no setting names the store, and there is no home directory.
     """
     return Reader(home).metrics()
 
@@ -41,6 +41,6 @@ def load_session(session_id: str, home: str | os.PathLike[str] | None = None) ->
         ConfigError: an argument has the wrong type.
         SessionNotFound: no such session is known.
         SchemaTooNew: the store was written by a newer version of this package.
-        StoreUnavailable: nothing says where the store is.
+        StoreUnavailable: no setting names the store, and there is no home directory.
     """
     return Reader(home).session(session_id)

@@ -1,4 +1,4 @@
-"""What is shown of a document: from the store's shape to the dashboard's. Reads no files."""
+"""Makes the dashboard's data from a document. Reads no files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class _ModelCache(Generic[_Model]):
-    """The entries of one section as models; one that has not changed is not validated again."""
+    """The entries of one section as models; an entry that has not changed is not validated again."""
 
     def __init__(self, model: type[_Model], fields: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self._model = model
@@ -57,7 +57,7 @@ class _ModelCache(Generic[_Model]):
         old, self._known = self._known, {}
         for name, entry in section.items():
             known = old.get(name)
-            # The entry of another generation of the snapshot is another object, and mostly says the same.
+            # In another generation of the snapshot, the entry is another object that is usually equal.
             if known is not None and (known[0] is entry or known[0] == entry):
                 self._known[name] = entry, known[1]
             else:
@@ -66,26 +66,26 @@ class _ModelCache(Generic[_Model]):
 
 
 class DashboardBuilder:
-    """What is shown of one document, again and again."""
+    """Makes the dashboard's data from one document again and again."""
 
     def __init__(self) -> None:
         self._sessions = _ModelCache(SessionSummary, session_fields)
         self._agents = _ModelCache(AgentSummary, _agent_fields)
 
     def forget(self, changed_entries: Mapping[str, Iterable[str]]) -> None:
-        """By section, the entries that may have changed."""
+        """These entries, by section, may have changed."""
         self._sessions.forget(changed_entries["sessions"])
         self._agents.forget(changed_entries["agents"])
 
     def session(self, session_id: str, entry: dict[str, Any]) -> SessionSummary | None:
-        """One session of the document; None if its entry makes no sense."""
+        """One session of the document; None if its entry is invalid."""
         try:
             return self._sessions.one(session_id, entry)
         except _INVALID:
             return None
 
     def dashboard(self, document: dict[str, Any], notes: list[str]) -> DashboardData:
-        """The document as dashboard data; entries that make no sense are left out, and a note says so."""
+        """The document as dashboard data. Invalid entries are left out, and a note reports this."""
         try:
             sessions, agents = self._sessions.of(document["sessions"]), self._agents.of(document["agents"])
             return DashboardData.model_validate(
@@ -114,7 +114,7 @@ def _document_fields(document: dict[str, Any], notes: list[str]) -> dict[str, An
     }
 
 
-# What each entry of a section is shown as.
+# The models of the entries of each section.
 _ENTRIES: dict[str, list[tuple[type[BaseModel], Callable[[Any], Any]]]] = {
     "agents": [
         (AgentSummary, lambda entry: _agent_fields(entry)),
@@ -126,7 +126,7 @@ _ENTRIES: dict[str, list[tuple[type[BaseModel], Callable[[Any], Any]]]] = {
 
 
 def _without_invalid(document: dict[str, Any], notes: list[str]) -> DashboardData:
-    """The same of a document in which somebody has put what does not belong there: without those entries."""
+    """The document as dashboard data without the entries that are invalid."""
     sound, left_out = dict(document), 0
     for section, forms in _ENTRIES.items():
         sound[section] = {
@@ -162,7 +162,7 @@ def _agent_fields(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def session_fields(session: dict[str, Any]) -> dict[str, Any]:
-    """A session as it is shown."""
+    """The fields of :class:`SessionSummary` from a session of the document."""
     in_flight = [{"span": span} | call for span, call in session["in-flight"].items()]
     return session | {"in-flight": in_flight}
 
@@ -173,7 +173,7 @@ def _rates(counts: dict[str, Any]) -> dict[str, Any]:
     shown = {key: value for key, value in counts.items() if key not in ("latency", "durations")}
     for key, fraction in (("p50-ms", 0.5), ("p95-ms", 0.95), ("p99-ms", 0.99)):
         near = percentile_ms(buckets, fraction)
-        if near is not None:  # one call took exactly the total, and none took longer than all together
+        if near is not None:  # one call took exactly the total, and no call took longer than the total
             near = total_ms if count == 1 else min(near, total_ms)
         shown[key] = near
     if count:
@@ -194,7 +194,7 @@ def _global(document: dict[str, Any], now_ms: int) -> dict[str, Any]:
 
 
 def _names_of_divided(marker: Any) -> str:
-    """Those whose locks are known not to be seen by all."""
+    """The processes whose locks some others do not see."""
     if not isinstance(marker, dict) or not isinstance(marker.get("writers"), dict):
         return ""
     known = [writer for writer in marker["writers"].values() if isinstance(writer, dict)][-_PROCESSES_NAMED:]

@@ -37,9 +37,9 @@ def last_events(home: str, limit: int) -> list[AnyEvent]:
 
 
 def _records(home: str) -> Iterator[tuple[SegmentName, dict[str, Any]]]:
-    """All records of the history, then of the journals; a segment that moves meanwhile is read once."""
+    """All records of the history, then of the journals; a segment that moves during this is read once."""
     seen: set[SegmentName] = set()
-    for _ in range(2):  # a second look: what was in neither place may have moved between the two listings
+    for _ in range(2):  # twice: a segment that was in neither list may have moved between the two
         for place in (HISTORY, JOURNAL):
             for name, records in _segments_in(home, place, seen):
                 for record in records:
@@ -70,26 +70,26 @@ def tail_events(
     stop: Callable[[], bool] | None = None,
     matching: Callable[[AnyEvent], bool] | None = None,
 ) -> Iterator[AnyEvent]:
-    """The last events of all processes in the order of their times and, if asked, new ones as they come.
+    """The last events of all processes in the order of their times and, with ``follow``, new ones as they are recorded.
 
     Args:
         home: the store's directory; by default the one in force.
-        limit: how many past events to begin with; None for all there are.
-        follow: go on with new events; each is given once, in the order of its process.
+        limit: how many past events to begin with; None for all.
+        follow: continue with new events; each is returned once, in the order of its process.
         poll_seconds: how often to look for new events.
-        stop: asked at each look; following ends when it answers True.
-        matching: which events are wanted; ``limit`` counts those. All, unless it is given.
+        stop: called at each check; following ends when it returns True.
+        matching: which events are wanted, all by default; ``limit`` counts only these.
 
     Raises:
         ConfigError: an argument has the wrong type.
-        StoreUnavailable: nothing says where the store is.
+        StoreUnavailable: no setting names the store, and there is no home directory.
     """
     if limit is not None:
         _check_limit(limit)
     if isinstance(poll_seconds, bool) or not isinstance(poll_seconds, int | float) or not 0 <= poll_seconds <= 1e9:
         raise ConfigError("poll_seconds must be a number of seconds, at least 0")
     follower = EventFollower(resolve_home(home), matching)
-    past = follower.news(limit)  # now, and not at the first ``next``: what comes after this call is new
+    past = follower.news(limit)  # read now, not at the first ``next``: events after this call are new
     following = _following(follower, poll_seconds, stop or (lambda: False)) if follow else ()
     return filter(None, map(_parsed, itertools.chain(past, following)))
 
@@ -108,7 +108,7 @@ def _check_limit(limit: object) -> None:
 
 
 class EventFollower:
-    """Remembers how far each segment was read, wherever it is by now."""
+    """Remembers how far each segment was read, also if it moves."""
 
     def __init__(self, home: str, matching: Callable[[AnyEvent], bool] | None = None) -> None:
         self._home = home
@@ -116,7 +116,7 @@ class EventFollower:
         self._positions: dict[SegmentName, Position] = {}
 
     def news(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """Records not given before, oldest first; with ``limit``, only the last so many of them."""
+        """Records that were not returned before, oldest first; with ``limit``, only that many of the last."""
         records: list[dict[str, Any]] = []
 
         def keep(more: list[dict[str, Any]]) -> None:
@@ -124,8 +124,8 @@ class EventFollower:
             if limit is not None and len(records) > limit + _KEPT_RECORDS:
                 records[:] = heapq.nlargest(limit, records, key=_ts)
 
-        # The journals first: a segment that moves between the two listings is in both. One that has come and gone
-        # since the last look is in the history.
+        # The journals first: a segment that moves between the two listings is in both. A segment that was opened and
+        # retired since the last check is in the history.
         known, self._positions = self._positions, {}
         for place in (JOURNAL, HISTORY):
             self._read_place(place, known, keep)
@@ -142,12 +142,13 @@ class EventFollower:
         try:
             directory = os.open(os.path.join(self._home, place), OPEN_FOLDER)
         except OSError:
-            self._positions = known | self._positions  # it may be there again at the next look
+            self._positions = known | self._positions  # it may be there again at the next check
             return
         try:
             for name in list_segments(directory):
                 position = self._positions.setdefault(name, known.get(name) or Position())
-                if not position.sealed or place == JOURNAL:  # not everybody may see the lock of a segment there
+                # In the journal, a sealed segment may have a writer whose lock this process does not see.
+                if not position.sealed or place == JOURNAL:
                     read_segment(directory, name, position, keep)
         finally:
             os.close(directory)

@@ -1,7 +1,7 @@
-"""The lines of a store that hold a text, wherever they lie, read as they come.
+"""Searching the lines of a store that contain a text, and new ones as they are recorded.
 
-The raw history is what all processes recorded: journals that still grow, and the segments that have moved from there
-to the history, which change no more. Each of those is read once; of the journals, only what is new since the last look.
+All recorded events are in the journals, which still grow, and in the history, whose segments no longer change. A
+segment of the history is read once; of a journal, only what is new is read.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from pyjama_instrument.storage.segment_reader import read_segment
 __all__ = ["JournalSearch"]
 
 _BLOCK_BYTES = 256 * 1024
-_OVERLAP_BYTES = 512  # what is looked for may lie across two blocks
+_OVERLAP_BYTES = 512  # the text may lie across two blocks
 _MOVES_FOLLOWED = 5
 
 Holds = Callable[[bytes], bool]
-"""Whether what is looked for is somewhere in these bytes."""
+"""Whether these bytes contain what is wanted."""
 
 Keep = Callable[[SegmentName, list[Any]], None]
-"""Takes what was found in a segment, batch by batch."""
+"""Takes the items that were found in a segment, batch by batch."""
 
 
 class JournalSearch:
-    """What is found in the raw history, from look to look.
+    """Searches journals and history again and again, and each time only what is new.
 
     Args:
         home: the store's directory.
-        holds: whether bytes hold what is looked for; a segment of the history in which none do is passed over.
-        also: lines that begin so are wanted too, in every other segment.
-        keep: takes what the wanted lines say.
-        grouped: give ordinary calls grouped, as :class:`Calls`, and not as a record each.
+        holds: whether bytes contain what is wanted; a segment of the history that does not is skipped.
+        also: lines with this beginning are wanted too, in all segments that are not skipped.
+        keep: takes the items of the wanted lines.
+        grouped: return ordinary calls in a :class:`CallBatch` instead of one record each.
 
     Attributes:
         positions: how far each segment has been read.
@@ -60,33 +60,33 @@ class JournalSearch:
         Args:
             trust: whether a missing lock proves that a journal's writer is dead.
             since_us: nothing before this time (µs since the epoch) is wanted.
-            grows: keys of segments in the history that may grow for all we know.
+            grows: keys of segments in the history whose writer may be alive.
         """
         with ExitStack() as stack:
             journal, history = self._open(JOURNAL, stack), self._open(HISTORY, stack)
             places = [place for place in (journal, history) if place is not None]
-            # The journal is listed and tried first: a segment that moves meanwhile is then found in the history.
+            # The journal comes first: a segment that moves during the search is then found in the history.
             segments = sorted({name for place in places for name in list_segments(place)})
             known, self.positions = self.positions, {}
             for name in segments:
                 position = known.get(name) or Position()
                 if position == Position():
                     self._skip_unwanted(history, name, position, since_us)
-                elif position.sealed:  # but perhaps its writer only seemed to be dead
+                elif position.sealed:  # its writer may be alive nevertheless
                     place = history if name.key in grows else journal
                     position.sealed = not _has_grown(place, name, position)
-                # What is in the history was proven to be complete.
+                # Segments in the history were proven to be complete.
                 if position.sealed or any(
                     self._read_segment(place, name, position, trust or place is history) for place in places
                 ):
                     self.positions[name] = position
 
     def alive(self) -> set[str]:
-        """The writers that still live, as the last look found them."""
+        """The writers that were alive at the last refresh."""
         return {name.writer for name, position in self.positions.items() if not position.sealed}
 
     def follow_moved(self, writers: set[str], *, trust: bool = True) -> None:
-        """Look again if one of these writers, that seem to be dead, has only moved on to another segment."""
+        """Read again if one of these writers, which seem to be dead, has opened another segment."""
         for _ in range(_MOVES_FOLLOWED):
             last = {name.writer: name for name in sorted(self.positions) if name.writer in writers}
             following = [os.path.join(self._home, JOURNAL, name.next.filename) for name in last.values()]
@@ -96,7 +96,7 @@ class JournalSearch:
             writers = writers - self.alive()
 
     def _skip_unwanted(self, history: int | None, name: SegmentName, position: Position, since_us: int | None) -> None:
-        """Count a segment of the history, which changes no more, as read if it holds nothing that is wanted."""
+        """Count a segment of the history as read if it contains nothing that is wanted."""
         if history is None:
             return
         try:
@@ -108,7 +108,7 @@ class JournalSearch:
             is_older = since_us is not None and found.st_mtime_ns // 1000 < since_us
             if is_older or not self._contains_wanted(fd):
                 position.offset, position.sealed = found.st_size, True
-        except OSError:  # a directory, or a disk that fails
+        except OSError:  # it is a directory, or the disk fails
             return
         finally:
             os.close(fd)
@@ -140,9 +140,9 @@ class JournalSearch:
         return held is not None
 
     def _decode(self, lines: Sequence[bytes]) -> tuple[list[Any], int]:
-        """What the wanted lines say; damage in the others is not looked for."""
+        """The items of the wanted lines; damage in other lines is ignored."""
         block, also = b"\n".join(lines), self._also
-        if not self._holds(block):  # as most do not, they are not looked through one by one
+        if not self._holds(block):  # most blocks do not, so their lines are not checked one by one
             if also is None or also not in block:
                 return [], 0
             wanted = [line for line in lines if line.startswith(also)]

@@ -1,12 +1,12 @@
-"""The reader: everything the store knows, without writing to it or locking anything.
+"""The reader: reads a store without writing to it or locking anything.
 
-What is read is the snapshot plus what the journals hold beyond its offsets, so it is current to the last write
-even when nobody folds. Files may appear, grow, move and vanish meanwhile.
+It reads the snapshot and the events that the journals hold beyond its offsets. So it is current to the last write even
+if no process folds. Files may appear, grow, move and disappear during a read.
 
-Why nothing is counted twice or missed: the snapshot and its offsets are one file, replaced in one step. A segment
-is moved away only once two generations of the snapshot cover it, so whoever holds one generation finds all the
-segments it needs as long as it has been followed by at most one other. The reader checks that at the end, and
-starts again if it was overtaken.
+Why nothing is counted twice or missed: the snapshot and its offsets are one file, replaced in one step. A segment is
+moved away only after two generations of the snapshot cover it. So a reader with one generation finds all segments that
+it needs, as long as at most one newer generation was written. The reader checks this at the end, and reads again if
+there were more.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from pyjama_instrument.storage.snapshot import Snapshot, identity, load, locks_a
 __all__ = ["Reader"]
 
 _ATTEMPTS = 10
-_PROBE_SECONDS = 0.5  # a death is seen that much later at most
+_PROBE_SECONDS = 0.5  # the death of a process is noticed within this time
 _STALE_LOCK_SECONDS = 10.0
 
 
 class Reader:
-    """A reader that is asked again and again, and reads only what is new each time.
+    """Reads a store again and again, and each time only what is new.
 
-    Not thread-safe: use one from one thread at a time.
+    Not thread-safe: use a reader in one thread at a time.
 
     Args:
         home: the store's directory; by default the one in force. It need not exist.
 
     Raises:
         ConfigError: ``home`` cannot be a path.
-        StoreUnavailable: nothing says where the store is.
+        StoreUnavailable: no setting names the store, and there is no home directory.
     """
 
     def __init__(self, home: str | os.PathLike[str] | None = None) -> None:
@@ -61,20 +61,20 @@ class Reader:
         self._probed_at = float("-inf")
         self._builder = DashboardBuilder()
         self._changes = ChangeDetector(self.home)
-        self._current: dict[str, Any] | None = None  # the document as of the last read, if that went well
+        self._current: dict[str, Any] | None = None  # the document of the last read; None if that failed
         self._reads = 0
         self._last_notes: list[str] = []
 
     def revision(self) -> int:
-        """A number that stays the same while nothing happens in the store. It costs next to nothing to ask for it.
+        """A number that changes only if something happens in the store. Reading it is cheap.
 
-        What the clock alone changes does not count: ``calls_per_second`` falls for ten seconds after the last call.
+        Changes by time alone do not count: ``calls_per_second`` falls for ten seconds after the last call.
         """
         is_current = self._current is not None and not self._has_changed() and self._notes() == self._last_notes
         return self._reads if is_current else self._reads + 1
 
     def metrics(self) -> dict[str, Any]:
-        """The snapshot document as it would be if everybody's journals were folded this moment.
+        """The document of the snapshot with the events of all journals folded in.
 
         Raises:
             SchemaTooNew: the store was written by a newer version of this package.
@@ -82,10 +82,10 @@ class Reader:
         return copy.deepcopy(self._document())
 
     def dashboard(self) -> DashboardData:
-        """What the dashboard shows now.
+        """The data of the dashboard as of now.
 
-        A store that does not exist is empty; one written by a newer version is empty too, with a note in
-        ``health``.
+        If the store does not exist, the data is empty. If a newer version has written it, the data is empty and has a
+        note in ``health``.
         """
         try:
             document, notes = self._document(), self._notes()
@@ -101,8 +101,8 @@ class Reader:
     def session(self, session_id: str) -> SessionTree:
         """The tree of spans of one session, from the history and the journals.
 
-        Asked again for one of the last few sessions, it reads only what is new, and while nothing is, it gives the
-        same tree again: change nothing in it.
+        For one of the last few sessions, it reads only what is new. If nothing is, it returns the same tree again, so
+        do not change it.
 
         Raises:
             ConfigError: a session id is a string.
@@ -117,7 +117,7 @@ class Reader:
         return tree
 
     def sessions(self, session_ids: Collection[str]) -> dict[str, SessionSummary]:
-        """The summaries of these sessions, by id, without those of which nothing is known.
+        """The summaries of these sessions by id, without unknown sessions.
 
         Raises:
             SchemaTooNew: the store was written by a newer version of this package.
@@ -125,9 +125,9 @@ class Reader:
         return self._lookup.summaries(session_ids, self._document(), self._builder)
 
     def sessions_beginning(self, beginning: str) -> list[str]:
-        """The ids of sessions that begin so: those the dashboard lists, or else those of the raw history.
+        """The ids that begin with this text: of the sessions in the dashboard, or otherwise of those in the history.
 
-        The history, which is bounded, is read at most once, and no further than it takes to find a handful.
+        The history is read at most once, and only until a few ids are found.
 
         Raises:
             SchemaTooNew: the store was written by a newer version of this package.
@@ -145,7 +145,7 @@ class Reader:
         return last_events(self.home, limit)
 
     def latency(self, tool: str) -> dict[int, int]:
-        """How often one tool took how long: calls by bucket, see ``fold.histogram.bounds_ms``."""
+        """The latency of one tool: the number of calls by bucket, see ``fold.histogram.bounds_ms``."""
         buckets = self._document()["tools"].get(tool, {}).get("latency", {}).get("buckets", {})
         return {int(key): count for key, count in buckets.items() if key.isdecimal() and len(key) < 4}
 
@@ -163,8 +163,8 @@ class Reader:
     # -- the document
 
     def _document(self) -> dict[str, Any]:
-        """The snapshot with the journals' news folded in. The caller must not change it."""
-        # Whoever reads once only does not pay for the watch: it begins with the second time.
+        """The snapshot with the new events of the journals. The caller must not change it."""
+        # The first read does not check for changes, so reading once costs nothing more.
         if self._reads and not self._has_changed() and self._current is not None:
             return self._current
         self._current = None
@@ -193,7 +193,7 @@ class Reader:
         return document or new_document()
 
     def _has_changed(self) -> bool:
-        """Whether the store has to be read again, because it has changed or because somebody has died."""
+        """Whether the store must be read again, because it has changed or a process has died."""
         if self._changes.has_changed():
             return True
         if time.monotonic() - self._probed_at < _PROBE_SECONDS:
@@ -205,13 +205,13 @@ class Reader:
         return False
 
     def _read(self, directory: int) -> tuple[dict[str, Any], bool]:
-        """One attempt, and whether folds went on so fast meanwhile that a segment may have been missed."""
+        """One attempt, and whether so many generations were written meanwhile that a segment may have been missed."""
         held = self._snapshot
         if held is None or held.state != "whole" or held.identity != identity(directory):
             last, held = held, load(directory)
             if last is not None:
                 copy_lock_findings(last.document, held.document)
-        self._snapshot = None  # while it is half done
+        self._snapshot = None  # until the read is complete
         try:
             journal = os.open(JOURNAL, OPEN_FOLDER, dir_fd=directory)
         except OSError:
@@ -225,7 +225,7 @@ class Reader:
             news = catch_up(held, journal, history, probe=probe)
             document, changed_entries = news.document, news.changed_entries
         except BaseException:
-            self._builder = DashboardBuilder()  # what was half done has changed entries, and nobody says which
+            self._builder = DashboardBuilder()  # the incomplete read has changed unknown entries
             raise
         finally:
             os.close(journal)
@@ -242,7 +242,7 @@ class Reader:
         notes = []
         state = self._snapshot.state if self._snapshot else "absent"
         if state == "corrupt":
-            notes.append("metrics.json cannot be read; shown is what the generation before it and the journals say")
+            notes.append("metrics.json cannot be read: the data comes from its previous generation and the journals")
         try:
             held_for = time.time() - os.stat(os.path.join(self.home, ORIGINAL_LOCK)).st_mtime
         except OSError:

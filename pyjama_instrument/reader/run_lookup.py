@@ -1,7 +1,7 @@
-"""Looking up runs: one answer for each, whether the dashboard's document still lists it or not.
+"""Looking up runs: the same result for each run, whether the document still lists it or not.
 
-A run that the document holds in full is what the document says. Any other is made anew from the raw history, by the
-same fold (see :mod:`~pyjama_instrument.reader.session_history`), as long as its history is kept.
+If the document has the complete run, it comes from the document. Otherwise it is made again from the events in the
+history, by the same fold (see :mod:`~pyjama_instrument.reader.session_history`), as long as these are kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Document = dict[str, Any]
 
 
 class RunLookup:
-    """Remembers what it read of the last few runs asked for, and reads only what is new."""
+    """Remembers what it has read of the last few runs, and reads only what is new."""
 
     def __init__(self, home: str) -> None:
         self._home = home
@@ -40,9 +40,9 @@ class RunLookup:
         self._searched_at = float("-inf")
 
     def incomplete_sessions(self, document: Document, builder: DashboardBuilder) -> dict[str, SessionSummary]:
-        """By id, what the raw history says of the sessions that the document lists and does not hold in full.
+        """The sessions that the document lists incompletely, by id, made from the events in the history.
 
-        They are looked for in the whole history twice a minute at most.
+        The whole history is searched at most twice a minute.
         """
         listed = _ListedSessions(document, builder)
         incomplete = [sid for sid in document["sessions"] if not listed.is_complete(sid)][-_MAX_INCOMPLETE:]
@@ -55,7 +55,7 @@ class RunLookup:
         return {sid: summary for sid in incomplete if (summary := listed.resolve(sid, self._incomplete)) is not None}
 
     def tree(self, session_id: str, document: Document, builder: DashboardBuilder) -> SessionTree | None:
-        """The run's tree as of now, which is the last one if nothing is new; None if nothing is known of the run."""
+        """The run's tree as of now; the same object if nothing is new; None if the run is unknown."""
         self._children.refresh()
         run = self._recent.pop(session_id, None) or _RunTree(self._home, session_id)
         tree = run.tree(_ListedSessions(document, builder), self._children.by_parent())
@@ -68,7 +68,7 @@ class RunLookup:
     def summaries(
         self, sessions: Collection[str], document: Document, builder: DashboardBuilder
     ) -> dict[str, SessionSummary]:
-        """What is known of these runs, by id."""
+        """The summaries of these runs by id, without unknown runs."""
         listed = _ListedSessions(document, builder)
         found = {sid: summary for sid in sessions if (summary := listed.complete(sid)) is not None}
         unlisted = SessionRecords(self._home, (sid for sid in sessions if sid not in found))
@@ -87,24 +87,24 @@ class _ListedSessions:
         self._builder = builder
 
     def is_complete(self, session_id: str) -> bool:
-        """Whether the session's entry says all: the fold has seen the start, and listed the session ever since."""
+        """Whether the session's entry is complete: the fold has seen its start and has listed it ever since."""
         entry = self.document["sessions"].get(session_id)
         return entry is not None and entry["writer"] is not None and not entry.get("partial")
 
     def complete(self, session_id: str) -> SessionSummary | None:
-        """The session, if its entry says all."""
+        """The session, if its entry is complete."""
         if not self.is_complete(session_id):
             return None
         return self._builder.session(session_id, self.document["sessions"][session_id])
 
     def resolve(self, session_id: str, records: SessionRecords) -> SessionSummary | None:
-        """The session as the document has it in full; or else as the raw history has it, or as far as either goes."""
+        """The session from its complete entry, or else from the history, or else from what the document has of it."""
         if (summary := self.complete(session_id)) is not None:
             return summary
         entry, replayed = self.document["sessions"].get(session_id), records.record(session_id, self.document)
         if entry is not None and (replayed is None or replayed["writer"] is None):
             return self._builder.session(session_id, entry)
-        # A copy: the fold goes on changing it.
+        # A copy, because the fold continues to change it.
         return None if replayed is None else SessionSummary.model_validate(copy.deepcopy(session_fields(replayed)))
 
     def children(self) -> dict[str, list[str]]:
@@ -117,14 +117,14 @@ class _ListedSessions:
 
 
 class _RunTree:
-    """A run that was asked for: its records so far, and the last tree with what it was made from."""
+    """One run: its records so far, and the last tree with what it was made from."""
 
     def __init__(self, home: str, session_id: str) -> None:
         self._home = home
         self._id = session_id
         self._records = SessionRecords(home, [session_id], keep=True)
-        self._unlisted = SessionRecords(home, ())  # relatives that the document does not hold in full
-        self._ended: dict[str, SessionSummary] = {}  # what is known of relatives that have ended
+        self._unlisted = SessionRecords(home, ())  # relatives of which the document has no complete entry
+        self._ended: dict[str, SessionSummary] = {}  # the summaries of relatives that have ended
         self._last: tuple[SessionSummary, SessionTree] | None = None
 
     def tree(self, listed: _ListedSessions, children: Mapping[str, list[str]]) -> SessionTree | None:

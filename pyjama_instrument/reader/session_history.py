@@ -1,7 +1,7 @@
-"""What the raw history says of sessions, whether the dashboard still lists them or not.
+"""Sessions made from their events in the journals and the history, whether the document still lists them or not.
 
-The record of a session is made by the very fold that makes the document, from the same events, and the same question
-decides whether its processes live. So a session that the document has forgotten reads as it did when it was listed.
+The same fold makes the document and a session's record, from the same events, and the same test decides whether the
+processes are alive. So a session that the document no longer lists reads as it did when it was listed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Document = dict[str, Any]
 
 
 class SessionRecords:
-    """What the store's raw history holds of these sessions; ``refresh()`` reads only what is new since the last one.
+    """The records of these sessions in journals and history. ``refresh()`` reads only what is new.
 
     Args:
         home: the store's directory.
@@ -61,17 +61,17 @@ class SessionRecords:
     def _begin(self, since_us: int | None = None) -> None:
         self.found = []
         self._counted_since = since_us
-        self._not_counted: dict[str, Record] = {}  # of each session, what it had done before the totals were cleared
+        self._not_counted: dict[str, Record] = {}  # by session: what it counted before the totals were cleared
         self._history.positions = {}
         self._fold = Fold(new_document(), sound=True)
         self._sources: set[SegmentName] = set()
         self._changed = False
 
     def refresh(self, document: Document, *, since_us: int | None = None) -> bool:
-        """Read what is new; whether there was anything of these sessions.
+        """Read what is new; returns whether there was anything about these sessions.
 
         Args:
-            document: the store's document, which says whether locks prove anything here.
+            document: the store's document, which shows whether locks prove anything here.
             since_us: none of the sessions began before this time (µs since the epoch).
         """
         trust, cleared_us = unlocked_means_dead(document), document.get("counted-since")
@@ -91,7 +91,7 @@ class SessionRecords:
         return self._changed
 
     def _dead(self, document: Document, trust: bool) -> set[str]:
-        """The writers that some session depends on and that are dead, by the same proofs as for the document."""
+        """The dead writers of these sessions, by the same test as for the document."""
         writers = self._fold.document["writers"]
         if locks_are_trusted(document) and are_locks_divided(document):
             revived = {writer for writer in self._fold.crashed_writers() if not is_gone(writers.get(writer, {}))}
@@ -103,7 +103,7 @@ class SessionRecords:
         return self._fold.running_writers() - self._history.alive()
 
     def record(self, session: str, document: Document) -> Record | None:
-        """The session as the store's document would hold it; None if there is nothing of it."""
+        """The session as the document would have it; None if there are no events of it."""
         found: Record | None = self._fold.document["sessions"].get(session)
         if found is None:
             return None
@@ -156,7 +156,7 @@ class SessionRecords:
 
 
 def _part_of(item: Any, us: int, *, before: bool) -> Any:
-    """The part of an item that is from before that time, or from that time on; None if there is none."""
+    """The part of an item from before that time, or from that time on; None if there is none."""
     if type(item) is not CallBatch:
         ts = item.get("ts")
         return item if before == (type(ts) is not int or ts < us) else None
@@ -181,7 +181,7 @@ def _holds_one_of(sessions: Set[str]) -> Callable[[bytes], bool]:
 
 
 class ChildSessions:
-    """Which session was begun in which, from the raw history. Once asked, it reads only what is new."""
+    """Which session was begun in which, from journals and history. ``refresh()`` reads only what is new."""
 
     def __init__(self, home: str) -> None:
         self._in_segment: dict[SegmentName, dict[str, str]] = {}
@@ -218,9 +218,9 @@ class ChildSessions:
 
 
 def sessions_with_prefix(home: str, beginning: str) -> list[str]:
-    """Ids in the raw history that begin so; when there are many, some of them.
+    """Ids in journals and history that begin with this text; if there are many, some of them.
 
-    Every journal and the whole history are read once at most, which their bounds keep within some hundred MB.
+    Journals and history, which are bounded to some hundred MB, are read at most once.
     """
     needle = f'"session":"{beginning}'.encode("ascii", "replace")
     found: dict[str, None] = {}

@@ -31,7 +31,7 @@ def build_tree(
         try:
             builder.add(writer, record)
         except (KeyError, TypeError, ValueError, OverflowError):
-            continue  # a damaged record says nothing about the others
+            continue  # the other records are not damaged
     builder.interrupt(session)
     root = builder.tree(session)
     return SessionTree(
@@ -67,7 +67,7 @@ class _Builder:
             self._close(writer, record, str(kind)[:4])
 
     def interrupt(self, session: SessionSummary) -> None:
-        """Mark what a crash cut off."""
+        """Mark the spans that a crash has cut off."""
         cut_off = {call.span for call in session.interrupted}
         under_way = {call.span for call in session.in_flight}
         for span in self.spans.values():
@@ -82,7 +82,7 @@ class _Builder:
         root.status = session.status
         for span in sorted(self.spans.values(), key=lambda span: span.start_us):
             if span is not root:
-                # A parent that is not here belongs to another session, or was never written: show it at the top.
+                # If its parent belongs to another session or was never written, the span is shown at the top.
                 self.spans.get(span.parent or "", root).children.append(span)
         _bound_depth(root)
         return root
@@ -124,7 +124,7 @@ class _Builder:
 
 
 def _bound_depth(root: Span) -> None:
-    """Show what is deeper than the limit side by side at the deepest level."""
+    """Show spans beyond the depth limit side by side at the deepest level."""
     level = [root]
     for _ in range(_MAX_DEPTH):
         level = [child for span in level for child in span.children]

@@ -1,4 +1,4 @@
-"""Replacing a file in one step: whoever opens it sees the old bytes or the new, never a mixture."""
+"""Replacing a file in one step: a program that opens it gets the old bytes or the new, never a mixture."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pyjama_instrument.storage.store_ownership import owner_only
 
 __all__ = ["FileChanged", "replace_keeping_previous", "write_file", "write_over"]
 
-_TEMPORARY = "metrics.json.tmp"  # the same for all: the caller holds the lock, and the next one clears up
+_TEMPORARY = "metrics.json.tmp"  # always the same: the caller holds the lock, and overwrites what a kill left
 _TEMPORARY_OLD = "metrics.json.tmp.old"
 
 
 class FileChanged(Exception):
-    """What was to be replaced is not what it was any more. Nothing has been replaced."""
+    """The file that was to be replaced has changed. Nothing has been replaced."""
 
 
 def write_file(directory: int, name: str, data: bytes) -> Identity:
-    """Put ``data`` under ``name`` durably, by way of a temporary file and a rename; returns the new file's identity.
+    """Write ``data`` durably under ``name``, with a temporary file and a rename; returns the new file's identity.
 
     Raises:
-        FileChanged: somebody who does not see our lock is writing at the same time.
+        FileChanged: a process that does not see our lock writes at the same time.
         OSError: nothing under ``name`` has changed then.
     """
     written = _write_temporary(directory, data)
@@ -35,10 +35,10 @@ def write_file(directory: int, name: str, data: bytes) -> Identity:
 
 
 def write_over(directory: int, name: str, data: bytes, expected: Identity | None) -> Identity:
-    """Like :func:`write_file`, but only over the file of that identity, or where there is none.
+    """Like :func:`write_file`, but only if the file has that identity, or, if it is None, does not exist.
 
     Raises:
-        FileChanged: there is another one.
+        FileChanged: another file has the name.
         OSError: nothing under ``name`` has changed then.
     """
     written = _write_temporary(directory, data)
@@ -59,12 +59,12 @@ def write_over(directory: int, name: str, data: bytes, expected: Identity | None
 def replace_keeping_previous(
     directory: int, name: str, previous: str, data: bytes, expected: Identity | None = None
 ) -> Identity:
-    """Like :func:`write_over`, and what was under ``name`` before is under ``previous`` afterwards.
+    """Like :func:`write_over`, but the file that had the name before is under ``previous`` afterwards.
 
-    ``name`` exists at every moment if it did before. Without ``expected``, whatever is there is replaced.
+    ``name`` exists at every moment if it did before. Without ``expected``, any file is replaced.
 
     Raises:
-        FileChanged: under ``name`` is another file than the ``expected`` one.
+        FileChanged: the file under ``name`` is not the ``expected`` one.
         OSError: ``name`` has not changed then.
     """
     written = _write_temporary(directory, data)
@@ -75,7 +75,7 @@ def replace_keeping_previous(
             _check(directory, _TEMPORARY_OLD, expected)  # it must not become the predecessor
         _rename(directory, _TEMPORARY_OLD, previous)
         if expected is not None:
-            _check(directory, name, expected)  # once more, as late as can be
+            _check(directory, name, expected)  # again, as late as possible
     except BaseException:
         _unlink(directory, _TEMPORARY_OLD)
         _unlink(directory, _TEMPORARY)
@@ -92,14 +92,14 @@ def _check(directory: int, name: str, expected: Identity) -> None:
 
 
 def _check_temporary(directory: int, written: Identity) -> None:
-    """Somebody who does not see our lock may have put a temporary file of theirs in the place of ours, half written."""
+    """Raise if another process, which does not see our lock, has put its own temporary file in the place of ours."""
     found = identity(directory, _TEMPORARY)
     if found is None or found[0] != written[0]:  # the inode; times are rounded by some file systems
         raise FileChanged(_TEMPORARY)
 
 
 def _give_name(directory: int, name: str) -> None:
-    """Let the temporary file have the name if nobody else has it, in one step."""
+    """Give the temporary file the name in one step, if no file has it."""
     try:
         os.link(_TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
     except FileExistsError:
@@ -111,7 +111,7 @@ def _write_temporary(directory: int, data: bytes) -> Identity:
     _unlink(directory, _TEMPORARY)  # left by a writer that was killed
     try:
         fd = os.open(_TEMPORARY, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
-    except FileExistsError:  # made since by somebody who does not see our lock
+    except FileExistsError:  # a process that does not see our lock has made it meanwhile
         raise FileChanged(_TEMPORARY) from None
     try:
         owner_only(fd)
@@ -121,7 +121,7 @@ def _write_temporary(directory: int, data: bytes) -> Identity:
             if not written:  # a file system that takes nothing and reports nothing must not have us try for ever
                 raise OSError(errno.EIO, "nothing could be written", _TEMPORARY)
             remaining = remaining[written:]
-        # The kernel's own times are coarse: whoever writes in place within the same tick would go unnoticed.
+        # The kernel's own times are coarse: a write in place within the same tick would go unnoticed.
         os.utime(fd, ns=(now_ns := time.time_ns(), now_ns))
         os.fsync(fd)
         return identity_of(os.fstat(fd))

@@ -1,7 +1,7 @@
-"""Finds out whether a store has changed since it was read, without reading it: names, sizes and locks.
+"""Detects whether a store has changed since it was read, without reading it: by names, sizes and locks.
 
-Invariants: a look is taken before the store is read, so that whatever happens during the reading is news afterwards;
-what may still grow is looked at each time; nothing is kept open between looks.
+Invariants: the state is taken before the store is read, so a change during the reading is detected afterwards; segments
+that may still grow are checked each time; no file stays open between checks.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from pyjama_instrument.storage.snapshot import Identity, identity
 
 __all__ = ["ChangeDetector"]
 
-# Directories are stamped with a clock that ticks, on some file systems every two seconds only: one that was changed
-# just now may be changed once more without another stamp.
+# The clock for the times of directories ticks, on some file systems only every two seconds. A directory that was
+# changed within the last tick may change again without a new time.
 _TICK_NS = 2_000_000_000
 
 
 class _StoreState(NamedTuple):
-    """What was seen: the store's own entries, and the segments that may grow."""
+    """The store's own entries, and the segments that may grow."""
 
     entries: tuple[Identity | None, ...]
     segments: dict[str, Identity | None]
@@ -42,16 +42,16 @@ class ChangeDetector:
         self._now: _StoreState | None = None
         self._known: _StoreState | None = None
         self._growing: list[str] = []  # the names of the segments that may grow
-        self._listed: Identity | None = None  # the journal's directory when it was listed; None if it must be again
+        self._listed: Identity | None = None  # the journal's directory when it was listed; None: list it
         self._finished: frozenset[str] = frozenset()
 
     def has_changed(self) -> bool:
-        """Whether anything has changed since the look before the store was last read; True if it never was."""
+        """Whether anything has changed since the check before the store was last read; True if it was never read."""
         self._now = self._state()
         return self._known is None or self._now != self._known
 
     def mark_read(self, journals: Mapping[str, Any]) -> None:
-        """The store has been read since the last look, up to the offsets ``journals`` that the snapshot carries."""
+        """The store has been read since the last check, up to the offsets ``journals`` of the snapshot."""
         finished = (key for key, position in journals.items() if type(position) is dict and position.get("sealed"))
         self._finished = frozenset(f"{key}.jsonl" for key in finished)
         self._growing = [name for name in self._growing if name not in self._finished]
@@ -101,7 +101,7 @@ class ChangeDetector:
 
 
 def _is_unlocked(journal: int, name: str) -> bool:
-    """Whether nobody holds the segment; one that cannot be looked at is taken for held."""
+    """Whether no process holds the segment; a segment that cannot be opened counts as held."""
     try:
         fd = os.open(name, OPEN_FILE, dir_fd=journal)
     except OSError:

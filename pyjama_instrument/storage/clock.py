@@ -1,8 +1,8 @@
-"""Clocks that jump: how old things really are, and times that lie in the future.
+"""Clocks that jump: the true age of files, and times that are in the future.
 
-The wall clock can be set, by a person, a time server or a flat battery. Retention must not take ten years that never
-passed for age, so a document carries how far the wall clock is ahead of the time that has really gone by: told by the
-clock since boot, which nobody can set, or after a reboot by what is plausible.
+A person, a time server or a flat battery can set the wall clock. If it jumps ahead by years, no history must be deleted
+as too old. So the document stores by how much the wall clock has jumped ahead. This is measured with the clock since
+boot, which cannot be set; after a reboot, only a plausible step of the wall clock counts as time that has passed.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 __all__ = ["boot_id", "clamp_times", "elapsed_now", "updated_clock", "was_set_back"]
 
-_SLACK_SECONDS = 60.0  # clocks are corrected little by little too
+_SLACK_SECONDS = 60.0  # small corrections are no jumps
 _PLAUSIBLE_SECONDS = 30 * 24 * 3600.0
-_END_OF_TIME = 1e12  # in seconds; somebody's 10**400 cannot be reckoned with
+_END_OF_TIME = 1e12  # in seconds; a damaged document may hold 10**400, which floats cannot express
 _TIMES = ("timestamp", "start-time", "end-time", "last-seen")
 
 
 def updated_clock(known: Any) -> dict[str, Any]:
-    """The clocks now, to be kept in the document in the place of those from the last time."""
+    """The clocks now, which replace in the document those of the last rewrite."""
     wall, running, boot = time.time(), _since_boot(), _boot()
     skew = 0.0
     if _is_sound(known):
@@ -29,24 +29,24 @@ def updated_clock(known: Any) -> dict[str, Any]:
         if known["boot"] != boot or really < 0:
             really = passed if 0 <= passed <= _PLAUSIBLE_SECONDS else 0.0
         skew = known["skew"] + (passed - really if abs(passed - really) > _SLACK_SECONDS else 0.0)
-    # Never negative: things are kept too long rather than not long enough.
+    # Never negative: it is better to keep history too long than not long enough.
     return {"wall": wall, "running": running, "boot": boot, "skew": max(0.0, skew)}
 
 
 def elapsed_now(known: Any) -> float:
-    """The time to compare the age of things with, in seconds since the epoch."""
+    """The time from which ages are measured, in seconds since the epoch."""
     return time.time() - (known["skew"] if _is_sound(known) else 0.0)
 
 
 def was_set_back(known: Any) -> bool:
-    """Whether the wall clock was set back since the last time."""
+    """Whether the wall clock was set back since the last rewrite."""
     return _is_sound(known) and time.time() < known["wall"] - 1.0
 
 
 def clamp_times(document: dict[str, Any], now_ms: int) -> None:
-    """What a clock that was ahead has dated into the future happened now, at the latest.
+    """Set times in the future, which a clock that was ahead has recorded, to now.
 
-    Otherwise it would stay the newest until that future has come, and hide what comes after it.
+    Otherwise these entries would stay the newest until that time, and hide later ones.
     """
     for entry in document.get("recent-logs", ()):
         _not_after(entry, now_ms)
@@ -77,14 +77,14 @@ def _since_boot() -> float:
 
 
 def boot_id() -> str:
-    """Which boot of which kernel this is; empty if the system does not tell."""
+    """The id of this boot of this kernel; empty if the system does not provide one."""
     return _boot()
 
 
 @functools.cache
 def _boot() -> str:
     try:
-        # As bytes: the codec of a text file is imported, which a process that has changed its user may not do any more.
+        # As bytes: text would import a codec, which a process that has changed its user may not be able to do.
         with open("/proc/sys/kernel/random/boot_id", "rb") as file:
             return file.read().strip().decode("ascii")
     except OSError:

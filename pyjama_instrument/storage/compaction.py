@@ -1,11 +1,10 @@
-"""Compaction: fold everybody's journals into the snapshot, then retire what is wholly folded.
+"""Compaction: fold the journals of all processes into the snapshot, then retire segments that are completely folded.
 
-Whoever gets the lock without waiting does it for all. The order is what makes counting exact: lock, load, fold,
-write and sync a temporary file, rename it over the snapshot, sync the directory, and only then move away segments
-that this generation *and* the one before it cover. A crash at any point leaves a state from which the next run
-continues: the offsets travel in the same file as the totals. So a run may also end early, when it has had enough: what
-it has folded until then is written. And right before the snapshot is replaced it is looked at once more, since others
-who know nothing of locks may have restored, damaged or removed it meanwhile.
+The process that gets the lock without waiting compacts for all. The order makes counting exact: lock, load, fold,
+write and sync a temporary file, rename it over the snapshot, sync the directory, and only then move away the segments
+that this generation *and* the one before it cover. Totals and offsets are in one file, so after a crash at any point
+the next compaction continues. For the same reason a compaction may stop early: it writes what it has folded. Right
+before it replaces the snapshot, it checks it again, because a program that knows no locks may have changed it.
 """
 
 from __future__ import annotations
@@ -64,18 +63,18 @@ def compact(
 
     Args:
         store: the open store.
-        wait_seconds: how long to wait for the lock; by default whoever has it does the work.
-        original_wait_seconds: how long to wait for an original agent that rewrites the snapshot.
-        should_stop: asked often; when true the run is given up and nothing has changed.
-        enough: asked whenever a portion was folded; when true the run ends with that. Each run gets something done.
+        wait_seconds: how long to wait for the lock; by default not at all, because its holder does the work.
+        original_wait_seconds: how long to wait for an agent of the original tool that rewrites the snapshot.
+        should_stop: called often; if it returns True, the compaction is abandoned and nothing has changed.
+        enough: called after each portion; if it returns True, the compaction ends with that portion.
 
     Returns:
-        ``folded``; ``partial`` if there was enough before all was folded; ``current`` if there was nothing to fold;
-        ``busy`` if somebody else is at it, the store was removed, or the run was given up.
+        ``folded``; ``partial`` if ``enough`` ended it early; ``current`` if there was nothing to fold;
+        ``busy`` if another process compacts, the store was removed, or the compaction was abandoned.
 
     Raises:
         OSError: the snapshot cannot be written; it is as it was.
-        SchemaTooNew: the snapshot was written by a newer version; it is left alone.
+        SchemaTooNew: the snapshot was written by a newer version; it is not changed.
     """
     with _hold_locks(store, wait_seconds, original_wait_seconds, should_stop) as turn:
         if turn is None:
@@ -83,23 +82,23 @@ def compact(
         for _ in range(_ATTEMPTS):
             try:
                 return _compact(store, turn, should_stop, enough)
-            except FileChanged:  # what is there now is what to fold onto
+            except FileChanged:  # the next attempt folds onto what is there now
                 continue
-            except (InterruptedError, FileNotFoundError):  # the latter: somebody has removed the snapshot or the store
+            except (InterruptedError, FileNotFoundError):  # the latter: the snapshot or the store was removed
                 break
             except OSError as error:
-                if error.errno == errno.ESTALE:  # on an overlay, somebody has replaced the snapshot behind its back
+                if error.errno == errno.ESTALE:  # the snapshot was replaced below the overlay file system
                     break
                 raise
         return "busy"
 
 
 def clear(store: Store, *, wait_seconds: float = 10.0) -> bool:
-    """Start all totals from zero; sessions that run stay visible. Returns False if the lock was not to be had.
+    """Start all totals from zero; running sessions stay. Returns False if the lock cannot be taken in time.
 
     Raises:
         OSError: the snapshot cannot be written; it is as it was.
-        SchemaTooNew: the snapshot was written by a newer version; it is left alone.
+        SchemaTooNew: the snapshot was written by a newer version; it is not changed.
     """
     now_us = time.time_ns() // 1000
     with _hold_locks(store, wait_seconds, wait_seconds) as turn:
@@ -117,7 +116,7 @@ def clear(store: Store, *, wait_seconds: float = 10.0) -> bool:
 
 
 class _HeldLocks(NamedTuple):
-    """It is our turn: when the directory was last modified by others, our mark, and whether locks keep others out."""
+    """Both locks are held. ``changed_ns``: when others last changed the directory; ``alone``: locks exclude others."""
 
     changed_ns: int
     mark: OriginalLock
@@ -142,7 +141,7 @@ def _hold_locks(
 
 
 class _Kept:
-    """The snapshot as this process wrote it last. While the file is the same, it need not be read and encoded anew."""
+    """The snapshot as this process wrote it last. While the file is the same, it need not be read and encoded again."""
 
     __slots__ = ("document", "identity", "pieces")
 
@@ -158,7 +157,7 @@ def _compact(store: Store, turn: _HeldLocks, should_stop: Callable[[], bool], en
     news = catch_up(snapshot, store.journal, store.history, should_stop=should_stop, enough=enough)
     trusted = unlocked_means_dead(news.document)
     covered = _still_sealed(sealed, news.document) if trusted else []
-    if not turn.mark.exists():  # removed while we were at it, and others may have gone on from what we began with
+    if not turn.mark.exists():  # it was removed meanwhile, and others may have continued from the same snapshot
         return "busy"
     if news.clear_pending_us is not None:
         news.document[CLEARED_AT] = news.clear_pending_us
@@ -179,7 +178,7 @@ def _compact(store: Store, turn: _HeldLocks, should_stop: Callable[[], bool], en
 
 
 def goes_on(store: Store) -> bool:
-    """Whether the snapshot is as the last run of this process left it. If not, what was kept of it is let go of."""
+    """Whether this process wrote the current snapshot. If not, what was kept of an older one is dropped."""
     kept = store.kept
     if type(kept) is _Kept and kept.identity == identity(store.fd):
         return True
@@ -188,8 +187,8 @@ def goes_on(store: Store) -> bool:
 
 
 def _begin(store: Store, turn: _HeldLocks) -> tuple[_Kept, Snapshot]:
-    """The snapshot to fold onto, and what is kept of it."""
-    kept, store.kept = store.kept, None  # what is half done must not be found again
+    """The snapshot to fold onto, and its encoded form as far as it is kept."""
+    kept, store.kept = store.kept, None  # if this compaction fails halfway, its document must not be used again
     if type(kept) is _Kept and kept.identity == identity(store.fd):
         snapshot = Snapshot(kept.document, "whole", kept.identity, sound=True)
     else:
@@ -204,7 +203,7 @@ def _begin(store: Store, turn: _HeldLocks) -> tuple[_Kept, Snapshot]:
 
 def _load(store: Store, changed_ns: int) -> Snapshot:
     snapshot = load(store.fd, changed_ns)
-    if snapshot.state == "corrupt":  # or somebody who knows none of the locks is writing it just now
+    if snapshot.state == "corrupt":  # or a program that knows none of the locks is writing it
         sleep(_HALF_WRITTEN_SECONDS)
         snapshot = load(store.fd, changed_ns)
     return snapshot
@@ -217,12 +216,12 @@ def _write_both(
     kept: _Kept,
     enough: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Write a document that has no valid predecessor: both generations are the same then.
+    """Write a document that has no valid predecessor, as both generations.
 
-    The snapshot first: one that is missing beside a predecessor always means that somebody removed it.
+    The snapshot is written first: if it is missing and its predecessor is not, this means that it was removed.
 
     Raises:
-        FileChanged: the snapshot is not what it was when it was loaded.
+        FileChanged: the snapshot has changed since it was loaded.
     """
     trusted = unlocked_means_dead(news.document)
     data = _encoded(news, kept, lambda: False)
@@ -240,10 +239,10 @@ def _replace(store: Store, snapshot: Snapshot, data: bytes, kept: _Kept) -> None
     """Write the next generation.
 
     Raises:
-        FileChanged: the snapshot is not what it was when it was loaded.
+        FileChanged: the snapshot has changed since it was loaded.
     """
     kept.identity = replace_keeping_previous(store.fd, SNAPSHOT, PREVIOUS, data, snapshot.identity)
-    if identity(store.fd, PREVIOUS) != snapshot.identity:  # written to in place at the very last moment
+    if identity(store.fd, PREVIOUS) != snapshot.identity:  # another program wrote to it in place in the last moment
         _set_aside(store, PREVIOUS)
         write_file(store.fd, PREVIOUS, data)
 
@@ -268,19 +267,19 @@ def _encoded(news: CatchUpResult, kept: _Kept, should_stop: Callable[[], bool]) 
 
 
 def _sealed(document: dict[str, Any]) -> dict[str, int]:
-    """Segments that the stored generation covers wholly, with their ends: nothing can be appended to them any more."""
+    """Segments that the stored generation covers completely, with their ends: nothing can be appended to them."""
     journals = document["journals"].items()
     return {key: stored.get("offset", 0) for key, stored in journals if type(stored) is dict and stored.get("sealed")}
 
 
 def _still_sealed(sealed: dict[str, int], document: dict[str, Any]) -> list[SegmentName]:
-    """Those that the next generation covers, too; not one that was found longer, or held, since."""
+    """Those of them that the next generation covers too, without segments that have grown or are held again."""
     now = _sealed(document)
     return segments_of(key for key, end in sealed.items() if now.get(key) == end)
 
 
 def _retire(store: Store, segments: Iterable[SegmentName], enough: Callable[[], bool]) -> None:
-    """Move segments to the history; those that are left when there is enough are moved by the next run."""
+    """Move segments to the history. If ``enough`` ends this early, the next compaction moves the others."""
     for at, name in enumerate(segments, 1):
         with contextlib.suppress(FileNotFoundError):
             os.rename(name.filename, name.filename, src_dir_fd=store.journal, dst_dir_fd=store.history)
@@ -289,12 +288,12 @@ def _retire(store: Store, segments: Iterable[SegmentName], enough: Callable[[], 
 
 
 def _keep_corrupt(store: Store, expected: Identity | None, *, all_of_them: bool) -> Identity | None:
-    """Keep an unreadable snapshot under another name for its owner to look at, but only the newest few.
+    """Keep an unreadable snapshot under another name for its owner, but only the newest few.
 
-    Returns the identity of what still has the snapshot's name; None if nothing has.
+    Returns the identity of the file that still has the snapshot's name; None if there is none.
 
     Raises:
-        FileChanged: it is not the one that was found unreadable.
+        FileChanged: it is not the file that could not be read.
     """
     if identity(store.fd) != expected:
         raise FileChanged(SNAPSHOT)
@@ -309,20 +308,20 @@ def _keep_corrupt(store: Store, expected: Identity | None, *, all_of_them: bool)
 
 
 def _set_aside(store: Store, name: str) -> str:
-    """Give the file a second name for its owner to look at."""
+    """Give the file a second name, under which its owner can find it."""
     aside = f"{CORRUPT_PREFIX}{time.time_ns()}"
     try:
-        # A second name, not a rename: the snapshot must not be missing, that would mean "cleared".
+        # A second name, not a rename: if the snapshot were missing, this would mean that it was cleared.
         os.link(name, aside, src_dir_fd=store.fd, dst_dir_fd=store.fd, follow_symlinks=False)
     except FileNotFoundError:
         raise FileChanged(name) from None
-    except OSError:  # a directory has no second name, and has to be out of the way
+    except OSError:  # a directory cannot have a second name, and must not stay in the way
         os.rename(name, aside, src_dir_fd=store.fd, dst_dir_fd=store.fd)
     return aside
 
 
 def _tidy(store: Store, now: float) -> None:
-    """Keep the history within its bounds, and remove segments whose writer died before publishing them."""
+    """Keep the history within its bounds, and remove segments whose writer died before they had their final name."""
     files = []
     for name in os.listdir(store.history):
         with contextlib.suppress(FileNotFoundError):

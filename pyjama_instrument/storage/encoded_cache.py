@@ -1,6 +1,6 @@
-"""The snapshot's bytes, made of pieces: what did not change since the last time is not encoded again.
+"""Encoding the snapshot: entries that have not changed since the last time are not encoded again.
 
-A store that has been in use for a while holds hundreds of ended sessions. Encoding them at each fold would keep the
+A store that has been used for a while holds hundreds of ended sessions. Encoding them at each fold would keep the
 interpreter lock, and with it the host's threads, for milliseconds.
 """
 
@@ -34,9 +34,9 @@ class EncodedCache:
         """The document as JSON.
 
         Args:
-            document: the one that was given at the last call, or any if this is the first.
+            document: the same object as at the last call, or any if this is the first.
             changed_entries: what may have changed since the last call.
-            pause: called now and then; whatever it raises comes through, and the pieces are useless then.
+            pause: called now and then; it may raise, and then this cache must not be used again.
         """
         parts = [f"{_encode(key)}:{self._value(key, value, changed_entries, pause)}" for key, value in document.items()]
         return f"{{{','.join(parts)}".encode("ascii") + SIGNATURE
@@ -62,7 +62,7 @@ class EncodedCache:
 def _encode(value: Any) -> str:
     try:
         return _encoder.encode(value)
-    except ValueError:  # a number beyond all bounds, which somebody else wrote; browsers would read none of it
+    except ValueError:  # another program wrote an infinite number; browsers could not read such a document
         return _encoder.encode(_finite(value))
 
 

@@ -21,8 +21,8 @@ Record = dict[str, Any]
 def encode(record: Record) -> bytes:
     """The record's line. Values must be JSON-safe already.
 
-    A record that would be over the limit loses its free-form fields, largest first; each is replaced by a marker
-    that says how large it was.
+    If the record is over the limit, its free-form fields are removed, largest first. A marker with the size replaces
+    each of them.
     """
     line = _dump(record)
     if len(line) > MAX_RECORD_BYTES:

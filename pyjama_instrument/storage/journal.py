@@ -1,9 +1,9 @@
 """The journal: append-only segments that this process alone writes.
 
-One record is one ``write(2)`` to a file opened with O_APPEND; once it returns, the record survives the death of the
-process. A segment is locked (see ``_liveness``) before it gets its final name, so whoever finds one knows at once
-whether its writer lives. The descriptor keeps its number over a rotation, and its number is high, so that a program
-that closes and reopens descriptors wholesale is unlikely to be given ours.
+One record is one ``write(2)`` to a file opened with O_APPEND; after it returns, the record survives the death of the
+process. A segment is locked (see :mod:`~pyjama_instrument.storage.liveness`) before it gets its final name, so another
+process that finds it can test at once whether its writer is alive. The descriptor keeps its number when a segment is
+rotated. The number is high, so that a program that closes and reopens many descriptors rarely gets it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pyjama_instrument.storage.store_ownership import owner_only
 __all__ = ["SEGMENT_BYTES", "Backlog", "Journal", "JournalFull", "measure_backlog"]
 
 SEGMENT_BYTES = 8 * 1024 * 1024
-"""A segment is closed and the next one begun when it has grown beyond this."""
+"""When a segment has grown beyond this size, the writer opens the next one."""
 
 _WRITER_BYTES = 256 * 1024 * 1024
 _STORE_BYTES = 1024 * 1024 * 1024
@@ -35,7 +35,7 @@ _ATTEMPTS = 5
 
 
 class JournalFull(StoreUnavailable):
-    """So much waits to be folded that no more must be added."""
+    """So many events wait to be folded that no more may be added."""
 
 
 class Journal:
@@ -43,7 +43,7 @@ class Journal:
 
     Attributes:
         name: the segment that is written to.
-        last: the last one that was made; another than ``name`` if a rotation failed halfway.
+        last: the last segment that was created; it is not ``name`` if a rotation has failed halfway.
     """
 
     def __init__(self, store: Store, name: SegmentName, header: Callable[[SegmentName], bytes]) -> None:
@@ -52,14 +52,14 @@ class Journal:
         Args:
             store: where to write.
             name: the segment to begin with; no file of that name may exist.
-            header: gives the first line of a segment.
+            header: returns the first line of a segment.
 
         Raises:
             OSError: the segment cannot be created, locked or published.
-            JournalFull: too much waits to be folded already.
+            JournalFull: too many events wait to be folded.
         """
         if _looks_full(store) and _is_full(store, name.writer):
-            raise JournalFull(f"{store.path}/journal is full of what nobody folds: see  pyjama doctor")
+            raise JournalFull(f"{store.path}/journal is full: no process folds its events. Run  pyjama doctor")
         self.store = store
         self.name = self.last = name
         self._header = header
@@ -71,14 +71,14 @@ class Journal:
         return os.fstat(self.fd).st_size
 
     def is_full(self) -> bool:
-        """Whether so much of ours, or of everybody's, waits to be folded that no more must be added."""
+        """Whether this writer, or all writers together, have so much that is not folded that no more may be added."""
         return _is_full(self.store, self.name.writer)
 
     def is_ours(self) -> bool:
         """Whether the descriptor still leads to our segment, and the segment still has a name.
 
-        False after the program closed the descriptor, or somebody removed the file. A file that cannot be looked at
-        was not removed.
+        False if the program has closed the descriptor, or the file was removed. A file that cannot be checked counts
+        as not removed.
         """
         try:
             if os.fstat(self.fd).st_nlink == 0 or inode(self.fd) != self._identity:
@@ -89,7 +89,7 @@ class Journal:
         return self.store.is_current()
 
     def has_left(self) -> bool:
-        """Whether the segment is not under its name in the journals any more, though it was not removed."""
+        """Whether the segment no longer has its name in the journal, although it was not removed."""
         try:
             os.stat(self.name.filename, dir_fd=self.store.journal, follow_symlinks=False)
         except FileNotFoundError:
@@ -99,7 +99,7 @@ class Journal:
         return False
 
     def is_retired(self) -> bool:
-        """Whether somebody has taken us for dead and moved the segment to the history."""
+        """Whether another process has declared this one dead and moved the segment to the history."""
         try:
             found = os.stat(self.name.filename, dir_fd=self.store.history, follow_symlinks=False)
         except OSError:
@@ -107,18 +107,18 @@ class Journal:
         return (found.st_dev, found.st_ino) == self._identity
 
     def is_replaced(self) -> bool:
-        """Whether the descriptor leads to another file: the program has closed it, and been given its number again."""
+        """Whether the descriptor leads to another file: the program has closed it and then got its number again."""
         try:
             return inode(self.fd) != self._identity
         except OSError:
             return False
 
     def lines_since(self, offset: int) -> list[bytes]:
-        """The lines of the segment from there on, wherever it is by now; none if it is not there any more."""
+        """The lines of the segment from that offset on, in the journal or the history; none if it was removed."""
         for place in (JOURNAL, HISTORY):
             with (
                 contextlib.suppress(OSError),
-                open(os.path.join(self.store.path, place, self.name.filename), "rb", opener=_look) as file,
+                open(os.path.join(self.store.path, place, self.name.filename), "rb", opener=_open_to_read) as file,
             ):
                 if inode(file.fileno()) == self._identity:
                     file.seek(offset)
@@ -126,16 +126,16 @@ class Journal:
         return []
 
     def rotate(self) -> None:
-        """Go on in a new segment.
+        """Open the next segment.
 
         Raises:
             OSError: the old segment stays in use then.
         """
         name = self.last.next
         fd = _create(self.store.journal, name, self._header(name))
-        self.last = name  # whatever comes now: nobody may be given that name again
+        self.last = name  # whatever fails now, this name must not be used again
         try:
-            # A thread that is about to write to our descriptor writes to the old file or to the new one.
+            # A thread that writes to the descriptor at this moment writes to the old file or to the new one.
             self._identity = lock_descriptors.replace_tracked(fd, self.fd)
             self.name = name
         finally:
@@ -147,24 +147,24 @@ class Journal:
         self.fd = -1
 
 
-def _look(path: str, flags: int) -> int:
+def _open_to_read(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 class Backlog(NamedTuple):
-    """How much of the journals waits to be folded: in how many segments, how many bytes, and how many of one writer."""
+    """What waits to be folded: the number of segments, the bytes, and the bytes of one writer."""
 
     segments: int = 0
     bytes: int = 0
     of_writer: int = 0
 
     def share(self) -> float:
-        """How much that is of what may wait at most: nothing that waits is ever removed."""
+        """The used share of the limit. At 1, new events are dropped; events that wait are never removed."""
         return max(self.segments / _STORE_SEGMENTS, self.bytes / _STORE_BYTES, self.of_writer / _WRITER_BYTES)
 
 
 def measure_backlog(journal: int, writer: str = "-", folded: Mapping[str, Any] | None = None) -> Backlog:
-    """What waits in the directory ``journal``; ``folded`` are the offsets of a snapshot."""
+    """What waits to be folded in the directory ``journal``; ``folded`` are the offsets of a snapshot."""
     return _backlog_of(_sizes(journal), writer, folded)
 
 
@@ -182,7 +182,7 @@ def _backlog_of(sizes: Iterable[tuple[str, int]], writer: str, folded: Mapping[s
 
 
 def _looks_full(store: Store) -> bool:
-    """Whether :func:`_is_full` may be true. Bounded, since the first call of a program waits for it."""
+    """Whether :func:`_is_full` may be true. Takes a bounded time, because the first call of a program waits for it."""
     count = size = 0
     for _, more in _sizes(store.journal, _SIZES_ASKED):
         count += 1
@@ -193,11 +193,11 @@ def _looks_full(store: Store) -> bool:
 
 
 def _is_full(store: Store, writer: str) -> bool:
-    """Whether so much waits to be folded that no more must be added."""
+    """Whether so much waits to be folded that no more may be added."""
     sizes = [*_sizes(store.journal)]
     if _backlog_of(sizes, writer).share() < 1:
         return False
-    from pyjama_instrument.storage.snapshot import load  # seldom needed, and dear to import
+    from pyjama_instrument.storage.snapshot import load  # rarely needed, and slow to import
 
     try:
         folded = load(store.fd).document.get("journals")
@@ -207,23 +207,23 @@ def _is_full(store: Store, writer: str) -> bool:
 
 
 def _sizes(journal: int, asked: int | None = None) -> Iterator[tuple[str, int]]:
-    """The files in the directory with their sizes; of those after the first ``asked`` the size is given as 0."""
+    """The files in the directory with their sizes; after the first ``asked``, sizes are not read and are 0."""
     with contextlib.suppress(FileNotFoundError), os.scandir(journal) as entries:
         for at, entry in enumerate(entries):
             if asked is not None and at >= asked:
                 yield entry.name, 0
                 continue
-            with contextlib.suppress(FileNotFoundError):  # moved away meanwhile
+            with contextlib.suppress(FileNotFoundError):  # it was moved meanwhile
                 yield entry.name, entry.stat(follow_symlinks=False).st_size
 
 
 def _create(directory: int, name: SegmentName, header: bytes) -> int:
-    """A new segment that we hold, under its name.
+    """Create a segment with a lock, under its final name; returns the descriptor.
 
-    Before we hold it, whoever tidies up may take it for one that a dead writer left, and then it is made again.
+    Before it is locked, a compaction may remove it as the segment of a dead writer; then it is created again.
     """
     for _ in range(_ATTEMPTS - 1):
-        with contextlib.suppress(FileNotFoundError, BlockingIOError):  # the latter where probing takes the lock
+        with contextlib.suppress(FileNotFoundError, BlockingIOError):  # the latter if testing a lock takes it
             return _publish(directory, name, header)
     return _publish(directory, name, header)
 
@@ -242,7 +242,7 @@ def _publish(directory: int, name: SegmentName, header: bytes) -> int:
     except BaseException:
         if fd is not None:
             lock_descriptors.close(fd)
-        with contextlib.suppress(OSError):  # one that is left would be in the way of the next attempt
+        with contextlib.suppress(OSError):  # if it stayed, the next attempt would fail
             os.unlink(temporary, dir_fd=directory)
         raise
     return fd

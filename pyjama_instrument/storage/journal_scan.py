@@ -26,12 +26,14 @@ _MOST_RETIRED = 256
 
 
 class CatchUpResult(NamedTuple):
-    """What came of catching up.
+    """The result of :func:`catch_up`.
 
-    ``document`` is the snapshot's own unless that was cleared. ``touched`` names the entries that may have changed.
-    Without ``complete``, there was enough before everything was read; the document's offsets say how far it got.
-    ``clear_pending_us``: then it did not even get to the moment of the clear, and the document is still the one from
-    before it.
+    Attributes:
+        document: the document with the new events. It is the snapshot's own, unless that was cleared.
+        changed: whether anything in it has changed.
+        changed_entries: the entries that may have changed.
+        complete: everything was read; otherwise the offsets in the document show how far it was read.
+        clear_pending_us: the time of a clear that reading has not reached, so the document is still the one before it.
     """
 
     document: dict[str, Any]
@@ -50,40 +52,43 @@ def catch_up(
     enough: Callable[[], bool] = lambda: False,
     probe: bool = True,
 ) -> CatchUpResult:
-    """Fold what the journals in the directory ``journal`` hold beyond the offsets that the snapshot carries.
+    """Fold the events that are in the journals beyond the offsets of the snapshot.
 
-    Offsets move on accordingly, those of segments that are no longer there are dropped, and sessions whose process
-    is proven dead are marked as crashed. Of segments in the directory ``history`` the offsets are kept for as long as
-    their writer may go on without our knowing. If the snapshot was cleared, the totals are those of the events since,
-    and what ran at that moment is carried over.
+    The offsets advance, those of missing segments are dropped, and sessions whose process is proven dead have crashed.
+    If the snapshot was cleared, the totals are those of the events since then, and the sessions that ran at that time
+    are kept.
 
-    ``enough`` is asked whenever something was read. Once it is true, no more is read, nobody is declared dead, since
-    what they wrote last may be unread, and the next run begins with the writer whose turn it would have been. So runs
-    that are cut short give each writer its turn and come to an end together.
-
-    Without ``probe``, the writer of a segment that has not grown is taken to be alive still: a quarter of the work for
-    somebody who has just looked.
+    Args:
+        snapshot: the snapshot; its document is changed.
+        journal: the descriptor of the directory of the journals.
+        history: the descriptor of the directory of the history. The offset of a segment there is kept as long as its
+            writer may still exist.
+        should_stop: called often; if it returns True, the scan is abandoned.
+        enough: called after each portion. If it returns True, reading stops. No writer is declared dead then, because
+            its last events may be unread, and the next scan begins with the writer that comes next.
+        probe: test the lock of each segment. Otherwise the writer of a segment that has not grown counts as alive,
+            which is four times quicker, if you have tested the locks just before.
 
     Raises:
-        InterruptedError: ``should_stop`` became true; the snapshot's document is half done then.
-        OSError: the journals cannot be read now, for want of descriptors for instance.
+        InterruptedError: ``should_stop`` returned True; the snapshot's document is incomplete then.
+        OSError: the journals cannot be read now, for example because no descriptor is free.
     """
     document, sound, cleared_us = snapshot.document, snapshot.sound, snapshot.cleared_us
     locks_work, trust = locks_are_trusted(document), unlocked_means_dead(document)
-    how = _ScanOptions(journal, history, should_stop, enough, probe, locks_work, trust)
+    options = _ScanOptions(journal, history, should_stop, enough, probe, locks_work, trust)
     if cleared_us is not None:
-        before = _JournalScan(Fold(document, sound=sound), how, cleared_us)
+        before = _JournalScan(Fold(document, sound=sound), options, cleared_us)
         if not before.run():
             return CatchUpResult(document, True, before.fold.changed, False, cleared_us)
         document, sound = cleared_document(document, snapshot.found, cleared_us), False
-        how = how._replace(trust=before.trust)
-    news = _JournalScan(Fold(document, sound=sound), how)
+        options = options._replace(trust=before.trust)
+    news = _JournalScan(Fold(document, sound=sound), options)
     complete = news.run()
     return CatchUpResult(document, news.changed or cleared_us is not None, news.fold.changed, complete)
 
 
 class _ScanOptions(NamedTuple):
-    """What a run was asked for; see :func:`catch_up`. ``trust``: a missing lock proves that a writer is dead."""
+    """The arguments of :func:`catch_up`. ``trust``: a missing lock proves that a writer is dead."""
 
     journal: int
     history: int | None
@@ -95,30 +100,30 @@ class _ScanOptions(NamedTuple):
 
 
 class _JournalScan:
-    """One way through all segments: to their ends, or to the first record from after ``until_us``."""
+    """Reads all segments once, to their ends or to the first record from ``until_us`` or later."""
 
-    def __init__(self, fold: Fold, how: _ScanOptions, until_us: int | None = None) -> None:
+    def __init__(self, fold: Fold, options: _ScanOptions, until_us: int | None = None) -> None:
         self.fold = fold
-        self.journal, self.history, self.should_stop, self.enough, self.probe, self.locks_work, self.trust = how
+        self.journal, self.history, self.should_stop, self.enough, self.probe, self.locks_work, self.trust = options
         self.until_us = until_us
         self.before: dict[str, Any] = fold.document["journals"]
         self.retired_before: dict[str, Any] = fold.document["retired"]
         self.after: dict[str, Any] = {}
         self.retired: dict[str, Any] = {}
-        self.unseen: set[str] = set()  # writers whose locks are not seen by all, as was found out just now
-        self.alive: set[str] = set()  # as far as is known: they hold a segment, or were not read to their end
-        self.cut: set[str] = set()  # those of whom a record from after ``until_us`` was met
+        self.unseen: set[str] = set()  # writers whose locks some processes do not see, as this scan has found
+        self.alive: set[str] = set()  # they hold a segment, or were not read to their end
+        self.cut: set[str] = set()  # writers with a record from ``until_us`` or later
         self.changed = self.stopped = False
         self.calls = CallDecoder()
 
     def run(self) -> bool:
-        """Whether everything was read."""
+        """Read the segments and finish the fold; returns whether everything was read."""
         document = self.fold.document
         segments = self._in_order(document.pop(CONTINUE_AT, None))
         self._read_retired(segments)
         self._read_all(segments)
         if not self.stopped:
-            self._read_what_has_come(segments)
+            self._read_new_segments(segments)
         self.unseen |= self.fold.unseen_writers
         if self.unseen:
             mark_divided(document, self.unseen)
@@ -152,8 +157,8 @@ class _JournalScan:
                 last = name.writer
                 self._read(name)
 
-    def _read_what_has_come(self, segments: list[SegmentName]) -> None:
-        """Writers that hold none of the segments may have moved on to one that was not there when we listed them."""
+    def _read_new_segments(self, segments: list[SegmentName]) -> None:
+        """Read segments that writers have opened after the directory was listed."""
         last = {name.writer: name for name in segments}
         for writer in last.keys() - self.alive:
             name = last[writer].next
@@ -161,7 +166,7 @@ class _JournalScan:
                 if self.stopped:
                     return
                 name = name.next
-            if there is None:  # nobody is declared dead for what cannot be looked at
+            if there is None:  # it cannot be checked, so its writer is not declared dead
                 self.alive.add(writer)
 
     def _skip(self, name: SegmentName) -> None:
@@ -175,32 +180,32 @@ class _JournalScan:
 
     def _add(self, writer: str, items: Sequence[Any]) -> None:
         for start in range(0, len(items) or 1, _PORTION):
-            if self.should_stop():  # between batches too: a fork or the end of the process waits for us
+            if self.should_stop():  # between batches too, because a fork or the end of the process waits for this
                 raise InterruptedError("asked to stop")
             self.fold.add(writer, items[start : start + _PORTION])
 
     def _segments(self) -> list[SegmentName]:
-        """The segments that are there, each writer's in order.
+        """The segments in the journal, in the order of each writer.
 
-        A directory that changes while it is listed may hide some. So those that the snapshot has an offset of, and
-        those that come before another, are asked for by name: without its offset a segment would be counted once more
-        from its beginning, and out of its turn it would begin again what the next one has ended.
+        If a directory changes while it is listed, the list may lack some. So segments with an offset in the snapshot,
+        and segments that come before others, are looked up by name. If a segment were missed, its offset would be lost
+        and it would be counted again, or its events would be folded after those of the next segment.
         """
         found = set(list_segments(self.journal))
-        asked = [*segments_of(self.before), *(name.previous for name in found if name.number > 1)]
-        while asked:
-            name = asked.pop()
+        to_check = [*segments_of(self.before), *(name.previous for name in found if name.number > 1)]
+        while to_check:
+            name = to_check.pop()
             if name is None or name in found:
                 continue
             there = self._exists(name)
-            if there is not False:  # what cannot be looked at keeps its offset
+            if there is not False:  # a segment that cannot be checked keeps its offset
                 found.add(name)
             if there:
-                asked.append(name.previous)
+                to_check.append(name.previous)
         return sorted(found)
 
     def _exists(self, name: SegmentName) -> bool | None:
-        """Whether there is such a segment; None if that cannot be told."""
+        """Whether the segment is in the journal; None if this cannot be checked."""
         try:
             os.stat(name.filename, dir_fd=self.journal, follow_symlinks=False)
         except FileNotFoundError:
@@ -210,13 +215,13 @@ class _JournalScan:
         return True
 
     def _read(self, name: SegmentName, directory: int | None = None) -> bool:
-        """Fold one segment's new records; whether there is such a segment."""
+        """Fold the new records of one segment; returns whether the segment exists."""
         if self.should_stop():
             raise InterruptedError("asked to stop")
         key, writer = name.key, name.writer
         place, after = (self.journal, self.after) if directory is None else (directory, self.retired)
         stored = self.before.get(key, self.retired_before.get(key))
-        # Where locks prove nothing, a look at one would say nothing either.
+        # If locks prove nothing, there is no need to test one.
         if stored is not None and not (self.probe and self.trust) and _has_size(place, name, stored):
             self.alive.add(writer)
             after[key] = stored
@@ -255,21 +260,19 @@ class _JournalScan:
             self._is_over_budget()
         return True
 
-    # -- what locks do not tell
-
     def _check_processes(self) -> None:
-        """Where a missing lock proves nothing, a writer is dead only if its process is known to be gone."""
+        """If a missing lock proves nothing, only writers whose process is known to be gone are dead."""
         for entry in self.after.values():
             entry.pop("sealed", None)
         there = {key.partition("-")[0] for key in self.after}
-        perhaps = {key.partition("-")[0] for key in self.retired}
-        concerned = (there & self.fold.crashed_writers()) | ((there | perhaps) & self.fold.running_writers())
+        retired = {key.partition("-")[0] for key in self.retired}
+        concerned = (there & self.fold.crashed_writers()) | ((there | retired) & self.fold.running_writers())
         writers = self.fold.document["writers"]
         self.alive = {writer for writer in concerned if not is_gone(writers.get(writer, {}))}
         self.fold.writers_live(self.alive)
 
     def _read_retired(self, segments: Sequence[SegmentName]) -> None:
-        """Look after segments in the history whose writer may go on for all we know, and fold what it added."""
+        """Fold what has been added to segments in the history, whose writers may still be alive."""
         if self.history is None:
             self.retired = dict(self.retired_before)
             return
@@ -302,7 +305,7 @@ class _JournalScan:
 
 
 def _has_size(directory: int, name: SegmentName, stored: Any) -> bool:
-    """Whether the segment ends where it was read to, without damage; never so once its writer was seen dead."""
+    """Whether the segment ends where reading stopped, without damage, and its writer was not found dead."""
     try:
         found = os.stat(name.filename, dir_fd=directory, follow_symlinks=False)
     except OSError:

@@ -27,7 +27,7 @@ __all__ = [
 SCHEMA = 1
 SNAPSHOT = "metrics.json"
 SIGNATURE = b"} \n"
-"""How a snapshot of ours ends: no other writer of JSON puts a blank before the newline."""
+"""How a snapshot of this package ends: other programs that write JSON put no blank before the newline."""
 PREVIOUS = "metrics.json.prev"
 LOCK = "metrics.json.lock"
 ORIGINAL_LOCK = "metrics.lock"
@@ -36,9 +36,9 @@ JOURNAL = "journal"
 HISTORY = "history"
 
 CLEARED_AT = "cleared-at"
-"""In a predecessor whose snapshot was removed: when (µs), for as long as what came before is still being read."""
+"""In the previous generation, while a clear is in progress: when the snapshot was removed (µs since the epoch)."""
 CONTINUE_AT = "continue-at"
-"""In a snapshot whose fold stopped early: the writer with whom the next one begins."""
+"""In a snapshot whose fold has stopped early: the writer at which the next fold begins."""
 
 _SEGMENT = re.compile(r"([0-9a-f]{16})-(\d{1,9})\.jsonl")
 
@@ -51,7 +51,7 @@ class SegmentName(NamedTuple):
 
     @property
     def key(self) -> str:
-        """How the snapshot refers to the segment."""
+        """The key of the segment in the snapshot."""
         return f"{self.writer}-{self.number}"
 
     @property
@@ -77,7 +77,7 @@ class SegmentName(NamedTuple):
 
 
 def segments_of(keys: Iterable[str]) -> list[SegmentName]:
-    """The segments that the snapshot refers to by these keys; other keys are passed over."""
+    """The segments with these keys in the snapshot; other keys are skipped."""
     names = (SegmentName.parse(f"{key}.jsonl") for key in keys)
     return [name for name in names if name]
 

@@ -1,10 +1,10 @@
-"""Who is alive: a writer holds a lock on its journal for as long as its process lives.
+"""Which writers are alive: a writer holds a lock on its segment as long as its process exists.
 
-The kernel drops the lock with the last reference to the open file, however the process ends, so an unlocked
-journal is a proof of death. A process id proves nothing: it is reused, and a zombie or a container hides it.
-On Linux these are open-file-description locks: closing another descriptor of the file in the same process does
-not drop them, a forked child closing its copy does not either, and probing acquires nothing. Elsewhere: flock,
-probed by a shared try-lock.
+The kernel releases the lock with the last reference to the open file, however the process ends, so a missing lock
+proves that the writer is dead. A process id proves nothing: ids are reused, and zombies and containers hide processes.
+On Linux these are open-file-description locks: closing another descriptor of the file, or the copy in a forked child,
+does not release them, and testing one does not take it. Other systems have flock, which is tested by trying to take it
+shared.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if hasattr(fcntl, "F_OFD_SETLK"):
         """Mark the file open at ``fd`` as written by a live process.
 
         Raises:
-            OSError: somebody else holds it, or the file system has no such locks.
+            OSError: another process holds it, or the file system has no such locks.
         """
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _whole_file())
 

@@ -1,8 +1,8 @@
-"""Descriptors that hold a lock: a forked child must not keep its copies, or the lock would outlive its holder.
+"""Descriptors that hold a lock: a forked child closes its copies, or the lock would outlive its holder.
 
-A lock of the kernel's belongs to the open file, which a child shares. If the parent dies, its journal would look
-written and its fold unfinished for as long as the child lives. So the child closes its copies, first of all. What it
-has to close is known by its inode, and before a descriptor is opened by its name: the fork may come in between.
+A kernel lock belongs to the open file, which a child shares. If the parent died, its journal would look held and its
+fold would look unfinished as long as the child lives. So the child closes its copies first. Open descriptors are
+tracked by inode. A fork may happen while one is being opened, so until then it is tracked by the name of its file.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ __all__ = [
 Inode = tuple[int, int]
 
 _HIGHEST_FD = 4096
-_FDS = 64  # a few for each store that is open
+_FDS = 64  # a few for each open store
 _OPEN_FDS = "/dev/fd"
 
 _tracked: dict[int, Inode] = {}
 _opening: dict[object, tuple[str, int] | None] = {}
-"""What is being given a number that is not noted yet: a file by its name, or one that is noted by another number."""
+"""Descriptors that are being opened: by the name of the file, or None if the file is tracked under another number."""
 _unforked = unforked_mark()
 _unforked[0] = 1
 
 
 def inode(fd: int) -> Inode:
-    """What file the descriptor leads to."""
+    """The file that the descriptor leads to."""
     return _inode(os.fstat(fd))
 
 
 def open_tracked(name: str, flags: int, mode: int = 0o600, *, dir_fd: int) -> int:
-    """Open a file whose descriptor will hold a lock.
+    """Open and track a file whose descriptor will hold a lock.
 
     Raises:
         OSError: it cannot be opened.
@@ -78,9 +78,9 @@ def move_tracked_high(fd: int) -> int:
 
 
 def replace_tracked(fd: int, number: int) -> Inode:
-    """Let ``number`` lead to the file that is open at ``fd``, which stays open. One step for whoever writes to it.
+    """Make ``number`` lead to the file that is open at ``fd``, which stays open. For a writer, this is one step.
 
-    Returns what :func:`inode` says of it.
+    Returns its :func:`inode`.
     """
     ours = inode(fd)
     os.dup2(fd, number, inheritable=False)
@@ -89,9 +89,9 @@ def replace_tracked(fd: int, number: int) -> Inode:
 
 
 def close(fd: int) -> None:
-    """Close a descriptor that was noted, unless it leads to another file by now.
+    """Close a tracked descriptor, unless it leads to another file now.
 
-    A program may close and reopen descriptors wholesale.
+    A program may have closed it and opened its own file under the same number.
     """
     ours = _tracked.get(fd)
     if ours is None:
@@ -99,7 +99,7 @@ def close(fd: int) -> None:
     try:
         found = inode(fd)
     except OSError as error:
-        found = (0, 0) if error.errno == errno.EBADF else ours  # what cannot be asked is not left open either
+        found = (0, 0) if error.errno == errno.EBADF else ours  # if this cannot be checked, it is closed
     if found == ours:
         with contextlib.suppress(OSError):
             os.close(fd)
@@ -107,7 +107,7 @@ def close(fd: int) -> None:
 
 
 def close_copies() -> None:
-    """In a child, however it was forked: close what is the parent's. Nothing happens where that was done."""
+    """In a forked child, close the copies of the parent's descriptors, once."""
     if _unforked[0]:
         return
     ours = set(_tracked.values())
@@ -121,14 +121,14 @@ def close_copies() -> None:
                 os.close(fd)
     _tracked.clear()
     _opening.clear()
-    _unforked[0] = 1  # last: if a signal's exception comes before, all this is done again
+    _unforked[0] = 1  # last: if the exception of a signal handler interrupts this, it is done again
 
 
 def move_high(fd: int) -> int:
-    """The same open file under a number that is not likely to be handed out again; ``fd`` itself is closed.
+    """Move the open file to a number that other files rarely get; ``fd`` itself is closed.
 
-    A program that closes all descriptors is given the lowest numbers again. Ours are at the upper end of what it may
-    have, or of the first few thousand: the kernel copies the table up to the highest number at each fork.
+    A program that closes all descriptors then gets the lowest numbers. So these are the highest that it may use, but
+    only among the first few thousand, because each fork copies the table up to the highest number.
     """
     try:
         soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -146,7 +146,7 @@ def _inode(found: os.stat_result) -> Inode:
 
 
 def _forget(fd: int, ours: Inode) -> None:
-    """Forget the note, not one that was taken of another file meanwhile."""
+    """Stop tracking the descriptor, unless it is tracked for another file now."""
     if _tracked.get(fd) is ours:
         del _tracked[fd]
 
@@ -154,7 +154,7 @@ def _forget(fd: int, ours: Inode) -> None:
 def _open_descriptors() -> list[int]:
     try:
         return [int(name) for name in os.listdir(_OPEN_FDS)]
-    except (OSError, ValueError):  # no such place here, or no descriptor left to read it
+    except (OSError, ValueError):  # this system has no such directory, or no descriptor is free to read it
         return list(_tracked)
 
 

@@ -1,12 +1,11 @@
 """Lock domains: processes that write into one store and do not see each other's locks.
 
-A container on a directory that a virtual machine shares, or an overlay file system seen from inside and from its upper
-directory: the bytes are the same and the locks are not. The locks of either side work among themselves, so nothing is
-amiss until a journal that was found unlocked, whose writer ought to be dead, is written to by that very writer. Then
-the document says so for a while, and for that while an unlocked journal proves nothing.
+Examples are a container on a directory that a virtual machine shares, and an overlay file system that is also used from
+its upper directory: both sides have the same bytes and not the same locks. Within each side the locks work, so this is
+noticed only when a writer that should be dead, because its segment is not locked, writes to that segment. From then on,
+for some days, the document contains a mark, and a missing lock proves nothing.
 
-A file that was restored or copied is another inode, or holds nothing that was recorded after it was found unlocked. It
-proves nothing either.
+A restored or copied file is another inode, or holds only records from before it was found unlocked. So it is no sign.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _MOST_WRITERS = 10
 
 
 class Unlocked(NamedTuple):
-    """That a segment was found unlocked: which file, of what size, when for the first time, whether it grew since."""
+    """A segment that was found unlocked: its inode, its size, the first time, and whether it has grown since."""
 
     inode: int
     size: int
@@ -43,36 +42,36 @@ class Unlocked(NamedTuple):
 
     @classmethod
     def now(cls, inode: int, size: int) -> Unlocked:
-        """It was found so just now."""
+        """A segment that is found unlocked now."""
         return cls(inode, size, time.time_ns() // 1000)
 
     @classmethod
     def load(cls, stored: Any) -> Unlocked | None:
-        """From the snapshot's form."""
+        """From the form in the snapshot; None if it is invalid."""
         if type(stored) is list and [type(part) for part in stored] == [int, int, int, bool]:
             return cls(*stored)
         return None
 
     def is_refuted(self, newest_us: int) -> bool:
-        """Whether its own writer goes on, given the time of the newest record in the same file, which has grown.
+        """Whether the file, which has grown, shows that its writer is alive, given the time of its newest record.
 
-        If clocks differ, the record may seem older; what grows twice is no restored file either.
+        If clocks differ, the record may seem older. But a file that grows twice is not a restored one.
         """
         return self.grew or newest_us > self.since_us
 
 
 def are_locks_divided(document: dict[str, Any]) -> bool:
-    """Whether some of the store's processes are known not to see the locks of others."""
+    """Whether the document is marked: some processes do not see the locks of others."""
     return _marker(document) is not None
 
 
 def unlocked_means_dead(document: dict[str, Any]) -> bool:
-    """Whether that a journal is unlocked proves its writer's death: locks work here, and everybody sees them."""
+    """Whether a missing lock proves that the writer is dead: locks work here, and all processes see them."""
     return locks_are_trusted(document) and not are_locks_divided(document)
 
 
 def mark_divided(document: dict[str, Any], writers: Iterable[str]) -> None:
-    """Write down that the locks of these writers are not seen by all."""
+    """Mark the document: some processes do not see the locks of these writers."""
     known = _marker(document) or {"writers": {}}
     named = known["writers"] | {writer: _process(document, writer) for writer in writers}
     kept = list(named.items())[-_MOST_WRITERS:]
@@ -80,23 +79,23 @@ def mark_divided(document: dict[str, Any], writers: Iterable[str]) -> None:
 
 
 def unmark_divided(document: dict[str, Any]) -> None:
-    """Take it back: somebody has seen to it."""
+    """Remove the mark, because a person has cleared the store."""
     health = document.get("health")
     if type(health) is dict:
         health.pop(_KEY, None)
 
 
 def expire_divided(document: dict[str, Any]) -> None:
-    """Take it back if there was no sign of it for long."""
+    """Remove the mark if there has been no sign for a long time."""
     marker = _marker(document)
     if marker is None or elapsed_now(document.get("clock")) - marker["seen"] > _LASTS_SECONDS:
         unmark_divided(document)
 
 
 def copy_lock_findings(old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Let the document ``new``, as it was loaded, know what was found out with ``old``.
+    """Copy what a reader has found out about locks from its document ``old`` to ``new``, which it has just loaded.
 
-    For somebody who only reads: what others write down may say nothing of what is seen from here.
+    Other processes, which see other locks, may not have written it into the store.
     """
     if (marker := _marker(old)) is not None and type(new.get("health")) is dict:
         new["health"].setdefault(_KEY, marker)

@@ -20,9 +20,9 @@ class Position:
         torn: how many damaged records were skipped.
         sealed: the writer is dead or uses another segment, and everything was read.
         skipping: the offset is inside a damaged stretch, which ends with the next newline.
-        unlocked: the segment was found unlocked. If its writer still writes, this proves that this process does not
-            see the writer's lock, see :mod:`~pyjama_instrument.storage.lock_domains`.
-        refuted: the last check has proven this.
+        unlocked: when the segment was found unlocked. If its writer still writes, this process does not see the
+            writer's lock, see :mod:`~pyjama_instrument.storage.lock_domains`.
+        refuted: the last check has shown this.
     """
 
     __slots__ = ("offset", "refuted", "sealed", "skipping", "torn", "unlocked")

@@ -1,7 +1,7 @@
-"""Which process wrote: its kernel and its pid namespace, and whether it is known to be gone.
+"""The process of a writer: its kernel, its pid namespace, and whether it is known to be gone.
 
-A process id means something only within its pid namespace, on its kernel. So only a writer that shares both with this
-process can be looked for. That none has its id proves that it is gone; that one has proves nothing, ids are reused.
+A process id is valid only on its kernel and in its pid namespace. So a writer can be checked only if it shares both
+with this process. If no process has its id, it is gone. If one has, this proves nothing, because ids are reused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PID_NAMESPACE = "/proc/self/ns/pid"
 
 
 def boot_and_pid_namespace() -> dict[str, Any]:
-    """``boot_id`` of the kernel and ``pid_namespace``, an inode number; what cannot be read is left out."""
+    """``boot_id`` of the kernel and ``pid_namespace``, an inode number, as far as they can be read."""
     found: dict[str, Any] = {}
     if boot := boot_id():
         found["boot_id"] = boot
@@ -28,12 +28,12 @@ def boot_and_pid_namespace() -> dict[str, Any]:
 
 
 def shares_kernel(writer: dict[str, Any]) -> bool:
-    """Whether a writer, as the document describes it, ran on this kernel since it was booted."""
+    """Whether a writer, as the document describes it, has run on this kernel since its boot."""
     return bool(boot_id()) and writer.get("boot-id") == boot_id()
 
 
 def is_gone(writer: dict[str, Any]) -> bool:
-    """Whether the process of a writer, as the document describes it, is known to exist no more."""
+    """Whether the process of a writer, as the document describes it, is known to be gone."""
     here = boot_and_pid_namespace()
     pid = writer.get("pid")
     if len(here) < 2 or type(pid) is not int or pid <= 0:
@@ -44,6 +44,6 @@ def is_gone(writer: dict[str, Any]) -> bool:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return True
-    except OSError:  # somebody else's
+    except OSError:  # it belongs to another user
         pass
     return False

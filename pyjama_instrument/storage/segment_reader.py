@@ -80,21 +80,14 @@ def read_segment(
     Raises:
         OSError: there are no descriptors or no memory left to read it.
     """
-    try:
-        # O_NONBLOCK: a FIFO in the place of the file must not block this process.
-        fd = os.open(name.filename, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=directory)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-            raise
-        return error.errno != errno.ELOOP
+    fd, held = _open(directory, name)
+    if fd is None:
+        return held
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             return False
-        # Checked before reading: if it is not held now, nothing is added after what is read below.
-        locked = is_held(fd)
+        locked = is_held(fd)  # before reading: if it is not held now, nothing is added after what is read below
         position.note_lock(fd, found, locked)
         held = locked or not trust
         if position.sealed and not held and found.st_size <= position.offset:
@@ -104,6 +97,20 @@ def read_segment(
         return held or not finished
     finally:
         os.close(fd)
+
+
+def _open(directory: int, name: SegmentName) -> tuple[int | None, bool | None]:
+    """The segment's descriptor, or what :func:`read_segment` returns if it cannot be opened."""
+    try:
+        # O_NONBLOCK: a FIFO in the place of the file must not block this process.
+        fd = os.open(name.filename, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=directory)
+    except FileNotFoundError:
+        return None, None
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
+        return None, error.errno != errno.ELOOP
+    return fd, None
 
 
 def _read(

@@ -1,7 +1,7 @@
-"""Loading the snapshot, whatever state it is in. Reads only.
+"""Loading the snapshot in any state. Reads only.
 
-Four states: whole; *cleared*, when somebody removed it or emptied it but its predecessor is there; *corrupt*,
-when it is there but cannot be read; and *absent*, when there never was one.
+Four states: *whole*; *cleared*, if it was removed or emptied and its predecessor is there; *corrupt*, if it is there
+and cannot be read; *absent*, if there never was one.
 """
 
 from __future__ import annotations
@@ -28,18 +28,22 @@ __all__ = [
 ]
 
 _NO_FILE = (errno.ELOOP, errno.ENXIO, errno.ENODEV)
-_LARGEST_BYTES = 256 * 1024 * 1024  # ours have a hundredth of it, and reading more would hurt the host
+_LARGEST_BYTES = 256 * 1024 * 1024  # a hundred times what ours have; reading more would harm the program
 
 Identity: TypeAlias = tuple[int, int, int]
-"""Which generation of a file this is: inode, modification time in ns, size."""
+"""Identifies one generation of a file: inode, modification time in ns, size."""
 
 
 class Snapshot(NamedTuple):
     """A document to fold onto.
 
-    When it was cleared, ``document`` is the one from before, ``cleared_us`` the time from which events count again
-    (a corrupt one may have been cleared before), and ``found`` what stands in the file if it carries no offsets of
-    ours: totals that somebody else wrote. One that was folded onto before is ``sound``: it needs no repair.
+    Attributes:
+        document: the document; if it was cleared, the one from before.
+        state: see above.
+        identity: of the file that was read.
+        cleared_us: the time from which events count again; a corrupt snapshot may have one too.
+        found: if it was cleared, the document that another program has written in its place, without offsets.
+        sound: a fold has made the document, so it needs no repair.
     """
 
     document: dict[str, Any]
@@ -63,7 +67,7 @@ def load(directory: int, directory_changed_ns: int | None = None) -> Snapshot:
 
     Args:
         directory: its descriptor.
-        directory_changed_ns: when the directory was last modified by others, if the caller has modified it since.
+        directory_changed_ns: when others last changed the directory, if the caller has changed it since.
 
     Raises:
         OSError: the snapshot is damaged, and its predecessor cannot be opened now.
@@ -95,8 +99,8 @@ def _load_file(directory: int, name: str) -> tuple[dict[str, Any] | None, Identi
     except FileNotFoundError:
         return None, None, False
     except OSError as error:
-        # Of the predecessor, only what can never be opened counts as unreadable: whatever it holds and no journal has
-        # any more would be lost for a passing fault.
+        # The predecessor counts as unreadable only if it can never be opened. Otherwise a temporary fault would lose
+        # what it alone holds.
         if name == PREVIOUS and error.errno not in _NO_FILE:
             raise
         return None, identity(directory, name), True
@@ -131,10 +135,11 @@ def identity_of(found: os.stat_result) -> Identity:
 
 
 def parse(data: bytes) -> Any:
-    """What the bytes of a document say.
+    """The document in these bytes.
 
-    The original's agents may give the same key twice, each with a part of what is to be said. Then both parts count:
-    counters are added, lists joined, of times the latest is taken. Ours never do, and are read the quick way.
+    Agents of the original tool may write a key twice, each time with a part of the values. Then both parts count:
+    counters are added, lists are joined, and the latest of two times is taken. Documents of this package never contain
+    a key twice and are read the quick way.
 
     Raises:
         ValueError: it is not JSON; NaN and Infinity are not.
@@ -184,7 +189,7 @@ def _joined(key: str, one: Any, other: Any) -> Any:
 
 
 def trust_locks(document: dict[str, Any], trusted: bool) -> None:
-    """Write down in the document whether locks keep others out where the store is."""
+    """Write into the document whether locks exclude other processes on the file system of the store."""
     health = document.get("health")
     if type(health) is not dict:
         health = document["health"] = {}
@@ -195,6 +200,6 @@ def trust_locks(document: dict[str, Any], trusted: bool) -> None:
 
 
 def locks_are_trusted(document: dict[str, Any]) -> bool:
-    """Whether an unlocked journal is the proof of its writer's death, as the document says."""
+    """Whether locks exclude other processes here, according to the document."""
     health = document.get("health")
     return type(health) is not dict or health.get("locks") != "untrusted"

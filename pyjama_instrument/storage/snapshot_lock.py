@@ -1,16 +1,16 @@
 """The two locks around a rewrite of the snapshot.
 
-``metrics.json.lock`` orders the processes of this package: a kernel lock, gone with its holder, never stolen. It is the
-lock that ``filelock.FileLock`` takes on that file, so a script can take it too. Here it is taken by the system call:
-importing filelock costs 16 ms and registers hooks with fork and audit that may end a forked child, which is not ours to
-do in a host.
-``metrics.lock`` is the protocol of the original agents that may share the store: a file that exists only while
-somebody rewrites ``metrics.json``. We make it too, as a second name of our own lock file: so it appears in one step,
-needs no space on a full disk, and can be told from one of theirs. One of ours that a kill left behind is removed by
-the next holder of the kernel lock, one of theirs is waited for and never broken.
+``metrics.json.lock`` is a kernel lock for the processes of this package. The kernel releases it when its holder ends.
+It is the lock that ``filelock.FileLock`` takes on that file, so a script can take it too. Here a system call takes it,
+because importing filelock costs 16 ms and registers hooks for fork and audit that may end a forked child.
 
-There are file systems on which every process is given the lock (some network and virtual ones). ``locks_work`` finds
-them. There the mark is the only thing that keeps others out, so that one of ours is not removed either.
+``metrics.lock`` is the protocol of the original tool, whose agents may use the same store: a file that exists only
+while one of them rewrites ``metrics.json``. This package creates it as a second name of its own lock file: in one step,
+without space on the disk, and distinguishable from a file of the original tool. If a kill has left our file behind, the
+next holder of the kernel lock removes it. A file of the original tool is waited for and never removed.
+
+On some network and virtual file systems every process gets the kernel lock. ``locks_work`` detects them. There, only
+``metrics.lock`` excludes others, so it is not removed even if it is ours.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _POLL_SECONDS = 0.01
 
 @contextlib.contextmanager
 def try_lock(directory: int, *, wait_seconds: float = 0.0) -> Iterator[bool]:
-    """Hold the kernel lock of the store for the block; yields whether it was got within ``wait_seconds``."""
+    """Hold the kernel lock of the store during the block; yields whether it was taken within ``wait_seconds``."""
     deadline = time.monotonic() + wait_seconds
     while (fd := _acquire(directory)) is None and time.monotonic() < deadline:
         sleep(_POLL_SECONDS)
@@ -44,30 +44,30 @@ def try_lock(directory: int, *, wait_seconds: float = 0.0) -> Iterator[bool]:
     finally:
         if fd is not None:
             try:
-                # Closing is not enough: a library in C may have forked, and the child has a copy.
+                # Closing is not enough: a C library may have forked, and then the child has a copy.
                 fcntl.flock(fd, fcntl.LOCK_UN)
             finally:
                 lock_descriptors.close(fd)
 
 
 def locks_work(directory: int) -> bool:
-    """Whether locks on files of the store keep others out. The kernel lock must be held.
+    """Whether locks on files of the store exclude other processes. The kernel lock must be held.
 
-    Both kinds are tried from a second open file, which is what another process has: the one that orders folds, and
-    the one that tells who is alive.
+    Both kinds of lock are tested through a second open file, as another process would: the lock around a rewrite, and
+    the lock of a live writer.
     """
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     with contextlib.ExitStack() as opened:
         try:
             first, second = (lock_descriptors.open_tracked(LOCK, flags, dir_fd=directory) for _ in range(2))
-        except FileNotFoundError:  # the store was removed: whoever goes on will notice
+        except FileNotFoundError:  # the store was removed, which the caller will notice
             return True
         opened.callback(lock_descriptors.close, first)
         opened.callback(lock_descriptors.close, second)
         try:
             if _flock(first):
                 return False
-            with contextlib.suppress(BlockingIOError):  # in the hands of a child that was forked during the last trial
+            with contextlib.suppress(BlockingIOError):  # a child that was forked during the last test holds it
                 hold(first)
             return is_held(second)
         except OSError:
@@ -75,18 +75,18 @@ def locks_work(directory: int) -> bool:
 
 
 class OriginalLock:
-    """The original's lock file, as made by us."""
+    """The lock file of the original tool, created by this process."""
 
     def __init__(self, directory: int) -> None:
         self._directory = directory
         self._made = os.stat(ORIGINAL_LOCK, dir_fd=directory, follow_symlinks=False)
 
     def exists(self) -> bool:
-        """Whether it is still there. If not, somebody has removed it, and others may be rewriting the snapshot."""
+        """Whether it is still there. If not, it was removed, and others may be rewriting the snapshot."""
         return _same_file(self._made, self._directory, ORIGINAL_LOCK)
 
     def remove(self) -> None:
-        """Let others in."""
+        """Remove it, if it is still ours."""
         if self.exists():
             _unlink_mark(self._directory)
 
@@ -95,13 +95,13 @@ class OriginalLock:
 def hold_original_lock(
     directory: int, *, wait_seconds: float, should_stop: Callable[[], bool] = lambda: False, alone: bool = True
 ) -> Iterator[OriginalLock | None]:
-    """Hold the original's lock file for the block; yields None if it was not got. The kernel lock must be held.
+    """Hold the lock file of the original tool during the block; yields None without it. Hold the kernel lock first.
 
     Args:
         directory: the store's descriptor.
-        wait_seconds: how long to wait for an original agent.
-        should_stop: asked while waiting; when true the wait is over.
-        alone: the kernel lock keeps others out, so that a mark of ours which is there was left behind by a kill.
+        wait_seconds: how long to wait for an agent of the original tool.
+        should_stop: called while waiting; if it returns True, waiting ends.
+        alone: the kernel lock excludes others, so a lock file of ours that exists was left behind by a kill.
     """
     deadline = time.monotonic() + wait_seconds
     while (mark := _mark(directory, alone)) is None and time.monotonic() < deadline and not should_stop():
@@ -143,11 +143,11 @@ def _mark(directory: int, alone: bool) -> OriginalLock | None:
     if alone:
         _remove_left_behind(directory)
     try:
-        os.utime(LOCK, dir_fd=directory)  # the age of the mark is how long somebody has been at it
+        os.utime(LOCK, dir_fd=directory)  # the age of the lock file is the time since the rewrite began
         os.link(LOCK, ORIGINAL_LOCK, src_dir_fd=directory, dst_dir_fd=directory)
         return OriginalLock(directory)
     except OSError as error:
-        # An original has it, the store was removed, or on an overlay somebody made it behind the overlay's back.
+        # The original tool holds it, the store was removed, or it was created below an overlay file system.
         if error.errno not in (errno.EEXIST, errno.ENOENT, errno.ESTALE):
             raise
         return None
@@ -163,7 +163,7 @@ def _unlink_mark(directory: int) -> None:
     try:
         os.unlink(ORIGINAL_LOCK, dir_fd=directory)
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ESTALE):  # the latter: it is gone, and an overlay does not know yet
+        if error.errno not in (errno.ENOENT, errno.ESTALE):  # the latter: it was removed below an overlay file system
             raise
 
 

@@ -1,8 +1,8 @@
-"""The store's directories, for the write side: made when missing, checked, and held open by descriptor.
+"""The store's directories, for the write side: created if missing, checked, and held open by descriptor.
 
-Everything the write side does is relative to these descriptors, so a process that was stopped for an hour cannot
-overwrite a store that was removed and made anew meanwhile. Our descriptors have high numbers, and one is closed only
-while it is still ours: a program may close and reopen descriptors wholesale.
+The write side uses only paths relative to these descriptors. So a process that was stopped for an hour cannot overwrite
+a store that was removed and created again. The descriptors have high numbers, and one is closed only if it is still
+ours, because a program may close many descriptors and reopen them for its own files.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ __all__ = ["Store"]
 class Store:
     """An open store: ``fd`` is its directory, ``journal`` and ``history`` the two below it.
 
-    The descriptors are closed with the object, and not before while somebody may be using it in another thread: a
-    number that is closed too early may lead to another store by the time it is used.
+    The descriptors are closed with the object, and not before, because another thread may still use it: a number that
+    is closed too early may lead to another store when it is used.
 
     Attributes:
-        kept: what the last run of a compaction has left for the next one; None gives its memory back.
+        kept: what the last compaction keeps for the next one; set it to None to free the memory.
     """
 
     def __init__(self, path: str) -> None:
-        """Open the store at ``path``, making its directories (0700) where they are missing.
+        """Open the store at ``path``; missing directories are created (0700).
 
         Raises:
-            StoreUnavailable: the directory cannot be made or opened, or is not to be trusted.
+            StoreUnavailable: the directory cannot be created or opened, or other users can write into it.
         """
         self.path = path
         self.kept: object = None
@@ -57,8 +57,8 @@ class Store:
     def is_current(self) -> bool:
         """Whether this is still the store at its path: neither it nor a part of it was removed or replaced.
 
-        A directory that cannot be looked at was not removed: a process that gave up its rights, or whose disk fails,
-        goes on with what it has open. Below another root directory the path means nothing, so it is not asked.
+        A directory that cannot be checked counts as not removed: a process that gave up its rights, or whose disk
+        fails, continues with the open descriptors. After ``chroot`` the path leads elsewhere and is not checked.
         """
         known = [*self._open]
         if len(known) < 3:  # closed
@@ -76,7 +76,7 @@ class Store:
         )
 
     def close(self) -> None:
-        """Close the descriptors at once. Nobody may be using them."""
+        """Close the descriptors at once. No thread may be using them."""
         _close(self._open)
 
     def _keep(self, fd: int) -> int:
@@ -91,7 +91,7 @@ class Store:
 
 
 def _leads_to(path: str, ours: Inode, dir_fd: int | None = None) -> bool:
-    """Whether the file at ``path`` is ours. Only a file that is missing, or another one, proves that it is not."""
+    """Whether the file at ``path`` is ours: no, if it is missing or another one; yes, if it cannot be checked."""
     try:
         found = os.stat(path, dir_fd=dir_fd)
     except FileNotFoundError:
@@ -102,7 +102,7 @@ def _leads_to(path: str, ours: Inode, dir_fd: int | None = None) -> bool:
 
 
 def _root() -> Inode | None:
-    """Which directory absolute paths begin at; another one after ``chroot``."""
+    """The root directory of absolute paths; after ``chroot`` it is another one."""
     try:
         found = os.stat("/")
     except OSError:
@@ -111,8 +111,8 @@ def _root() -> Inode | None:
 
 
 _kept: dict[int, list[tuple[int, Inode]]] = {}
-"""Whose each descriptor is. A program that closes ours has them open again, the same directory under the same number,
-for the next store; the one before must not close those."""
+"""The store that each descriptor belongs to. If a program closes our descriptors, the next store opens the same
+directory under the same number, and the store before must not close it."""
 
 
 def _close(descriptors: list[tuple[int, Inode]]) -> None:

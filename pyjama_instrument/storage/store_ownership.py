@@ -1,7 +1,7 @@
-"""Which directory may be a store: one that is ours, that nobody else can write into, and that nobody else led us to.
+"""Which directory may be a store: one of this user that no other user can write into or has linked to.
 
-Whoever can write into a store can make up events, block the locks, or lead our writes elsewhere by a link. Nothing here
-depends on the umask: what we make is for its owner alone.
+A user who can write into a store can invent events, block the locks, or redirect writes with a link. Files and
+directories are created for their owner alone, whatever the umask is.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def open_home(path: str) -> int:
-    """Open the store's directory; it and what is missing above it is made, with mode 0700.
+    """Open the store's directory. It and missing directories above it are created with mode 0700.
 
-    It may be a link of ours or of root's, to a larger disk for instance. One that others can write into is closed to
-    them if it holds nothing but a store: that is how a plain ``mkdir`` makes it where a umask is lax.
+    It may be a link of this user or of root, for example to a larger disk. If others can write into it and it holds
+    nothing but a store, it is closed to them: with a lax umask, a plain ``mkdir`` creates such a directory.
 
     Raises:
-        StoreUnavailable: it is not to be trusted.
-        OSError: it cannot be made or opened.
+        StoreUnavailable: other users control it.
+        OSError: it cannot be created or opened.
     """
     _make(path)
     fd = os.open(path, OPEN_FOLDER)
@@ -42,15 +42,15 @@ def open_home(path: str) -> int:
 
 
 def open_subdirectory(home: int, name: str) -> int:
-    """Open the directory of that name in the store, made if need be, for its owner alone.
+    """Open the directory of that name in the store. If it is missing, it is created, for its owner alone.
 
     Raises:
-        StoreUnavailable: it belongs to somebody else.
-        OSError: it cannot be made or opened.
+        StoreUnavailable: it belongs to another user.
+        OSError: it cannot be created or opened.
     """
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, mode=0o700, dir_fd=home)
-        os.chmod(name, 0o700, dir_fd=home)  # the umask may have taken rights of ours
+        os.chmod(name, 0o700, dir_fd=home)  # the umask may have removed rights of the owner
     fd = os.open(name, OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=home)
     try:
         if os.fstat(fd).st_uid != os.geteuid():
@@ -63,27 +63,27 @@ def open_subdirectory(home: int, name: str) -> int:
 
 
 def refusal(path: str, fd: int) -> str | None:
-    """Why the directory at ``path``, open at ``fd``, is not used as a store; None if it is. Changes nothing."""
+    """The reason why the directory at ``path``, open at ``fd``, is not used as a store; None if it is used."""
     found, named = os.fstat(fd), os.lstat(path)
     if found.st_uid != os.geteuid():
         return _of_another(path, found)
     if stat.S_ISLNK(named.st_mode) and named.st_uid not in (os.geteuid(), 0):
         return f"{path} is a link that belongs to another user; set PYJAMA_HOME to a directory you own"
-    sticky = found.st_mode & stat.S_ISVTX  # like /tmp: open to others on purpose
+    sticky = found.st_mode & stat.S_ISVTX  # like /tmp, which is open to others on purpose
     if found.st_mode & _WRITABLE_BY_OTHERS and (sticky or not _holds_only_a_store(fd)):
         return f"others can write into {path}: run  chmod go-w {path}  or set PYJAMA_HOME to a directory of its own"
     return None
 
 
 def _of_another(path: str, found: os.stat_result) -> str:
-    # Like this, container platforms hand volumes to programs that run as an arbitrary user.
+    # Container platforms provide volumes like this to programs that run as an arbitrary user.
     if found.st_uid == 0 and found.st_mode & _WRITABLE_BY_OTHERS and os.access(path, os.W_OK):
         return f"{path} belongs to root and is shared; set PYJAMA_HOME={path}/store, a directory of your own"
     return f"{path} belongs to another user; set PYJAMA_HOME to a directory you own"
 
 
 def owner_only(fd: int) -> None:
-    """Give a file that we have just made mode 0600, whatever the umask has left of it."""
+    """Give a file that was just created mode 0600, whatever the umask is."""
     if stat.S_IMODE(os.fstat(fd).st_mode) != 0o600:
         os.fchmod(fd, 0o600)
 

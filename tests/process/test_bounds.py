@@ -141,7 +141,7 @@ def test_a_store_full_of_what_nobody_folds_takes_no_more_writers(
         with agent_session("late"):
             assert tool("t")(abs)(-5) == 5
         assert len(list((own_store / "journal").iterdir())) == 3
-        assert "full of what nobody folds" in capsys.readouterr().err
+        assert "journal is full: no process folds its events" in capsys.readouterr().err
         with pytest.raises(JournalFull):
             Writer(own_store)
     recorder._reopen_at = 0  # as if the pause between attempts were over

@@ -57,7 +57,7 @@ def test_while_nothing_happens_the_store_is_not_read(reader: Reader, monkeypatch
 def test_whoever_reads_once_only_does_not_pay_for_the_watch(
     writer: Writer, own_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(change_detection.ChangeDetector, "look", refuse)
+    monkeypatch.setattr(change_detection.ChangeDetector, "has_changed", refuse)
     assert Reader(own_store).dashboard().metrics.global_.count == 1
 
 
