@@ -54,6 +54,8 @@ class CallDecoder:
 
     def __call__(self, lines: Sequence[bytes]) -> tuple[list[Record | CallBatch], int]:
         """The items that are ready, and how many of the complete lines were damaged."""
+        if not lines:  # joining and splitting them would make one line of none
+            return [], 0
         try:
             texts = b"\n".join(lines).decode("ascii").split("\n")
         except UnicodeDecodeError:

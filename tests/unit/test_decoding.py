@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyjama_instrument.events import to_json
-from pyjama_instrument.storage.decoding import decode_lines
+from pyjama_instrument.storage.decoding import CallDecoder, decode_lines
 from pyjama_instrument.storage.encoding import encode
 from pyjama_instrument.testing import events
 
@@ -51,3 +51,7 @@ def test_a_damaged_line_is_counted_and_takes_no_other_with_it(damage: bytes, why
 
 def test_empty_lines_are_neither_records_nor_damage() -> None:
     assert decode_lines([b"", b'{"a":1}', b"", b""]) == ([{"a": 1}], 0)
+
+
+def test_no_lines_are_no_items() -> None:
+    assert CallDecoder()([]) == ([], 0)
