@@ -132,7 +132,7 @@ def record_step_start(agent_id: str, step_id: str) -> None:
     before, _ = _steps.get((state.id, step), ("", 0))
     state.standing.pop(before, None)
     _steps[state.id, step] = span, recorder.mono_ns()
-    record_standing(state, span, "step.started", step=step, parent=state.span, span=span)
+    record_standing(state, span, session_event(state, "step.started", step=step, parent=state.span, span=span))
 
 
 def record_step_complete(agent_id: str, step_id: str, status: str = "ok") -> None:
@@ -167,7 +167,7 @@ def record_workflow_info(agent_id: str, steps: Sequence[str]) -> None:
         raise ConfigError(f"steps must be a sequence of step names, not {type(steps).__name__}")
     names = [check_name(step, "step_id") for step in steps]
     state = _session(agent)
-    record_standing(state, "workflow", "workflow.declared", steps=names)
+    record_standing(state, "workflow", session_event(state, "workflow.declared", steps=names))
 
 
 def get_dashboard_data(home: str | os.PathLike[str] | None = None) -> dict[str, Any]:

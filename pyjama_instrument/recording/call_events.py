@@ -53,7 +53,8 @@ class CallEvents:
         """A call begins now. Returns it as the scope of the code inside."""
         if self.slow:
             recorder.announce(scope, self.name, span)
-        recorder.in_flight[span] = call = (scope[0], span, scope[1], self.name, recorder.mono_ns())
+        clock = recorder.mono_ns  # a variable is faster to call than an attribute
+        recorder.in_flight[span] = call = (scope[0], span, scope[1], self.name, clock())
         return call
 
     def end(

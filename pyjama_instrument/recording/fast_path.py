@@ -20,7 +20,7 @@ _BRIEF_NS = 10_000  # no system forks faster, so a call this brief ends in the p
 def fast_sync_body(function: Any, handler: Tool, recorder: Recorder = recorder) -> FunctionType:
     """A body that records the calls of a plain function, without captured arguments and hooks.
 
-    This is the hot path, and the one function past 50 lines: every step is written out, because function calls would
+    This is the hot path, and past 50 lines: every step is written out, because function calls would
     cost more than what they do. It amounts to ``handler.begin``, the call, and ``handler.end``. It takes one Python
     frame and no C stack, so the function can recurse as deep as with any other decorator. The body may use no global
     name: see ``function_wrapper``. So its closure has everything, also the recorder.

@@ -21,7 +21,7 @@ from pyjama_instrument.recording.implicit_session import enclosing_scope
 from pyjama_instrument.recording.outcome import outcome
 from pyjama_instrument.recording.propagation import INVALID_SPAN, INVALID_TRACE, child_environment
 from pyjama_instrument.recording.recorder import recorder
-from pyjama_instrument.recording.session_events import record_standing
+from pyjama_instrument.recording.session_events import record_standing, session_event
 from pyjama_instrument.recording.step import Step
 from pyjama_instrument.redaction import policy
 from pyjama_instrument.redaction.json_values import jsonable
@@ -158,7 +158,7 @@ class Session:
 
     def _record(self, key: str, kind: str, **fields: Any) -> None:
         try:
-            record_standing(self._state, key, kind, **fields)
+            record_standing(self._state, key, session_event(self._state, kind, **fields))
         except Exception as fault:
             _guard.swallow(fault, kind)
 

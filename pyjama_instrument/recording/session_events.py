@@ -12,12 +12,11 @@ __all__ = ["record_standing", "session_event"]
 
 def session_event(state: SessionState, kind: str, **fields: Any) -> dict[str, Any]:
     """An event of the run that happens now."""
-    return {"kind": kind, "ts": recorder.now_us(), "agent": state.agent, "session": state.id} | fields
+    return {"kind": kind, "ts": recorder.now_us(), "agent": state.agent, "session": state.id, **fields}
 
 
-def record_standing(state: SessionState, key: str, kind: str, **fields: Any) -> None:
+def record_standing(state: SessionState, key: str, event: dict[str, Any]) -> None:
     """Record an event, and keep it under ``key`` to write it again if the store is wiped while the run is open."""
-    event = session_event(state, kind, **fields)
     if state.standing:
         state.standing[key] = event
     recorder.record(event)

@@ -43,7 +43,8 @@ class Step(Generic[RunT]):
             self._started_ns = recorder.mono_ns()
             self._span = recorder.ids.span()
             self._token = current.set((self._state, self._span))
-            self._record_start()
+            started = session_event(self._state, "step.started", step=self._name, parent=self._parent, span=self._span)
+            record_standing(self._state, self._span, started)
         except Exception as fault:
             _guard.swallow(fault, "step.begin")
         return self._run
@@ -66,9 +67,6 @@ class Step(Generic[RunT]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.__exit__(kind, error, traceback)
-
-    def _record_start(self) -> None:
-        record_standing(self._state, self._span, "step.started", step=self._name, parent=self._parent, span=self._span)
 
     def _record_end(self, error: BaseException | None) -> None:
         self._state.standing.pop(self._span, None)
