@@ -16,7 +16,10 @@ _INTERRUPTED_SHOWN = 5
 
 def agent_entry(document: Document, agent: str) -> Record:
     """The agent's entry, which is made if there is none."""
-    entry: Record = document["agents"].setdefault(agent, {})
+    agents = document["agents"]
+    entry: Record | None = agents.get(agent)
+    if entry is None:
+        entry = agents[agent] = {}
     if "runs" not in entry:  # it is new, or the original tool wrote it
         entry["runs"] = dict.fromkeys(_RUNS, 0)
     if "calls" not in entry:

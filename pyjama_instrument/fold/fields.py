@@ -43,7 +43,10 @@ def time_ms(event: Record) -> int:
         KeyError: it has no time.
         TypeError: its time is not an integer.
     """
-    return integer(event, "ts") // 1000
+    value = event["ts"]
+    if type(value) is not int:
+        raise TypeError("ts")
+    return value // 1000
 
 
 def number(entry: Record, key: str) -> int:
