@@ -10,8 +10,8 @@ import sys as _sys
 
 from pyjama_instrument.errors import PyjamaError
 from pyjama_instrument.recording.agent_session import agent_session
-from pyjama_instrument.recording.recorder import configure, flush
 from pyjama_instrument.recording.session import Session, current_session
+from pyjama_instrument.recording.settings import configure, flush
 from pyjama_instrument.recording.tool import tool
 
 __all__ = [

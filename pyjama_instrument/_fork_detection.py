@@ -1,8 +1,7 @@
-"""Whether this is still the process that it was, for the price of reading a byte.
+"""Detects a fork at the price of reading a byte.
 
-``os.getpid()`` is a system call, too dear for every call of a tool. Linux wipes a page of memory in each forked
-child if asked to (``MADV_WIPEONFORK``), whoever makes the fork: Python, or a library in C of which Python's hooks
-learn nothing.
+``os.getpid()`` is a system call, too expensive for every call of a tool. Linux can wipe a page of memory in each forked
+child (``MADV_WIPEONFORK``), also if a library in C forks, for which Python's hooks do not run.
 """
 
 from __future__ import annotations
@@ -11,12 +10,12 @@ import mmap
 import os
 from typing import Any
 
-__all__ = ["unforked_mark"]
+__all__ = ["fork_marker"]
 
-_WIPE_ON_FORK = 18  # Linux's MADV_WIPEONFORK, of which the mmap module knows no name
+_WIPE_ON_FORK = 18  # Linux's MADV_WIPEONFORK, which the mmap module does not define
 
 
-def unforked_mark() -> Any:
+def fork_marker() -> Any:
     """A sequence of a few items: each is 1 once it is set to 1, and 0 again in every child that is forked later."""
     try:
         page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -27,7 +26,7 @@ def unforked_mark() -> Any:
 
 
 class _ProcessNumber:
-    """The same by asking for the process's number."""
+    """The same with the process's number, on other systems."""
 
     def __init__(self) -> None:
         self._pids: dict[int, int] = {}

@@ -1,7 +1,7 @@
-"""Whether this operating system has what the store rests on: the one place that knows.
+"""Whether this operating system has what a store needs: the one place that checks it.
 
 Linux and macOS have it. Windows and WebAssembly lack most of it: file locks, owners, forks, names relative to an open
-folder. There the package can be imported, whatever records passes through, and whatever reads raises
+folder. There the package can be imported, decorated functions run without being recorded, and reading raises
 :class:`~pyjama_instrument.errors.UnsupportedSystem`.
 """
 
@@ -19,10 +19,20 @@ try:
     import pwd
     import resource
 except ImportError as error:
-    fcntl = pwd = resource = None  # type: ignore[assignment]  # nothing that uses them is reached then
+    fcntl = pwd = resource = None  # type: ignore[assignment]  # nothing that uses them runs then
     _absent = (error.name or "fcntl",)
 
-__all__ = ["MISSING", "OPEN_FILE", "OPEN_FOLDER", "after_fork_in_child", "fcntl", "pwd", "require", "resource", "why"]
+__all__ = [
+    "MISSING",
+    "OPEN_FILE",
+    "OPEN_FOLDER",
+    "after_fork_in_child",
+    "fcntl",
+    "pwd",
+    "require",
+    "resource",
+    "unsupported_reason",
+]
 
 _FLAGS = ("O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK")
 _CALLS = ("fchmod", "fork", "geteuid", "getuid", "pread", "register_at_fork")
@@ -46,26 +56,26 @@ def _flags(*names: str) -> int:
 
 
 MISSING = _missing()
-"""What recording and reading need and this system does not have; empty on Linux and macOS."""
+"""What recording and reading need and this system lacks; empty on Linux and macOS."""
 
 OPEN_FOLDER = _flags("O_DIRECTORY", "O_CLOEXEC")
 OPEN_FILE = _flags("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK")  # a FIFO must not block us
 
 
-def why() -> str:
+def unsupported_reason() -> str:
     """Why nothing can be recorded or read here."""
     named = ", ".join(MISSING[:_MOST_NAMED]) + (", …" if len(MISSING) > _MOST_NAMED else "")
     return f"pyjama_instrument needs Linux or macOS (on Windows: WSL), and Python has no {named} on {sys.platform}"
 
 
 def require() -> None:
-    """Make sure that there can be a store here.
+    """Check that there can be a store here.
 
     Raises:
-        UnsupportedSystem: this system lacks what a store rests on.
+        UnsupportedSystem: this system lacks what a store needs.
     """
     if MISSING:
-        raise UnsupportedSystem(why())
+        raise UnsupportedSystem(unsupported_reason())
 
 
 def after_fork_in_child(do: Callable[[], object]) -> None:

@@ -1,8 +1,7 @@
 """Settings: where the store is and whether anything is recorded; and the rule for names.
 
-Precedence: ``configure()``, then the environment (``PYJAMA_HOME``, ``PYJAMA_DISABLED``,
-``PYJAMA_ERROR_MESSAGES``), then the default
-``~/.pyjama``. Nothing is read from files.
+Precedence: ``configure()``, then the environment (``PYJAMA_HOME``, ``PYJAMA_DISABLED``, ``PYJAMA_ERROR_MESSAGES``),
+then the default ``~/.pyjama``. Nothing is read from files.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ MAX_NAME = 256
 _NO = ("0", "false", "no")
 
 _configured_home: str | None = None
-_relative: dict[str, str] = {}  # a relative path is what it is at first, wherever the program goes later
+_relative: dict[str, str] = {}  # a relative path is resolved once, because the program may change its directory later
 
 
 def set_home(home: str | os.PathLike[str] | None) -> None:
-    """Let ``home`` take precedence over the environment from now on; None takes that back.
+    """Use ``home`` instead of the environment from now on; None undoes that.
 
     Raises:
         ConfigError: ``home`` is empty or not a path.
@@ -43,11 +42,11 @@ def set_home(home: str | os.PathLike[str] | None) -> None:
 
 
 def resolve_home(home: str | os.PathLike[str] | None = None) -> str:
-    """Absolute path of the store in force. The directory need not exist.
+    """Absolute path of the store. The directory need not exist.
 
     Raises:
         ConfigError: ``home`` is given and cannot be a path.
-        StoreUnavailable: nothing says where the user's home directory is.
+        StoreUnavailable: the user's home directory is unknown.
         UnsupportedSystem: there can be no store on this system.
     """
     _platform.require()
@@ -65,13 +64,13 @@ def resolve_home(home: str | os.PathLike[str] | None = None) -> str:
 
 
 def home_to_write() -> str:
-    """The same for the write side, which makes the directory and leaves files there.
+    """The same for the write side, which creates the directory and files in it.
 
-    The default is then refused where the home directory is another user's: under ``sudo``, which may leave ``HOME`` as
-    it was, files of root's would be left in it. A directory that was named is asked for.
+    The default is refused if the home directory belongs to another user: ``sudo`` may leave ``HOME`` as it was, and
+    root's files would end up there. A directory that you name is not refused.
 
     Raises:
-        StoreUnavailable: nothing says where the user's home directory is, or it is another user's.
+        StoreUnavailable: the user's home directory is unknown, or it belongs to another user.
         UnsupportedSystem: there can be no store on this system.
     """
     home = resolve_home()
@@ -84,8 +83,8 @@ def _check_whose(directory: str) -> None:
     try:
         owner = os.stat(directory).st_uid
     except OSError:
-        return  # making it will say what is wrong
-    if owner not in (os.geteuid(), 0):  # root's are right in containers that run as anybody
+        return  # creating it reports what is wrong
+    if owner not in (os.geteuid(), 0):  # containers that run as any user have a home of root's
         raise StoreUnavailable(
             f"{directory} is the home of another user (HOME is set to it): set PYJAMA_HOME to a directory you own"
         )
@@ -104,7 +103,7 @@ def error_messages_by_environment() -> bool:
 def check_name(value: object, what: str) -> str:
     """``value`` as a usable name: a string of 1 to 256 characters that is not blank.
 
-    Lone surrogates, which no JSON parser need accept, are replaced; every other character is kept.
+    Lone surrogates, which a JSON parser may refuse, are replaced; all other characters are kept.
 
     Raises:
         ConfigError: ``value`` is something else.
@@ -127,7 +126,7 @@ def clean_text(text: str) -> str:
 
 def _checked_path(home: object) -> str:
     try:
-        path = os.fspath(home)  # type: ignore[call-overload]  # any object is tried: that is the check
+        path = os.fspath(home)  # type: ignore[call-overload]  # any object may be passed: this is the check
     except TypeError:
         raise ConfigError(f"home must be a path, not {type(home).__name__}") from None
     if not isinstance(path, str) or not path.strip() or "\0" in path:
@@ -136,15 +135,16 @@ def _checked_path(home: object) -> str:
         return os.path.abspath(os.path.expanduser(path))
     except OSError as error:
         raise StoreUnavailable(
-            f"cannot tell where {path} is: the working directory is gone ({error.strerror})"
+            f"cannot resolve {path}: the working directory no longer exists ({error.strerror}). "
+            "Set an absolute path in PYJAMA_HOME, or change to a directory that exists"
         ) from None
 
 
 def _user_home() -> str:
-    # An empty HOME would make expanduser() answer the root directory.
+    # With an empty HOME, expanduser() would return the root directory.
     if home := os.environ.get("HOME"):
         return home
     try:
         return _platform.pwd.getpwuid(os.getuid()).pw_dir
     except KeyError:
-        raise StoreUnavailable("cannot tell the user's home directory: set HOME or PYJAMA_HOME") from None
+        raise StoreUnavailable("the user's home directory is unknown: set HOME or PYJAMA_HOME") from None

@@ -2,14 +2,14 @@
 
     PyjamaError
     ├── ConfigError          a wrong argument, option or environment variable (also a ValueError)
-    ├── StoreError           the store cannot be used as it stands
+    ├── StoreError           the store cannot be used
     │   ├── StoreUnavailable     the directory cannot be created, opened or trusted
     │   ├── SchemaTooNew         the store was written by a newer version of this package
     │   └── UnsupportedSystem    there can be no store on this operating system
     ├── ViewerError          the dashboard could not be started
-    └── SessionNotFound      no session of that id is known (also a KeyError)
+    └── SessionNotFound      there is no run with that id (also a KeyError)
 
-They are raised only by calls made to this package itself, never out of a decorated function.
+Only calls of this package raise them, never a decorated function.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ConfigError(PyjamaError, ValueError):
 
 
 class StoreError(PyjamaError):
-    """The store cannot be used as it stands."""
+    """The store cannot be used."""
 
 
 class StoreUnavailable(StoreError):
@@ -47,7 +47,7 @@ class SchemaTooNew(StoreError):
 
 
 class UnsupportedSystem(StoreError):
-    """This operating system lacks what a store rests on: Linux or macOS is needed."""
+    """This operating system lacks what a store needs: use Linux or macOS."""
 
 
 class ViewerError(PyjamaError):
@@ -55,7 +55,7 @@ class ViewerError(PyjamaError):
 
 
 class SessionNotFound(PyjamaError, KeyError):
-    """No session of that id is known to the store."""
+    """The store has no run with that id."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""

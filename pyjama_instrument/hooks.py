@@ -109,7 +109,7 @@ class _Registry:
             before = self.by_tool
             after = change(before)
             replaced: list[bool] = []
-            _lock.take(self._replace, before, after, replaced)
+            _lock.run(self._replace, before, after, replaced)
             if replaced:
                 return before, after
 

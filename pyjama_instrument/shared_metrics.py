@@ -17,7 +17,7 @@ from pyjama_instrument.config import check_name, home_to_write, resolve_home
 from pyjama_instrument.errors import ConfigError, StoreUnavailable
 from pyjama_instrument.recording.context import SessionState
 from pyjama_instrument.recording.recorder import recorder
-from pyjama_instrument.recording.session_events import record_standing, session_event
+from pyjama_instrument.recording.session_events import record_and_keep, session_event
 from pyjama_instrument.redaction import policy
 
 __all__ = [
@@ -130,9 +130,9 @@ def record_step_start(agent_id: str, step_id: str) -> None:
     state = _session(agent)
     span = recorder.ids.span()
     before, _ = _steps.get((state.id, step), ("", 0))
-    state.standing.pop(before, None)
+    state.open_records.pop(before, None)
     _steps[state.id, step] = span, recorder.mono_ns()
-    record_standing(state, span, session_event(state, "step.started", step=step, parent=state.span, span=span))
+    record_and_keep(state, span, session_event(state, "step.started", step=step, parent=state.span, span=span))
 
 
 def record_step_complete(agent_id: str, step_id: str, status: str = "ok") -> None:
@@ -148,7 +148,7 @@ def record_step_complete(agent_id: str, step_id: str, status: str = "ok") -> Non
         span, started_ns = _steps.pop((state.id, step))
     except KeyError:  # its start was not recorded
         span, started_ns = recorder.ids.span(), recorder.mono_ns()
-    state.standing.pop(span, None)
+    state.open_records.pop(span, None)
     event = session_event(
         state, "step.ended", step=step, parent=state.span, span=span,
         duration_ns=max(0, recorder.mono_ns() - started_ns), status=status,
@@ -167,7 +167,7 @@ def record_workflow_info(agent_id: str, steps: Sequence[str]) -> None:
         raise ConfigError(f"steps must be a sequence of step names, not {type(steps).__name__}")
     names = [check_name(step, "step_id") for step in steps]
     state = _session(agent)
-    record_standing(state, "workflow", session_event(state, "workflow.declared", steps=names))
+    record_and_keep(state, "workflow", session_event(state, "workflow.declared", steps=names))
 
 
 def get_dashboard_data(home: str | os.PathLike[str] | None = None) -> dict[str, Any]:
@@ -242,8 +242,8 @@ def shared_metrics_hook(call: Any) -> None:
 
 
 def _start(agent: str, **details: Any) -> SessionState:
-    state = recorder.new_session(agent)
-    recorder.start_session(state, **details)
+    state = recorder.sessions.new(agent)
+    recorder.sessions.start(state, **details)
     _sessions[recorder.epoch, agent] = state
     _implicit.pop((recorder.epoch, agent), None)
     return state
@@ -254,12 +254,12 @@ def _session(agent: str) -> SessionState:
     recorder.notice_fork()
     key = recorder.epoch, agent
     if (state := _sessions.get(key)) is None:
-        new = recorder.new_session(agent)
-        recorder.describe_implicit(new)
+        new = recorder.sessions.new(agent)
+        recorder.sessions.describe_implicit(new)
         state = _sessions.setdefault(key, new)
         if state is new:
             _implicit[key] = recorder.mono_ns()
-            recorder.start_session(state)
+            recorder.sessions.start(state)
             _end_idle()
     elif key in _implicit:
         _implicit[key] = recorder.mono_ns()
@@ -278,7 +278,7 @@ def _end(key: tuple[int, str], status: str) -> None:
     state = _sessions.pop(key, None)
     _implicit.pop(key, None)
     if state is not None:
-        recorder.end_session(state, status)
+        recorder.sessions.end(state, status)
         for step in list(_steps):
             if step[0] == state.id:
                 _steps.pop(step, None)

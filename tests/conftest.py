@@ -14,7 +14,7 @@ from hypothesis import settings
 
 import pyjama_instrument.storage.compaction  # noqa: F401  # not first in the flusher, under pytest's import hook
 from pyjama_instrument import _guard, hooks
-from pyjama_instrument.recording import recorder
+from pyjama_instrument.recording.settings import reset_for_testing
 
 RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -42,12 +42,12 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     store = tmp_path / "store"
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("PYJAMA_HOME", str(store))
-    recorder.reset_for_testing()
+    reset_for_testing()
     yield store
-    recorder.reset_for_testing()
+    reset_for_testing()
     hooks.clear_hooks()
     _guard.counts.clear()
-    _guard._said.clear()  # what is said once per process is said once per test
+    _guard._reported.clear()  # what is reported once per process is reported once per test
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,7 @@ def nothing_swallowed(request: pytest.FixtureRequest, own_store: Path) -> Iterat
 
     _guard.observers.append(collect)
     yield
-    recorder.reset_for_testing()  # what only closing brings to light belongs to this test as well
+    reset_for_testing()  # what only closing brings to light belongs to this test as well
     _guard.observers.remove(collect)
     if swallowed and request.node.get_closest_marker("swallows") is None:
         raise BaseExceptionGroup("the guard swallowed exceptions during this test", swallowed)

@@ -81,7 +81,7 @@ class _Folds:
     def beside(self, events: int, path: str) -> dict[str, float]:
         """Time single calls of a tool, first alone, then while this process folds ``events`` of another writer."""
         from pyjama_instrument import agent_session, configure, flush, tool
-        from pyjama_instrument.recording.recorder import reset_for_testing
+        from pyjama_instrument.recording.settings import reset_for_testing
 
         writers = self._new_store()
         configure(home=writers.store.path)

@@ -68,7 +68,7 @@ def recorded(directory: Path) -> int:
 def tool_line(directory: Path) -> bytes:
     """The line that a call inside a session leaves in the journal. No recorder is at work afterwards."""
     from pyjama_instrument import agent_session, tool
-    from pyjama_instrument.recording.recorder import reset_for_testing
+    from pyjama_instrument.recording.settings import reset_for_testing
 
     home = directory / f"line-{os.getpid()}"
     reset_for_testing(home)

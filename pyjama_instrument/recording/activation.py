@@ -66,7 +66,7 @@ class BoundFunction(Generic[P, R]):
 
 def state_of(agent: str, id: str, span: str) -> SessionState:
     """The state of a run that this process or another has started."""
-    return recorder.open_sessions.get(id) or SessionState(id=id, agent=agent, span=span)
+    return recorder.sessions.open.get(id) or SessionState(id=id, agent=agent, span=span)
 
 
 unpickle.makers["bound"] = BoundFunction

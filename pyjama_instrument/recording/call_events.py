@@ -11,7 +11,8 @@ from pyjama_instrument.errors import ConfigError
 from pyjama_instrument.recording.context import Call, Scope, current
 from pyjama_instrument.recording.implicit_session import ambient
 from pyjama_instrument.recording.outcome import Declared, outcome
-from pyjama_instrument.recording.recorder import reason_of, recorder
+from pyjama_instrument.recording.process_state import reason_of
+from pyjama_instrument.recording.recorder import recorder
 from pyjama_instrument.redaction import policy
 from pyjama_instrument.storage.encoding import encode, tool_prefix
 
@@ -167,7 +168,7 @@ class CallEvents:
     def _write(self, span: str, line: bytes) -> None:
         if span in recorder.announced:
             recorder.announced.discard(span)
-            recorder.turn.wait()  # the flusher may be writing the start of this call now
+            recorder.lock.wait()  # the flusher may be writing the start of this call now
         recorder.emit(line)
 
     def _line(

@@ -15,23 +15,23 @@ __all__ = ["Call", "Scope", "SessionState", "current", "leave_scope"]
 class SessionState:
     """One run of one agent, as the code inside it needs to know it.
 
-    ``prefixes`` caches the constant first part of a journal line per tool. ``standing`` holds the records that describe
-    the run now (its start, workflow, open steps, attributes). They are written again if the store is wiped. It is empty
-    for a run that this process did not start. ``told``: the start was recorded, so the end has to be. ``ending``: how
-    the run ended, if that was before this process had started it.
+    ``prefixes`` caches the constant first part of a journal line per tool. ``open_records`` holds the records that
+    describe the run now (its start, workflow, open steps, attributes). They are written again if the store is wiped.
+    It is empty for a run that this process did not start. ``start_recorded``: the start was recorded, so the end has to
+    be. ``ending``: how the run ended, if that was before this process had started it.
     """
 
-    __slots__ = ("agent", "ending", "id", "prefixes", "span", "standing", "started_ns", "told")
+    __slots__ = ("agent", "ending", "id", "open_records", "prefixes", "span", "start_recorded", "started_ns")
 
     def __init__(self, *, id: str, agent: str, span: str, started_ns: int = 0) -> None:
         self.id = id
         self.agent = agent
         self.span = span
         self.started_ns = started_ns
-        self.told = False
+        self.start_recorded = False
         self.ending: tuple[str, dict[str, Any] | None] | None = None
         self.prefixes: dict[str, str] = {}
-        self.standing: dict[str, dict[str, Any]] = {}
+        self.open_records: dict[str, dict[str, Any]] = {}
 
 
 Call: TypeAlias = tuple[SessionState, str, str, str, int]

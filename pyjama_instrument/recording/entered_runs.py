@@ -48,7 +48,7 @@ class ActiveRun(Activation):
         if error is not None:
             status = "failed" if issubclass(error, Exception) else "cancelled"
             failure = {"type": error.__qualname__, "message": ""}
-        recorder.end_session(self.session._state, status, failure)
+        recorder.sessions.end(self.session._state, status, failure)
 
 
 _entered: ContextVar[tuple[ActiveRun, ...]] = ContextVar("pyjama_entered", default=())

@@ -1,10 +1,10 @@
-"""A thread of the operating system that calls a function now and then, and makes way for a fork.
+"""A thread of the operating system that calls a function periodically, and stops or pauses for a fork.
 
 CPython 3.12 and later warn about a fork of a process that has other threads. There the thread ends before each fork:
-after :meth:`Flusher.stop` it is gone, not merely about to go. Before 3.12 it only rests, which saves most of what a
-fork takes longer: to end a thread and to start one, the kernel has to switch between threads twice.
+after :meth:`Flusher.stop` the operating system has removed it. Before 3.12 it only pauses, which saves most of the time
+by which a fork takes longer: to end a thread and to start one, the kernel has to switch between threads twice.
 
-It is not one of ``threading``'s: those are greenlets after gevent or eventlet have replaced them, and to start one
+It is not a ``threading.Thread``: those are greenlets after gevent or eventlet have replaced them, and starting one
 waits until it runs.
 """
 
@@ -29,15 +29,15 @@ __all__ = ["Flusher"]
 
 _JOIN_SECONDS = 2.0
 _GONE_SECONDS = 0.05
-_QUICK_LOOKS = 50  # it is on its way out: to give up the processor would cost more
-_REST_SECONDS = 0.25  # after which a resting thread looks whether the fork is over
+_QUICK_LOOKS = 50  # it is about to end: giving up the processor would cost more
+_PAUSED_SECONDS = 0.25  # how often a paused thread checks whether the fork is over
 _FORKS_WARN = sys.version_info >= (3, 12)
 
 
 class Flusher:
-    """Calls ``tick`` every ``tick()`` seconds, as the function itself asks for, and at once after :meth:`wake`.
+    """Calls ``tick`` every ``tick()`` seconds, as the function returns, and at once after :meth:`wake`.
 
-    The thread is a daemon: it does not keep the program.
+    The thread is a daemon: the program does not wait for it.
 
     Attributes:
         due: the monotonic time of the next call.
@@ -49,13 +49,13 @@ class Flusher:
         self.due = due
         self._asleep = allocate_lock()  # taken, except from a wake until the thread has seen it
         self._asleep.acquire()
-        self._running = allocate_lock()  # free once the thread is through
+        self._running = allocate_lock()  # free once the thread has ended
         self._running.acquire()
-        self._began = self._ended = self._stop = self._rests = self._calls = False
+        self._began = self._ended = self._stop = self._paused = self._calling = False
         self._ident = self._native_id = 0
 
     def start(self) -> Self:
-        """Begin to call the function.
+        """Start the thread.
 
         Raises:
             RuntimeError: the interpreter is shutting down, or there can be no more threads.
@@ -69,47 +69,47 @@ class Flusher:
         return self
 
     def runs(self) -> bool:
-        """Whether the thread was started and asked neither to end nor to rest."""
-        return self._is_there() and not self._rests
+        """Whether the thread was started and neither stopped nor paused."""
+        return self._is_there() and not self._paused
 
     def wake(self) -> None:
-        """Let the next call happen now."""
+        """Call the function now."""
         try:
             self._asleep.release()
         except RuntimeError:  # it was woken before
             pass
 
     def stopping(self) -> bool:
-        """Whether the thread was asked to end or to rest: a call that takes long is to end early."""
-        return self._stop or self._rests
+        """Whether the thread was stopped or paused: a long call has to end early."""
+        return self._stop or self._paused
 
     def is_this_thread(self) -> bool:
         """Whether the caller runs in the flusher's own thread."""
         return get_ident() == self._ident and not self._ended
 
-    def make_way(self) -> None:
-        """Have no call under way from now on, for a fork. Never called from the thread itself."""
+    def pause_for_fork(self) -> None:
+        """Make sure that no call is in progress during a fork. Never called from the thread itself."""
         if _FORKS_WARN:
             self.stop()
         else:
-            self._rest()
+            self._pause()
 
-    def go_on(self) -> bool:
-        """Call the function again after a fork; whether that is possible, which it is not if the thread has ended."""
-        self._rests = False
+    def resume(self) -> bool:
+        """Continue after a fork; returns False if the thread has ended."""
+        self._paused = False
         return self._is_there()
 
     def stop(self, wait_seconds: float = _JOIN_SECONDS) -> None:
         """End the thread and wait until it is gone. Never called from the thread itself.
 
-        The wait is bounded: what it does last may be waiting for a disk, or for a lock of the caller's.
+        The wait is bounded: the thread may be waiting for a disk, or for a lock that the caller holds.
         """
         self._stop = True
         self.wake()
         if not self._began:
             return
         if not self._ended and self._running.acquire(timeout=wait_seconds):
-            self._running.release()  # somebody else may be waiting too
+            self._running.release()  # another thread may be waiting too
         deadline, looks = time.monotonic() + _GONE_SECONDS, 0
         while _exists(self._native_id) and time.monotonic() < deadline:
             looks += 1
@@ -119,10 +119,10 @@ class Flusher:
     def _is_there(self) -> bool:
         return self._began and not self._stop and not self._ended
 
-    def _rest(self) -> None:
-        self._rests = True  # first: the thread looks at it once it has said that it calls
+    def _pause(self) -> None:
+        self._paused = True  # first: the thread checks it after it has set _calling
         deadline, looks = time.monotonic() + _JOIN_SECONDS, 0
-        while self._calls and time.monotonic() < deadline:
+        while self._calling and time.monotonic() < deadline:
             looks += 1
             sleep(0 if looks < _QUICK_LOOKS else 0.001)
 
@@ -132,14 +132,14 @@ class Flusher:
         try:
             block_signals()
             while not self._stop:
-                pause = _REST_SECONDS if self._rests else max(0.0, self.due - time.monotonic())
+                pause = _PAUSED_SECONDS if self._paused else max(0.0, self.due - time.monotonic())
                 self._asleep.acquire(timeout=pause)
-                self._calls = True
+                self._calling = True
                 if not self.stopping():
                     self.due = time.monotonic() + self._tick()
-                self._calls = False
+                self._calling = False
         finally:
-            self._calls, self._ended = False, True
+            self._calling, self._ended = False, True
             self._running.release()
 
 

@@ -7,14 +7,14 @@ import os
 __all__ = ["Ids"]
 
 _PREFIX_BYTES = 7
-_PIECES = ["", *(f"{number:02x}," for number in range(63)), "3f"]  # joined by the prefix they are a series of ids
+_SUFFIXES = ["", *(f"{number:02x}," for number in range(63)), "3f"]  # joined by the prefix they are a series of ids
 
 
 class Ids:
-    """Makes ids from the system's entropy, so that the program's own ``random.seed()`` has no say in them.
+    """Makes ids from the system's entropy, so that the program's own ``random.seed()`` does not affect them.
 
-    Span ids come in series of 64 that share their first 56 random bits: that is as unique as 64 random bits are, for
-    a fraction of the price.
+    Span ids come in series of 64 that share their first 56 random bits: they are as unique as 64 random bits, and
+    cost a fraction.
 
     Attributes:
         spans: span ids made in advance. To take the last one, and to call :meth:`more_spans` when there is none, is
@@ -37,9 +37,9 @@ class Ids:
         return self._made - len(self.spans)
 
     def more_spans(self) -> str:
-        """Make span ids in advance, and give one."""
+        """Make span ids in advance, and return one."""
         prefix = os.urandom(_PREFIX_BYTES).hex()
-        spans = prefix.join(_PIECES).split(",")
+        spans = prefix.join(_SUFFIXES).split(",")
         self._made += len(spans) - len(self.spans)  # another thread may have made some meanwhile
         span = spans.pop()
         self.spans = spans

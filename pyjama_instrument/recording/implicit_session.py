@@ -25,7 +25,7 @@ def ambient() -> Scope:
     recorder.notice_fork()
     inherited = inherited_scope()
     if inherited is not None:
-        return recorder.claim(inherited)
+        return recorder.sessions.set_ambient(inherited)
     return _begin_implicit()
 
 
@@ -35,21 +35,21 @@ def enclosing_scope() -> Scope | None:
     The implicit run does not count: it is for calls that have no other run, and never a parent.
     """
     scope = current.get() or recorder.ambient or inherited_scope()
-    if scope is not None and scope is recorder.ambient and scope[0].standing:
+    if scope is not None and scope is recorder.ambient and scope[0].open_records:
         return None
     return scope
 
 
 def _begin_implicit() -> Scope:
-    state = recorder.new_session(_program_name())
+    state = recorder.sessions.new(_program_name())
     scope = state, state.span
-    recorder.describe_implicit(state)
-    claimed = recorder.claim(scope)
+    recorder.sessions.describe_implicit(state)
+    claimed = recorder.sessions.set_ambient(scope)
     if claimed is scope:
         try:
-            recorder.start_session(state)
+            recorder.sessions.start(state)
         except BaseException:
-            recorder.give_up(scope)
+            recorder.sessions.unset_ambient(scope)
             raise
     return claimed
 

@@ -1,7 +1,7 @@
-"""How something ends that an exception leaves: a call, a step, a run or the program itself.
+"""The status of a call, a step, a run or the program that an exception ends.
 
-Three kinds of exceptions have not failed: those that cancel (every ``BaseException`` that is no ``Exception``), those
-that only steer the program, such as a framework's "pause here", and the ``SystemExit`` of success. What steers is known
+Three kinds of exceptions are no failures: those that cancel (every ``BaseException`` that is no ``Exception``), those
+that are control flow, such as a framework's "pause here", and the ``SystemExit`` of success. Control flow is recognized
 by the name of its class, so that no framework has to be imported.
 """
 
@@ -25,8 +25,8 @@ Status: TypeAlias = Literal["ok", "error", "cancelled"]
 
 NOTHING: Declared = frozenset()
 
-# Classes whose exceptions, and their subclasses', steer: module and qualified name. None of them is imported here.
-_STEERING = frozenset({
+# Classes that are control flow, as their subclasses are: module and qualified name. None of them is imported here.
+_CONTROL_FLOW = frozenset({
     "airflow.exceptions.AirflowRescheduleException",
     "airflow.exceptions.AirflowSkipException",
     "airflow.sdk.exceptions.AirflowRescheduleException",
@@ -56,21 +56,21 @@ _STEERING = frozenset({
 })  # fmt: skip
 _FAULTS = frozenset(
     {"pyo3_runtime.PanicException"}
-)  # a bug in a library's Rust code, no Exception so as not to be caught
+)  # a bug in a library's Rust code; it is no Exception, so that nothing catches it
 
 _of_process: Declared = NOTHING
-_seen: dict[int, Any] = {}  # weak references to exceptions that a tool's own declaration matched, by id
+_matched: dict[int, Any] = {}  # weak references to exceptions that the declaration of a tool matched, by id
 
 
 def outcome(
     error: BaseException, tool: str | None = None, control_flow: Declared = NOTHING
 ) -> tuple[Status, dict[str, Any] | None]:
-    """How something ends that is left by ``error``: ``ok``, ``error`` or ``cancelled``, and what to record of it.
+    """The status of what ``error`` ends, ``ok``, ``error`` or ``cancelled``, and what to record of the error.
 
     Args:
         error: the exception.
-        tool: the tool that it leaves, if that is a call.
-        control_flow: what the tool has declared to be control flow.
+        tool: the name of the tool, if it ends a call.
+        control_flow: what the tool declares to be control flow.
     """
     if isinstance(error, SystemExit) and error.code in (None, 0):
         return "ok", None
@@ -78,10 +78,10 @@ def outcome(
 
 
 def checked(control_flow: object) -> Declared:
-    """The exceptions that somebody declares to be control flow.
+    """Check what a program declares to be control flow.
 
     Raises:
-        ConfigError: neither exception classes nor dotted names.
+        ConfigError: it is neither exception classes nor dotted names.
     """
     if isinstance(control_flow, str | type):
         return frozenset({_checked_one(control_flow)})
@@ -103,22 +103,22 @@ def _checked_one(declared: object) -> ControlFlow:
 
 
 def configure(control_flow: Declared) -> None:
-    """Set what steers in this process, besides what is known to."""
+    """Set what is control flow in this process, besides the known classes."""
     global _of_process
     _of_process = control_flow
 
 
 def reset() -> None:
-    """Take back what was set."""
+    """Undo :func:`configure`."""
     configure(NOTHING)
 
 
 def _is_no_failure(error: BaseException, control_flow: Declared) -> bool:
-    """Whether the exception cancels or steers; of a group, whether all that is in it does."""
+    """Whether the exception cancels or is control flow; for a group, whether all its exceptions are."""
     todo = [error]
     while todo:
         error = todo.pop()
-        if _steers(error, control_flow):
+        if _is_control_flow(error, control_flow):
             continue
         if isinstance(error, BaseExceptionGroup):
             todo += error.exceptions
@@ -133,25 +133,25 @@ def _is_fault(error: BaseException) -> bool:
     return not _FAULTS.isdisjoint(map(_name, type(error).__mro__))
 
 
-def _steers(error: BaseException, control_flow: Declared) -> bool:
-    if _seen and (reference := _seen.get(id(error))) is not None and reference() is error:
+def _is_control_flow(error: BaseException, control_flow: Declared) -> bool:
+    if _matched and (reference := _matched.get(id(error))) is not None and reference() is error:
         return True
     lineage = type(error).__mro__
     if control_flow and _matches(lineage, control_flow):
         _remember(error)
         return True
-    return not _STEERING.isdisjoint(map(_name, lineage)) or (bool(_of_process) and _matches(lineage, _of_process))
+    return not _CONTROL_FLOW.isdisjoint(map(_name, lineage)) or (bool(_of_process) and _matches(lineage, _of_process))
 
 
 def _matches(lineage: tuple[type, ...], declared: Declared) -> bool:
-    """Whether one of the classes is declared, as itself or by its name, also one that another module gives it."""
+    """Whether one of the classes is declared, itself or by a name, also one that another module gives it."""
     if any(kind in declared or _name(kind) in declared for kind in lineage):
         return True
     return any(_found(name) in lineage for name in declared if isinstance(name, str))
 
 
 def names_of(declared: Declared) -> tuple[str, ...]:
-    """The same by name only, so that it can be pickled wherever the classes come from."""
+    """The same as names, which can be pickled even if the classes cannot."""
     return tuple(sorted(each if isinstance(each, str) else _name(each) for each in declared))
 
 
@@ -160,22 +160,22 @@ def _name(kind: type) -> str:
 
 
 def _found(name: str) -> Any:
-    """What is known under a dotted name, without importing anything."""
+    """The object with a dotted name, if its module is already imported."""
     module, _, attribute = name.rpartition(".")
     return getattr(sys.modules.get(module), "__dict__", {}).get(attribute)
 
 
 def _remember(error: BaseException) -> None:
-    """The steps and runs that this very exception leaves, too, have not failed.
+    """Remember the exception, because the steps and runs that it ends have not failed either.
 
-    It is known by a weak reference: nothing is held on to, and nothing is written into the program's object. Built-in
-    exceptions take none; of them, only the tool's own calls are known.
+    A weak reference keeps nothing alive and changes nothing in the program's object. Built-in exceptions do not support
+    them: for those, only the calls of the tool itself end as cancelled.
     """
     from weakref import ref
 
     key = id(error)
     try:
-        _seen[key] = ref(error, lambda _: _seen.pop(key, None))
+        _matched[key] = ref(error, lambda _: _matched.pop(key, None))
     except TypeError:
         pass
 
@@ -184,11 +184,11 @@ _MAIN = ("<module>", "_run_module_as_main")
 
 
 def what_ended_the_program() -> BaseException | None:
-    """The exception that is ending the interpreter; None if it ends well.
+    """The exception that is ending the interpreter; None if it ends without one.
 
-    Python leaves the last exception it has shown in ``sys.last_exc``. But so do interactive prompts, notebooks,
-    debuggers and GUI toolkits, whose program goes on. The one that ended the program has left the frame that nobody
-    has called: the main module's, or that of the machinery which runs ``-m``.
+    Python leaves the last exception that it printed in ``sys.last_exc``. But so do interactive prompts, notebooks,
+    debuggers and GUI toolkits, whose program continues. An exception that ended the program has left the outermost
+    frame: that of the main module, or of the code that runs ``-m``.
     """
     error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
     if not isinstance(error, BaseException) or error.__traceback__ is None:
@@ -196,12 +196,12 @@ def what_ended_the_program() -> BaseException | None:
     frame = error.__traceback__.tb_frame
     code = frame.f_code
     is_main = frame.f_globals.get("__name__") in ("__main__", "runpy") and code.co_name in _MAIN
-    if frame.f_back is not None or not is_main or _goes_on_at_a_prompt(code.co_filename):
+    if frame.f_back is not None or not is_main or _continues_at_a_prompt(code.co_filename):
         return None
     return error
 
 
-def _goes_on_at_a_prompt(file: str) -> bool:
-    """Whether Python's own prompt comes after an exception in the main module, or the exception came from a prompt."""
+def _continues_at_a_prompt(file: str) -> bool:
+    """Whether Python shows a prompt after an exception in the main module, or the exception was raised at a prompt."""
     of_a_prompt = file.startswith("<stdin") and hasattr(sys, "ps1")  # "<stdin>-0" in Python 3.13, "<stdin-0>" since
     return bool(sys.flags.inspect or os.environ.get("PYTHONINSPECT") or of_a_prompt)

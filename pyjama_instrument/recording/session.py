@@ -21,7 +21,7 @@ from pyjama_instrument.recording.implicit_session import enclosing_scope
 from pyjama_instrument.recording.outcome import outcome
 from pyjama_instrument.recording.propagation import INVALID_SPAN, INVALID_TRACE, child_environment
 from pyjama_instrument.recording.recorder import recorder
-from pyjama_instrument.recording.session_events import record_standing, session_event
+from pyjama_instrument.recording.session_events import record_and_keep, session_event
 from pyjama_instrument.recording.step import Step
 from pyjama_instrument.redaction import policy
 from pyjama_instrument.redaction.json_values import jsonable
@@ -93,11 +93,11 @@ class Session:
         Values are made JSON-safe and cut to a bounded size.
         """
         try:
-            known = self._state.standing.get("attributes", {}).get("attributes", {})
+            known = self._state.open_records.get("attributes", {}).get("attributes", {})
             new = policy.redact_mapping("attributes", attributes)
             self._record("attributes", "annotated", span=self._state.span, attributes=new)
-            if self._state.standing:
-                self._state.standing["attributes"]["attributes"] = _merge_attributes(known, new)
+            if self._state.open_records:
+                self._state.open_records["attributes"]["attributes"] = _merge_attributes(known, new)
         except Exception as fault:
             _guard.swallow(fault, "session.annotate")
 
@@ -158,7 +158,7 @@ class Session:
 
     def _record(self, key: str, kind: str, **fields: Any) -> None:
         try:
-            record_standing(self._state, key, session_event(self._state, kind, **fields))
+            record_and_keep(self._state, key, session_event(self._state, kind, **fields))
         except Exception as fault:
             _guard.swallow(fault, kind)
 
@@ -170,7 +170,7 @@ class Session:
             status = "failed"
         elif status == "completed" and self._ending is not None:
             status, failure = self._ending
-        recorder.end_session(self._state, status, failure)
+        recorder.sessions.end(self._state, status, failure)
 
 
 def current_session() -> Session | None:
@@ -191,11 +191,11 @@ def start_session(agent: str, workflow: Sequence[str] | None, details: Mapping[p
         details: tags and spec, as JSON-safe data.
     """
     parent = enclosing_scope()
-    state = recorder.new_session(agent)
+    state = recorder.sessions.new(agent)
     fields: dict[str, Any] = {place: policy.redact_json_mapping(place, value) for place, value in details.items()}
     if parent is not None:
         fields |= {"parent_session": parent[0].id, "parent": parent[1]}
-    recorder.start_session(state, **fields)
+    recorder.sessions.start(state, **fields)
     session = Session(state)
     if workflow is not None:
         session.workflow(workflow)

@@ -7,7 +7,7 @@ from typing import Any
 from pyjama_instrument.recording.context import SessionState
 from pyjama_instrument.recording.recorder import recorder
 
-__all__ = ["record_standing", "session_event"]
+__all__ = ["record_and_keep", "session_event"]
 
 
 def session_event(state: SessionState, kind: str, **fields: Any) -> dict[str, Any]:
@@ -15,8 +15,8 @@ def session_event(state: SessionState, kind: str, **fields: Any) -> dict[str, An
     return {"kind": kind, "ts": recorder.now_us(), "agent": state.agent, "session": state.id, **fields}
 
 
-def record_standing(state: SessionState, key: str, event: dict[str, Any]) -> None:
+def record_and_keep(state: SessionState, key: str, event: dict[str, Any]) -> None:
     """Record an event, and keep it under ``key`` to write it again if the store is wiped while the run is open."""
-    if state.standing:
-        state.standing[key] = event
+    if state.open_records:
+        state.open_records[key] = event
     recorder.record(event)

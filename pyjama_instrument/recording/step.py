@@ -10,7 +10,7 @@ from pyjama_instrument import _guard
 from pyjama_instrument.recording.context import Scope, SessionState, current, leave_scope
 from pyjama_instrument.recording.outcome import outcome
 from pyjama_instrument.recording.recorder import recorder
-from pyjama_instrument.recording.session_events import record_standing, session_event
+from pyjama_instrument.recording.session_events import record_and_keep, session_event
 
 __all__ = ["Step"]
 
@@ -44,7 +44,7 @@ class Step(Generic[RunT]):
             self._span = recorder.ids.span()
             self._token = current.set((self._state, self._span))
             started = session_event(self._state, "step.started", step=self._name, parent=self._parent, span=self._span)
-            record_standing(self._state, self._span, started)
+            record_and_keep(self._state, self._span, started)
         except Exception as fault:
             _guard.swallow(fault, "step.begin")
         return self._run
@@ -69,7 +69,7 @@ class Step(Generic[RunT]):
         self.__exit__(kind, error, traceback)
 
     def _record_end(self, error: BaseException | None) -> None:
-        self._state.standing.pop(self._span, None)
+        self._state.open_records.pop(self._span, None)
         status, failure = ("ok", None) if error is None else outcome(error)
         event = session_event(
             self._state, "step.ended", step=self._name, parent=self._parent, span=self._span,

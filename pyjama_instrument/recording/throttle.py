@@ -1,7 +1,7 @@
-"""Long work in the background gives way to the host's threads.
+"""Limits long work in the background, so that it does not delay the host's threads.
 
-A thread that computes keeps Python's interpreter lock for 5 ms at a time, and the host's threads wait. One that
-rests now and then, for longer than a waiting thread needs to wake up, delays a call only while it is not resting.
+A thread that computes keeps Python's interpreter lock for 5 ms at a time, and the host's threads wait. If it sleeps
+regularly, for longer than a waiting thread needs to wake up, it delays a call only while it works.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from pyjama_instrument.threads.native import sleep
 
 __all__ = ["Budget", "Throttle"]
 
-_BUSY = (0.0008, 0.002)  # seconds of work, and of the rest after it, beside a host that computes
-_QUIET = (0.001, 0.00005)
+_BUSY = (0.0008, 0.002)  # seconds of work, and of the sleep after it, if the host computes
+_IDLE = (0.001, 0.00005)
 _NOTICED_SECONDS = 0.00002
 _SHARE = 0.01
 _FEW = 32  # portions of a Budget: milliseconds of a fold
 
 
 class Budget:
-    """Called after each portion of a work; returns whether that is enough.
+    """Called after each portion of some work; returns whether to stop.
 
-    It is once the time is used up, but not before a few portions are done: on a machine that is busy or asleep, little
-    work must still come to its end, and much work get on.
+    That is when the time is used up, but not before a few portions are done: on a busy or suspended machine, a little
+    work must still be finished, and a lot of work must advance.
     """
 
     __slots__ = ("_deadline", "_portions")
@@ -40,30 +40,30 @@ class Budget:
 
 
 class Throttle:
-    """Called between portions of a long work; returns whether it is to be given up.
+    """Called between portions of long work; returns whether to stop.
 
-    Beside threads that compute it works for 0.8 ms of the processor's time and rests for 2 ms; where nobody else
-    does anything, it rests just long enough for a waiting thread to get hold of the lock. In a program whose threads
-    never let go of the lock each rest costs 5 ms, and work that has lasted long goes on for longer before it rests
-    again, up to a hundredth of its age: so it comes to an end all the same.
+    If other threads compute, it lets the work run for 0.8 ms of processor time and then sleeps for 2 ms. If they do
+    not, it sleeps just long enough for a waiting thread to take the interpreter lock. In a program whose threads never
+    release that lock, each sleep costs 5 ms. So the longer the work has lasted, the longer it runs before the next
+    sleep, up to a hundredth of its age, and it is finished in any case.
     """
 
-    __slots__ = ("_began", "_others", "_rest", "_stopping", "_work", "_worked")
+    __slots__ = ("_began", "_others", "_sleep", "_stopping", "_work", "_worked")
 
     def __init__(self, stopping: Callable[[], bool] = lambda: False) -> None:
         self._stopping = stopping
         self._began = time.perf_counter()
-        self._work, self._rest = _BUSY
+        self._work, self._sleep = _BUSY
         self._begin_portion()
 
     def __call__(self) -> bool:
-        """Give way to the host's threads if it is time to; never asks to stop."""
+        """Sleep if it is time to; returns whether to stop."""
         worked = time.thread_time() - self._worked  # what it waited for the lock is not work
         if worked >= max(self._work, (time.perf_counter() - self._began) * _SHARE):
-            sleep(self._rest)
+            sleep(self._sleep)
             others = self._others
             self._begin_portion()
-            self._work, self._rest = _BUSY if self._others - others > _NOTICED_SECONDS else _QUIET
+            self._work, self._sleep = _BUSY if self._others - others > _NOTICED_SECONDS else _IDLE
         return self._stopping()
 
     def _begin_portion(self) -> None:

@@ -24,7 +24,8 @@ from pyjama_instrument.recording.context import Scope, current
 from pyjama_instrument.recording.fast_coroutine import recorded_coroutine
 from pyjama_instrument.recording.implicit_session import ambient
 from pyjama_instrument.recording.outcome import NOTHING, Declared, names_of
-from pyjama_instrument.recording.recorder import reason_of, recorder
+from pyjama_instrument.recording.process_state import reason_of
+from pyjama_instrument.recording.recorder import recorder
 from pyjama_instrument.recording.slow_path import RecordedCall
 
 __all__ = ["Tool"]

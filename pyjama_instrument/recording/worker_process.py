@@ -1,7 +1,7 @@
 """Whether this process is a worker: a copy that another process made of itself, and not a program of its own.
 
-Worker pools end their workers in ways in which nothing of ours can run: ``os._exit`` or a signal, whenever a worker is
-idle or has done enough. So nothing is wrong with a worker that is gone without a word and was in no call.
+Worker pools end their workers in ways in which none of our code can run: ``os._exit`` or a signal, when a worker is
+idle or has done enough. So a worker that disappears outside any call has not crashed.
 """
 
 from __future__ import annotations

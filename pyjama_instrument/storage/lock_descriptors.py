@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 
-from pyjama_instrument._fork_detection import unforked_mark
+from pyjama_instrument._fork_detection import fork_marker
 from pyjama_instrument._platform import after_fork_in_child, fcntl, resource
 
 __all__ = [
@@ -34,7 +34,7 @@ _OPEN_FDS = "/dev/fd"
 _tracked: dict[int, Inode] = {}
 _opening: dict[object, tuple[str, int] | None] = {}
 """Descriptors that are being opened: by the name of the file, or None if the file is tracked under another number."""
-_unforked = unforked_mark()
+_unforked = fork_marker()
 _unforked[0] = 1
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyjama_instrument.recording.ids import Ids
-from pyjama_instrument.recording.recorder import recorder, reset_for_testing
+from pyjama_instrument.recording.recorder import recorder
+from pyjama_instrument.recording.settings import reset_for_testing
 
 if TYPE_CHECKING:
     from pyjama_instrument.document import DashboardData

@@ -1,1 +1,1 @@
-"""Threads as the operating system has them, and locks on them."""
+"""Threads and locks of the operating system, also under gevent and eventlet."""

@@ -1,11 +1,11 @@
 """The operating system's threads, locks and sleep, also after gevent or eventlet have replaced Python's.
 
-What they put in the place of ``time.sleep`` or of a lock lets other greenlets run while it waits. Nothing of ours may
-do that inside a call of a tool: the program would go on somewhere else in the midst of it, and after a fork a child
-would run what is its parent's. So the package waits by what is in here, and by nothing else.
+Their replacements of ``time.sleep`` and of locks let other greenlets run while they wait. This package must not do that
+inside a call of a tool: the program would continue elsewhere in the middle of the call, and a forked child would run
+what belongs to its parent. So the package waits only with the functions in here.
 
-Programs that replace them before this package is imported are seen by it: the interpreter makes the two modules anew,
-for us alone. Later replacements do not matter, since the functions are taken at import.
+If they are already replaced when this package is imported, the interpreter creates the two modules again, only for this
+package. Later replacements do not matter, because the functions are taken at import.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _BUILTIN = type(len)
 
 
 def _original(module: Any, *names: str) -> Any:
-    """The module, or if one of its functions was replaced, the same made anew."""
+    """The module, or a new copy of it if one of its functions was replaced."""
     if all(type(getattr(module, name)) is _BUILTIN for name in names):
         return module
     from importlib.machinery import BuiltinImporter
     from importlib.util import module_from_spec
 
     spec = BuiltinImporter.find_spec(module.__name__)
-    assert spec is not None  # it is the one that it was made from
+    assert spec is not None  # it is a builtin module
     original = module_from_spec(spec)
     BuiltinImporter.exec_module(original)
     return original
@@ -44,16 +44,16 @@ sleep = _original(time, "sleep").sleep
 
 
 def are_replaced() -> bool:
-    """Whether Python's locks are not the operating system's any more, those of the import system among them."""
+    """Whether Python's locks, also those of the import system, are not the operating system's any more."""
     as_of_now: Any = _thread.allocate_lock
     return type(as_of_now) is not _BUILTIN
 
 
 def block_signals() -> None:
-    """Have no signal delivered to the running thread.
+    """Block all signals in the running thread.
 
-    The kernel would choose it for one that the program blocks, to wait for it; and Python's main thread learns late of
-    one that was delivered to another thread.
+    Otherwise the kernel would deliver to it a signal that the program blocks in order to wait for it, and Python's main
+    thread would handle other signals late.
     """
     if hasattr(_signal, "pthread_sigmask"):
         _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from pyjama_instrument import _guard
-from pyjama_instrument.recording import recorder as recording
 from pyjama_instrument.recording.recorder import recorder
 from tests.faults.flows import FLOWS, Flow, Place, Work, in_a_child, place, what_is_wrong
 from tests.faults.injection import ERRORS, Dies, Fails, injected
@@ -115,14 +114,14 @@ def _with_an_error(flow: Flow, fault: Fails) -> tuple[bool, list[str]]:
 def _heal(work: Work) -> None:
     """The fault is gone: recording has resumed at the next call, and what was dropped is told."""
     work(1)
-    before = sum(recorder._dropped.untold().values())
+    before = sum(recorder.writer.dropped.unreported().values())
     work(_LATER - 1)
-    assert sum(recorder._dropped.untold().values()) <= before, "recording has not resumed"
-    recorder._tick()
-    assert not recorder._dropped.untold(), "what was dropped is not told"
+    assert sum(recorder.writer.dropped.unreported().values()) <= before, "recording has not resumed"
+    recorder.tick()
+    assert not recorder.writer.dropped.unreported(), "what was dropped is not reported"
     assert recorder.flush(5.0), "the snapshot is not written although the fault is gone"
     assert set(_guard.counts) <= {"recorder.flusher", "recorder.flush", "recorder.exit"}, _guard.counts
-    recorder._at_exit()
+    recorder.hooks.at_exit()
 
 
 def _unaccounted(where: Place, said: dict[str, Any]) -> Iterator[str]:
@@ -236,7 +235,7 @@ _MODES: dict[str, Callable[[Flow, int], Iterable[tuple[str, list[str]]]]] = {
 
 
 def _main(mode: str, flow: str, every: str) -> None:
-    recording._guard.say_once = lambda key, sentence: None  # the faults are expected
+    _guard.report_once = lambda key, sentence: None  # the faults are expected
     found = dict(_MODES[mode](FLOWS[flow], int(every)))
     print(json.dumps({"injections": len(found), "wrong": {name: wrong for name, wrong in found.items() if wrong}}))
 

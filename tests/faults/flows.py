@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyjama_instrument import agent_session, shared_metrics, tool
+from pyjama_instrument.config import resolve_home
 from pyjama_instrument.errors import PyjamaError
-from pyjama_instrument.recording import recorder as recording
+from pyjama_instrument.recording import call_announcements, folding, journal_lifecycle
 from pyjama_instrument.recording.recorder import recorder
+from pyjama_instrument.recording.settings import reset_for_testing
 from pyjama_instrument.storage import compaction, journal, segment_reader
 from tests.faults.oracle import Ledger, all_numbers, balance
 from tests.stores import Writer, a_call, dead_journal, fold, session_begins, snapshot
@@ -40,8 +42,8 @@ class Work:
         self._function = tool("work")(lambda number: number)
         self._session = agent_session(_RUN)
         self.calls = self.others = 0
-        self._emit = recorder.emit
-        recorder.emit = self.emit  # type: ignore[method-assign]  # to know what else is recorded
+        self._emit = recorder.writer.emit
+        recorder.writer.emit = self.emit  # type: ignore[method-assign]  # to know what else is recorded
 
     def emit(self, line: bytes) -> None:
         self.others += not line.startswith(b'{"kind":"tool.ended"')
@@ -76,7 +78,7 @@ class _NoThread:
 
 
 def _no_thread() -> None:
-    recorder._flusher = _NoThread()  # type: ignore[assignment]  # as far as it is used
+    recorder.background.flusher = _NoThread()  # type: ignore[assignment]  # as far as it is used
 
 
 class Flow(NamedTuple):
@@ -99,15 +101,15 @@ def _record(work: Work) -> None:
 
 
 def _rotate(work: Work) -> None:
-    recording.SEGMENT_BYTES = 1
-    recorder._tick()
-    recording.SEGMENT_BYTES = 1 << 40
+    journal_lifecycle.SEGMENT_BYTES = 1
+    recorder.tick()
+    journal_lifecycle.SEGMENT_BYTES = 1 << 40
     work(2)
 
 
 def _fold(work: Work) -> None:
-    recorder._fold_at = 0
-    recorder._tick()
+    recorder.folding.next_ns = 0
+    recorder.tick()
     work()
 
 
@@ -118,27 +120,27 @@ def _clear(work: Work) -> None:
 
 def _end(work: Work) -> None:
     work.end()
-    recorder._at_exit()
+    recorder.hooks.at_exit()
 
 
 def _wiped(work: Work) -> None:
     work.begin()
-    shutil.rmtree(recording.resolve_home())
+    shutil.rmtree(resolve_home())
 
 
 def _again(work: Work) -> None:
-    recorder._tick()
+    recorder.tick()
     work(2)
     _fold(work)
 
 
 def _fold_in_parts(work: Work) -> None:
     """Folds that have had enough after each portion, of a line or two."""
-    recording.Budget = lambda seconds: lambda: True  # type: ignore[assignment,misc]  # as far as it is used
+    folding.Budget = lambda seconds: lambda: True  # type: ignore[assignment,misc]  # as far as it is used
     segment_reader._CHUNK = 200
     for _ in range(4):
-        recorder._fold_at, recorder.dirty = 0, True
-        recorder._tick()
+        recorder.folding.next_ns, recorder.dirty = 0, True
+        recorder.tick()
 
 
 def _fold_over(touch: Callable[[Path], object]) -> Callable[[Work], None]:
@@ -150,7 +152,7 @@ def _fold_over(touch: Callable[[Path], object]) -> Callable[[Work], None]:
         def touch_then(*args: Any, **options: Any) -> Any:
             compaction.catch_up = whole
             news = whole(*args, **options)
-            touch(Path(recording.resolve_home()))
+            touch(Path(resolve_home()))
             return news
 
         compaction.catch_up = touch_then
@@ -178,7 +180,7 @@ def _begin_full(work: Work) -> None:
 
 def _removed(work: Work) -> None:
     work.begin()
-    home = Path(recording.resolve_home())
+    home = Path(resolve_home())
     (home / "metrics.json").unlink()
     now_ns = time.time_ns()  # the kernel's own clock lags behind the one that the calls have their times from
     os.utime(home, ns=(now_ns, now_ns))
@@ -265,16 +267,16 @@ def in_a_child(where: Place, flow: Flow, run: Callable[[Work], None], gate: Call
         return pid
     status = 1
     try:
-        recording.reset_for_testing(where.home)
-        recorder._start_flusher = _no_thread  # type: ignore[method-assign]  # the same order each time
-        recording._REOPEN_SECONDS = 0.0
-        recording._age_seconds = lambda store: float("inf")  # a fold is due whenever a flow says so
-        recording._ANNOUNCE_AFTER_NS = 1 << 62
+        reset_for_testing(where.home)
+        recorder.background.start = _no_thread  # type: ignore[method-assign]  # the same order each time
+        journal_lifecycle._REOPEN_SECONDS = 0.0
+        folding._age_seconds = lambda store: float("inf")  # a fold is due whenever a flow says so
+        call_announcements._ANNOUNCE_AFTER_NS = 1 << 62
         work = Work(Ledger(where.ledgers / "child"))
         flow.before(work)
         gate()
         run(work)
-        report = {"others": work.others, "dropped": sum(recorder._dropped.untold().values())}
+        report = {"others": work.others, "dropped": sum(recorder.writer.dropped.unreported().values())}
         (where.ledgers.parent / "report.json").write_text(json.dumps(report))
         status = 0
     except BaseException as failure:

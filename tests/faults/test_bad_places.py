@@ -25,10 +25,10 @@ CALLS = full(20_000, 500)
 
 AGENT = """
 import resource
-from pyjama_instrument.recording import call_events
-from pyjama_instrument.recording import recorder as recording
+from pyjama_instrument.recording import call_announcements, call_events
 from pyjama_instrument.recording.recorder import recorder
-call_events.SLOW_NS = recording._ANNOUNCE_AFTER_NS = 1 << 62  # calls are all that is recorded, so all that is dropped
+# Calls are all that is recorded, so all that is dropped.
+call_events.SLOW_NS = call_announcements._ANNOUNCE_AFTER_NS = 1 << 62
 calls = 0
 
 def some(times):
@@ -56,9 +56,9 @@ with agent_session("agent"):
     while recorder.fd == -1:
         some(1)
         time.sleep(0.01)
-    dropped = sum(recorder._dropped.untold().values())
+    dropped = sum(recorder.writer.dropped.unreported().values())
     some(50)
-    assert sum(recorder._dropped.untold().values()) <= dropped, "recording has not resumed"
+    assert sum(recorder.writer.dropped.unreported().values()) <= dropped, "recording has not resumed"
 say(calls)
 """
 

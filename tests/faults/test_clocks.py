@@ -17,7 +17,8 @@ import pytest
 from pyjama_instrument import agent_session, tool
 from pyjama_instrument.document import Span
 from pyjama_instrument.reader import Reader, load_session
-from pyjama_instrument.recording.recorder import flush, recorder
+from pyjama_instrument.recording.recorder import recorder
+from pyjama_instrument.recording.settings import flush
 from pyjama_instrument.storage import clock as store_clock
 from pyjama_instrument.storage import compaction
 from tests.faults.oracle import balance

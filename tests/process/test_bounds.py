@@ -79,14 +79,14 @@ def test_a_fold_at_the_limits_adds_what_is_new(own_store: Path) -> None:
 @pytest.fixture
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> int:
     """Bounds that a test can reach: 40 kB for a writer, in segments of 8 kB."""
-    monkeypatch.setattr("pyjama_instrument.recording.recorder.SEGMENT_BYTES", 8_000)
+    monkeypatch.setattr("pyjama_instrument.recording.journal_lifecycle.SEGMENT_BYTES", 8_000)
     monkeypatch.setattr(journal_module, "_WRITER_BYTES", 40_000)
     return 40_000
 
 
 def _never_folds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder, "_fold", lambda: None)
-    monkeypatch.setattr(recorder, "_fold_whosever_turn_it_is", lambda: None)
+    monkeypatch.setattr(recorder.folding, "fold", lambda: None)
+    monkeypatch.setattr(recorder.folding, "fold_now", lambda: None)
 
 
 def _waiting(home: Path) -> int:
@@ -106,17 +106,17 @@ def test_a_journal_that_nobody_folds_stays_within_its_bound_and_says_what_was_dr
             assert work(-n) == n
             slow += time.perf_counter_ns() - began_ns >= 1_000_000
             if n % 20 == 0:
-                recorder._mind_the_journal()  # what the flusher does, as often as it takes for this small a bound
+                recorder.journals.check()  # what the flusher does, as often as it takes for this small a bound
         assert small_bounds <= _waiting(own_store) < small_bounds + 16_000
-        dropped = recorder._dropped.untold()["journal-full"]
+        dropped = recorder.writer.dropped.unreported()["journal-full"]
         assert dropped > 1000
         missing = 3000 - read_metrics()["global"]["count"]
         assert missing <= dropped <= missing + slow  # the call after a slow one has its beginning recorded too
     assert capsys.readouterr().err.count("journal-full") == 1
     assert not flush(5.0)  # folded, but something was lost
     flush(5.0)  # what two generations cover is moved away
-    recorder._mind_the_journal()
-    recorder._mind_the_journal()
+    recorder.journals.check()
+    recorder.journals.check()
     assert work(-1) == 1
     assert flush(5.0)
     document = read_metrics()
@@ -144,7 +144,7 @@ def test_a_store_full_of_what_nobody_folds_takes_no_more_writers(
         assert "journal is full: no process folds its events" in capsys.readouterr().err
         with pytest.raises(JournalFull):
             Writer(own_store)
-    recorder._reopen_at = 0  # as if the pause between attempts were over
+    recorder.journals.reopen_at_ns = 0  # as if the pause between attempts were over
     tool("t")(abs)(-5)
     assert read_metrics()["health"]["dropped"]["journal-full"] > 0
 
@@ -179,7 +179,7 @@ def test_a_journal_at_its_bound_is_folded_and_goes_on(own_store: Path) -> None:
     for n in range(2000):
         assert work(-n) == n
         if n % 20 == 0:
-            recorder._tick()
+            recorder.tick()
     assert flush(5.0)
     document = read_metrics()
     assert (document["global"]["count"], document["health"].get("dropped")) == (2000, None)
@@ -224,4 +224,4 @@ def test_agents_told_of_by_the_functional_api_and_never_ended_leave_the_document
     assert (own_store / "metrics.json").stat().st_size < _LIMIT_BYTES
     assert document["global"]["count"] == _AGENTS
     assert sum(session["status"] == "running" for session in document["sessions"].values()) == 500
-    assert len(recorder.open_sessions) == 500
+    assert len(recorder.sessions.open) == 500

@@ -118,7 +118,7 @@ with agent_session("top") as run:
             pass
 from pyjama_instrument.recording.recorder import recorder
 assert flush()
-print(len(entered), len(recorder.in_flight), len(recorder.announced), len(recorder.open_sessions))
+print(len(entered), len(recorder.in_flight), len(recorder.announced), len(recorder.sessions.open))
 """
     done = run_python(source)
     entered, *left = map(int, done.stdout.split())

@@ -12,8 +12,10 @@ import pytest
 
 from pyjama_instrument import agent_session, flush, tool
 from pyjama_instrument.reader import get_dashboard_data
+from pyjama_instrument.recording.background_thread import BackgroundThread
 from pyjama_instrument.recording.flusher import Flusher
-from pyjama_instrument.recording.recorder import Recorder, recorder
+from pyjama_instrument.recording.journal_lifecycle import JournalLifecycle
+from pyjama_instrument.recording.recorder import recorder
 from pyjama_instrument.storage import compaction
 from tests.process.children import ended, started
 from tests.stores import snapshot
@@ -27,11 +29,11 @@ def take_the_number(flags=os.O_RDWR | os.O_CREAT | os.O_APPEND):
     os.dup2(os.open(sys.argv[1], flags, 0o600), number)
     os.closerange(3, number)
     os.closerange(number + 1, 65536)
-    return recorder._journal
+    return recorder.writer.journal
 
 def noticed(journal):
-    while recorder._journal is journal:
-        recorder.wake()
+    while recorder.writer.journal is journal:
+        recorder.background.wake()
         time.sleep(0.001)
 """
 
@@ -43,7 +45,7 @@ def dropped() -> dict[str, int]:
 @pytest.fixture
 def no_flusher(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks at the journal but the test: a look may fall between the steps of a call, and be one call off."""
-    monkeypatch.setattr(Recorder, "_start_flusher", lambda self: None)
+    monkeypatch.setattr(BackgroundThread, "start", lambda self: None)
 
 
 @tool
@@ -72,13 +74,13 @@ def test_calls_that_went_into_a_file_of_the_program_s_are_counted_as_dropped(
     with agent_session("reused"):
         for _ in range(10):
             work()
-        recorder._tick()
+        recorder.tick()
         for _ in range(100):
             work()
         with number_taken(tmp_path / "host"):
             for _ in range(25):
                 work()
-            recorder._tick()
+            recorder.tick()
         for _ in range(7):
             work()
     flush()
@@ -97,12 +99,12 @@ def test_what_is_in_flight_or_was_never_due_is_not_counted_as_dropped(
     with contextlib.ExitStack() as stack:
 
         def begins_before_and_ends_astray() -> None:
-            recorder._tick()
+            recorder.tick()
             stack.enter_context(number_taken(host))
             work()
 
         def begins_astray_and_ends_well() -> None:
-            recorder._tick()
+            recorder.tick()
 
         with agent_session("nested") as run:
             lasts(begins_before_and_ends_astray)
@@ -118,12 +120,12 @@ def test_what_is_in_flight_or_was_never_due_is_not_counted_as_dropped(
 def test_what_was_dropped_for_another_reason_is_counted_once(own_store: Path, tmp_path: Path, no_flusher: None) -> None:
     with agent_session("full"):
         work()
-        recorder._tick()
-        recorder._drop("ENOSPC")
+        recorder.tick()
+        recorder.writer.drop("ENOSPC")
         recorder.ids.span()
         with number_taken(tmp_path / "host"):
             work()
-            recorder._tick()
+            recorder.tick()
     flush()
     assert dropped() == {"ENOSPC": 1, "descriptor-reused": 1}
 
@@ -187,7 +189,7 @@ def test_descriptors_that_are_closed_in_the_midst_of_a_fold_are_no_fault(
     own_store: Path, no_flusher: None, monkeypatch: pytest.MonkeyPatch, closed: str
 ) -> None:
     def close_all() -> None:
-        journal = recorder._journal
+        journal = recorder.writer.journal
         assert journal is not None
         for fd in (journal.fd, journal.store.fd, journal.store.journal, journal.store.history):
             os.close(fd)
@@ -203,16 +205,16 @@ def test_descriptors_that_are_closed_in_the_midst_of_a_fold_are_no_fault(
     owner, name = {
         "before the fold": (compaction, "compact"),
         "while the fold holds the lock": (compaction, "catch_up"),
-        "before the journal is written": (Recorder, "_mend"),
+        "before the journal is written": (JournalLifecycle, "_mend"),
     }[closed]
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, closing(getattr(owner, name)))
-        patch.setattr(recorder, "_flusher", Flusher(recorder._tick))
-        recorder._fold_at = 0
-        recorder._tick()  # what is swallowed fails the test
-    first = recorder._journal
-    recorder._tick()
-    assert recorder._journal is not first
+        patch.setattr(recorder.background, "flusher", Flusher(recorder.tick))
+        recorder.folding.next_ns = 0
+        recorder.tick()  # what is swallowed fails the test
+    first = recorder.writer.journal
+    recorder.tick()
+    assert recorder.writer.journal is not first
     work()
     assert flush()
     assert snapshot(own_store)["global"]["count"] == 2

@@ -177,8 +177,8 @@ INTERRUPTED = """
 from pyjama_instrument.recording import throttle
 from pyjama_instrument.recording.recorder import recorder
 work()
-recorder._flusher.stop()  # so that all of it is left to the end
-recorder._exit_seconds, throttle._FEW = 600.0, 1 << 60  # long enough to be interrupted for sure
+recorder.background.flusher.stop()  # so that all of it is left to the end
+recorder.folding.exit_seconds, throttle._FEW = 600.0, 1 << 60  # long enough to be interrupted for sure
 from pyjama_instrument.storage import journal_scan
 read = journal_scan.read_segment
 
@@ -205,8 +205,9 @@ def test_short_programs_drain_a_backlog_together_and_each_is_recorded(own_store:
     writer.raw(line * count)
     writer.die()
     source = """
-from pyjama_instrument.recording import recorder
-recorder._EXIT_FOLD_SECONDS = recorder.recorder._exit_seconds = 0.0  # a few portions
+from pyjama_instrument.recording import folding
+from pyjama_instrument.recording.recorder import recorder
+folding._EXIT_FOLD_SECONDS = recorder.folding.exit_seconds = 0.0  # a few portions
 [work() for _ in range(100)]
 """
     folded: list[int] = []

@@ -440,7 +440,7 @@ for number in range({full(3000, 150)}):
     called += 1
 
 def flushes():
-    flusher = recorder._flusher
+    flusher = recorder.background.flusher
     return flusher and flusher.runs() and os.path.exists(f"/proc/self/task/{{flusher._native_id}}")
 
 deadline = time.monotonic() + 20
@@ -504,7 +504,7 @@ def slowly(*args, **options):
     return catch_up(*args, **options)
 
 work()
-recorder._flusher.stop()
+recorder.background.flusher.stop()
 compaction.catch_up = slowly
 threading.Thread(target=flush, daemon=True).start()
 folding.wait()

@@ -313,7 +313,7 @@ with agent_session("daemon"):
     os.setgid(int(os.environ["BECOME"]))
     os.setuid(int(os.environ["BECOME"]))
     assert [work(n) for n in range(50)] == list(range(50))
-    recorder._tick()
+    recorder.tick()
     assert flush(0.1) is False
     assert [work(n) for n in range(50)] == list(range(50))
     print("recorded", flush=True)

@@ -223,7 +223,7 @@ def interrupted(*_, **__):
 
 work()
 signal.signal(signal.SIGINT, {handler})
-recorder._flusher.stop()
+recorder.background.flusher.stop()
 compaction.compact = interrupted
 """
     assert run_python(source).stderr == ""
@@ -236,7 +236,7 @@ def test_a_program_that_ends_while_a_daemon_thread_is_about_to_begin_its_session
     own_store: Path, run_python: RunPython, end: str
 ) -> None:
     source = f"""{_PREAMBLE}
-record, claimed = recorder.record, threading.Event()
+record, claimed = recorder.writer.record, threading.Event()
 
 def stuck(event):
     if threading.current_thread() is not threading.main_thread():
@@ -244,7 +244,7 @@ def stuck(event):
         time.sleep(3600)
     record(event)
 
-recorder.record = stuck
+recorder.writer.record = stuck
 threading.Thread(target=work, daemon=True).start()
 claimed.wait()
 work()
@@ -259,7 +259,7 @@ def test_a_daemon_thread_that_begins_its_session_while_the_program_ends_ends_it(
     own_store: Path, run_python: RunPython
 ) -> None:
     source = f"""{_PREAMBLE}
-recorder._hook_into_process()
+recorder.hooks.install()
 ending, done = threading.Event(), threading.Event()
 
 def late():
@@ -268,14 +268,14 @@ def late():
     done.set()
 
 threading.Thread(target=late, daemon=True).start()
-end_implicit = recorder._end_implicit
+end_implicit = recorder.sessions.end_implicit
 
 def slowly():
     end_implicit()
     ending.set()
     done.wait()
 
-recorder._end_implicit = slowly
+recorder.sessions.end_implicit = slowly
 """
     run_python(source)
     (session,) = get_dashboard_data(own_store).sessions.values()
@@ -313,7 +313,7 @@ started.wait()
 def test_a_signal_that_the_program_blocks_to_wait_for_it_is_not_delivered_to_our_thread(run_python: RunPython) -> None:
     source = f"""{_PREAMBLE}
 work()
-while not recorder._flusher._ident:
+while not recorder.background.flusher._ident:
     time.sleep(0.001)
 waited_for = {{signal.SIGTERM, signal.SIGUSR1}}
 signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
@@ -481,10 +481,10 @@ def test_a_signal_handler_that_waits_for_a_lock_after_the_store_was_refused_lock
     source = f"""{_PREAMBLE}
 from pyjama_instrument import _guard
 lock, called, refused = threading.Lock(), threading.Event(), threading.Event()
-say_once = _guard.say_once
+report_once = _guard.report_once
 
 def interrupted(key, sentence):
-    say_once(key, sentence)
+    report_once(key, sentence)
     if key == "unavailable" and not refused.is_set():
         signal.raise_signal(signal.SIGALRM)
 
@@ -500,7 +500,7 @@ def other():
         time.sleep(0.1)
         work()
 
-_guard.say_once = interrupted
+_guard.report_once = interrupted
 signal.signal(signal.SIGALRM, handler)
 thread = threading.Thread(target=other)
 thread.start()
@@ -513,7 +513,7 @@ thread.join()
 
 def test_a_daemon_thread_that_is_stuck_at_the_journal_does_not_keep_the_program(run_python: RunPython) -> None:
     source = f"""{_PREAMBLE}
-from pyjama_instrument.recording import recorder as module
+from pyjama_instrument.recording import journal_lifecycle as module
 opening = threading.Event()
 
 def stuck(*_):
@@ -554,7 +554,7 @@ threads = [threading.Thread(target=target) for target in (calls, calls, complete
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 shared_metrics.record_agent_complete("x")
-assert [state for state in recorder.open_sessions.values() if state.agent == "x"] == []
+assert [state for state in recorder.sessions.open.values() if state.agent == "x"] == []
 print(sum(counts))
 """
     called = int(run_python(source, timeout=full(300, 60)).stdout)

@@ -40,7 +40,7 @@ from pyjama_instrument import _fork_detection
 from pyjama_instrument.storage import liveness
 assert not any(name.startswith("F_OFD") for name in dir(fcntl))
 assert "F_OFD" not in str(liveness.hold.__code__.co_names)
-assert type(_fork_detection.unforked_mark()) is _fork_detection._ProcessNumber
+assert type(_fork_detection.fork_marker()) is _fork_detection._ProcessNumber
 """
     run_python(source, PYTHONPATH=_path())
 

@@ -23,9 +23,9 @@ _APART = re.compile(r"(cli|viewer|testing)(\..*)?|reader(\.reader|\.span_tree)?|
 _DEFINED_IN = {
     "Session": "pyjama_instrument.recording.session",
     "agent_session": "pyjama_instrument.recording.agent_session",
-    "configure": "pyjama_instrument.recording.recorder",
+    "configure": "pyjama_instrument.recording.settings",
     "current_session": "pyjama_instrument.recording.session",
-    "flush": "pyjama_instrument.recording.recorder",
+    "flush": "pyjama_instrument.recording.settings",
     "tool": "pyjama_instrument.recording.tool",
 }
 

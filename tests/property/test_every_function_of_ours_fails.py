@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from pyjama_instrument import agent_session, current_session, flush, tool
 from pyjama_instrument.recording.context import current
-from pyjama_instrument.recording.recorder import recorder, reset_for_testing
+from pyjama_instrument.recording.recorder import recorder
+from pyjama_instrument.recording.settings import reset_for_testing
 from pyjama_instrument.storage import compaction
 from tests.property.internals import TARGETS, Target, replaced
 from tests.property.programs import (
@@ -49,8 +50,9 @@ _EXEMPT = {
         recording.agent_session.agent_session.__aexit__ recording.agent_session.agent_session.__call__
         recording.agent_session.agent_session.__enter__ recording.agent_session.agent_session.__exit__
         recording.agent_session.agent_session.__init__ recording.propagation.child_environment
-        recording.recorder.Recorder.flush recording.recorder.configure recording.recorder.flush
-        recording.recorder.reset_for_testing recording.session.Session.agent recording.session.Session.annotate
+        recording.folding.Folding.flush recording.recorder.Recorder.flush
+        recording.settings.configure recording.settings.flush
+        recording.settings.reset_for_testing recording.session.Session.agent recording.session.Session.annotate
         recording.session.Session.bind recording.session.Session.cancel recording.session.Session.env
         recording.session.Session.fail recording.session.Session.id recording.session.Session.span
         recording.session.Session.step recording.session.Session.workflow recording.session.current_session
@@ -229,13 +231,22 @@ def test_any_function_of_the_host_s_while_any_of_ours_fails(
     assert current_session() is None
 
 
+_PARTS_OF_THE_RECORDER = tuple(
+    f"recording.{module}."
+    for module in (
+        "background_thread", "call_announcements", "event_writer", "folding", "journal_lifecycle", "open_sessions",
+        "process_hooks", "recorder.Recorder._",
+    )
+)  # fmt: skip
+
+
 @pytest.mark.swallows
 def test_recording_goes_on_when_the_fault_has_gone() -> None:
     for target in TARGETS:
-        if str(target).startswith("recording.recorder.Recorder._") and str(target) not in _NOT_REPLACED:
+        if str(target).startswith(_PARTS_OF_THE_RECORDER) and str(target) not in _NOT_REPLACED:
             with replaced(target, _error):
                 _functions(DECORATORS["tool"])
-    recorder._reopen_at = 0  # as if the pause between attempts were over
+    recorder.journals.reopen_at_ns = 0  # as if the pause between attempts were over
     with agent_session("afterwards"):
         assert tool("works again")(abs)(-1) == 1
     assert session_end("afterwards").status == "completed"

@@ -17,7 +17,8 @@ from pyjama_instrument import PyjamaError, Session, agent_session, configure, fl
 from pyjama_instrument import shared_metrics as shared
 from pyjama_instrument.config import resolve_home
 from pyjama_instrument.errors import ConfigError, SessionNotFound, StoreUnavailable
-from pyjama_instrument.recording.recorder import recorder, reset_for_testing
+from pyjama_instrument.recording.recorder import recorder
+from pyjama_instrument.recording.settings import reset_for_testing
 from tests.conftest import RunPython
 from tests.unit.recorded import calls, drained, remove_tree, session_end, sessions
 
@@ -519,7 +520,7 @@ def test_a_relative_store_outlives_the_directory_it_was_given_from(
     gone.rmdir()
     assert list(reader.get_dashboard_data().agents) == ["a"]
     monkeypatch.setenv("PYJAMA_HOME", "another")
-    with pytest.raises(StoreUnavailable, match="working directory is gone"):
+    with pytest.raises(StoreUnavailable, match="working directory no longer exists"):
         resolve_home()
     monkeypatch.chdir(tmp_path)
 
@@ -551,7 +552,7 @@ def test_recording_begins_when_the_place_recovers(tmp_path: Path) -> None:
     work = tool("t")(lambda: None)
     work()
     store.unlink()
-    recorder._reopen_at = 0  # as if the pause between attempts were over
+    recorder.journals.reopen_at_ns = 0  # as if the pause between attempts were over
     work()
     assert len(calls("t")) == 1
 

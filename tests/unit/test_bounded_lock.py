@@ -1,4 +1,4 @@
-"""One thread at a time, whatever interrupts it."""
+"""Only one thread at a time holds the lock, whatever interrupts it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ HANG_SECONDS = 30.0
 
 
 class Stuck:
-    """Another thread that has its turn for as long as the block lasts."""
+    """Another thread that holds the lock while the block runs."""
 
-    def __init__(self, turn: BoundedLock) -> None:
+    def __init__(self, lock: BoundedLock) -> None:
         self._has_it, self._done = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=turn.take, args=(self._hold,))
+        self._thread = threading.Thread(target=lock.run, args=(self._hold,))
 
     def _hold(self) -> None:
         self._has_it.set()
@@ -32,23 +32,23 @@ class Stuck:
         self._thread.join()
 
 
-def test_a_turn_can_be_taken_within_a_turn_and_ends_with_the_outermost() -> None:
+def test_a_thread_may_take_the_lock_again_and_releases_it_with_the_outermost_call() -> None:
     ends: list[bool] = []
-    turn = BoundedLock(lambda ended: ends.append(ended.is_mine()))
-    turn.take(lambda: (turn.take(lambda: None), ends.append(False)))
+    lock = BoundedLock(lambda ended: ends.append(ended.is_mine()))
+    lock.run(lambda: (lock.run(lambda: None), ends.append(False)))
     assert ends == [False, True]
-    assert not turn.is_taken()
+    assert not lock.is_held()
 
 
-def test_an_exception_ends_the_turn() -> None:
-    turn = BoundedLock()
+def test_an_exception_releases_the_lock() -> None:
+    lock = BoundedLock()
     with pytest.raises(ZeroDivisionError):
-        turn.take(lambda: 1 / 0)  # type: ignore[arg-type,return-value]  # for what it raises
-    assert not turn.is_taken()
+        lock.run(lambda: 1 / 0)  # type: ignore[arg-type,return-value]  # for what it raises
+    assert not lock.is_held()
 
 
-def test_threads_take_turns() -> None:
-    turn, inside, most = BoundedLock(), 0, 0
+def test_only_one_thread_at_a_time_holds_the_lock() -> None:
+    lock, inside, most = BoundedLock(), 0, 0
 
     def enter() -> None:
         nonlocal inside, most
@@ -57,7 +57,7 @@ def test_threads_take_turns() -> None:
         threading.Event().wait(0.0001)
         inside -= 1
 
-    threads = [threading.Thread(target=lambda: [turn.take(enter) for _ in range(50)]) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: [lock.run(enter) for _ in range(50)]) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -65,40 +65,40 @@ def test_threads_take_turns() -> None:
     assert (most, inside) == (1, 0)
 
 
-def test_it_is_known_whose_turn_it_is() -> None:
-    turn = BoundedLock()
+def test_a_thread_knows_whether_it_holds_the_lock() -> None:
+    lock = BoundedLock()
     mine: list[bool] = []
-    turn.take(lambda: mine.append(turn.is_mine()))
+    lock.run(lambda: mine.append(lock.is_mine()))
     assert mine == [True]
-    with Stuck(turn):
-        assert turn.is_taken()
-        assert not turn.is_mine()
+    with Stuck(lock):
+        assert lock.is_held()
+        assert not lock.is_mine()
 
 
-def test_nobody_waits_twice_for_a_turn_that_was_waited_for_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_thread_waits_again_for_a_holder_that_was_waited_for_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[int] = []
     monkeypatch.setattr("pyjama_instrument.threads.bounded_lock._pause", pauses.append)
-    turn = BoundedLock()
-    assert turn.wait()
-    with Stuck(turn):
-        assert not turn.wait()
+    lock = BoundedLock()
+    assert lock.wait()
+    with Stuck(lock):
+        assert not lock.wait()
         waited = len(pauses)
         assert waited
-        assert not turn.wait()
+        assert not lock.wait()
         assert len(pauses) == waited
-    with Stuck(turn):
-        assert not turn.wait()
+    with Stuck(lock):
+        assert not lock.wait()
         assert len(pauses) == 2 * waited
 
 
-def test_a_signal_s_exception_anywhere_leaves_no_turn_taken() -> None:
+def test_the_exception_of_a_signal_handler_anywhere_leaves_the_lock_free() -> None:
     class Interrupted(Exception):
         pass
 
     def interrupt(*_: object) -> None:
         raise Interrupted
 
-    turn, interrupted, number = BoundedLock(), 0, 0
+    lock, interrupted, number = BoundedLock(), 0, 0
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         while interrupted < 500:
@@ -106,10 +106,10 @@ def test_a_signal_s_exception_anywhere_leaves_no_turn_taken() -> None:
             try:
                 signal.setitimer(signal.ITIMER_REAL, 0.00001 + number % 50 * 0.000002)
                 while True:
-                    turn.take(turn.is_mine)  # type: ignore[arg-type]  # what it returns is not used
+                    lock.run(lock.is_mine)  # type: ignore[arg-type]  # what it returns is not used
             except Interrupted:
                 interrupted += 1
-            assert not turn.is_taken()
+            assert not lock.is_held()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -53,7 +53,7 @@ def _started_line(by: Recorder, agent: str, tool: str, ts: int) -> bytes:
     from pyjama_instrument.recording.context import SessionState
 
     state = SessionState(id="a" * 32, agent=agent, span="d" * 16)
-    return by.tool_started(state, tool, "b" * 16, "c" * 16, ts)
+    return by.announcements.line(state, tool, "b" * 16, "c" * 16, ts)
 
 
 @pytest.mark.parametrize(

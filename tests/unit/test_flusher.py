@@ -178,13 +178,13 @@ def test_where_forks_do_not_warn_the_thread_rests_during_one_and_goes_on(stoppin
     stopping.append(flusher := Flusher(ticks).start())
     for _ in range(50):
         assert ticks.wait()
-        flusher.make_way()
+        flusher.pause_for_fork()
         assert not flusher.runs()
         while ticks.happened.acquire(blocking=False):
             pass
         flusher.wake()
         assert not ticks.happened.acquire(timeout=0.001)
-        assert flusher.go_on()
+        assert flusher.resume()
         assert flusher.runs()
 
 
@@ -202,7 +202,7 @@ def test_a_call_that_is_under_way_is_waited_for_before_a_fork_and_asked_to_hurry
     stopping.append(flusher := Flusher(tick, due=time.monotonic() + 3600).start())
     flusher.wake()
     assert ticking.wait(HANG_SECONDS)
-    flusher.make_way()
+    flusher.pause_for_fork()
     assert through == [True]
 
 
@@ -220,7 +220,7 @@ def test_a_fork_does_not_wait_for_ever_for_a_function_that_hangs(
 
     stopping.append(flusher := Flusher(tick).start())
     assert hanging.wait(HANG_SECONDS)
-    flusher.make_way()
+    flusher.pause_for_fork()
     free.set()
     monkeypatch.undo()
 
@@ -229,16 +229,16 @@ def test_a_fork_does_not_wait_for_ever_for_a_function_that_hangs(
 def test_one_that_rests_can_be_stopped_and_does_not_go_on_then() -> None:
     before = set(os.listdir("/proc/self/task"))
     flusher = Flusher(lambda: 3600.0).start()
-    flusher.make_way()
+    flusher.pause_for_fork()
     flusher.stop()
     assert set(os.listdir("/proc/self/task")) <= before
-    assert not flusher.go_on()
+    assert not flusher.resume()
 
 
 def test_where_forks_warn_the_thread_is_gone_before_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flusher_module, "_FORKS_WARN", True)
     before = set(os.listdir("/proc/self/task"))
     flusher = Flusher(lambda: 3600.0).start()
-    flusher.make_way()
+    flusher.pause_for_fork()
     assert set(os.listdir("/proc/self/task")) <= before
-    assert not flusher.go_on()
+    assert not flusher.resume()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pyjama_instrument._fork_detection import unforked_mark
+from pyjama_instrument._fork_detection import fork_marker
 
 
 @pytest.mark.parametrize("fork", [os.fork, ctypes.PyDLL(None).fork], ids=["by Python", "in C"])
@@ -19,7 +19,7 @@ def test_a_mark_is_gone_in_a_forked_child_which_can_set_its_own(
 ) -> None:
     if not wipes:
         monkeypatch.delattr(mmap, "mmap")
-    mark = unforked_mark()
+    mark = fork_marker()
     assert mark[0] == 0
     mark[0] = 1
     assert mark[0] == 1

@@ -238,7 +238,7 @@ def test_what_one_tool_declares_is_no_error_of_the_tool_around_it() -> None:
     assert [call("inner").status, call("outer").status] == ["cancelled"] * 2
 
 
-def test_nothing_is_held_of_an_exception_that_steers() -> None:
+def test_an_exception_that_is_control_flow_is_not_kept_alive() -> None:
     @tool(control_flow=(Pause,))
     def work() -> None:
         raise Pause
@@ -253,7 +253,7 @@ def test_nothing_is_held_of_an_exception_that_steers() -> None:
     reference = caught()
     gc.collect()
     assert reference() is None
-    assert not outcome._seen
+    assert not outcome._matched
 
 
 def test_built_in_exceptions_can_be_declared() -> None:
@@ -326,7 +326,7 @@ def test_control_flow_that_is_not_made_of_exceptions_is_refused(wrong: Any) -> N
 # -- what is known to steer
 
 
-@pytest.mark.parametrize("name", sorted(outcome._STEERING))
+@pytest.mark.parametrize("name", sorted(outcome._CONTROL_FLOW))
 def test_exceptions_of_frameworks_that_steer_are_known_by_name(name: str) -> None:
     module, _, class_name = name.rpartition(".")
     base = type(class_name, (Exception,), {"__module__": module, "__qualname__": class_name})
@@ -334,7 +334,7 @@ def test_exceptions_of_frameworks_that_steer_are_known_by_name(name: str) -> Non
     assert _statuses(_way("def", error), error) == ["cancelled"] * 3
 
 
-@pytest.mark.parametrize("name", sorted(outcome._STEERING))
+@pytest.mark.parametrize("name", sorted(outcome._CONTROL_FLOW))
 def test_each_known_name_is_that_of_a_class(name: str) -> None:
     module, _, class_name = name.rpartition(".")
     if importlib.util.find_spec(module.partition(".")[0]) is None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pyjama_instrument import tool
-from pyjama_instrument.recording.recorder import flush
+from pyjama_instrument.recording.settings import flush
 from pyjama_instrument.storage import clock, process_identity
 from pyjama_instrument.storage.process_identity import boot_and_pid_namespace, is_gone, shares_kernel
 from tests.stores import snapshot

@@ -17,8 +17,13 @@ from pyjama_instrument import _guard, agent_session, configure, flush, tool
 from pyjama_instrument.errors import ConfigError
 from pyjama_instrument.events import WriterOpened
 from pyjama_instrument.reader import get_dashboard_data, tail_events
-from pyjama_instrument.recording import call_events
-from pyjama_instrument.recording import recorder as recorder_module
+from pyjama_instrument.recording import (
+    background_thread,
+    call_announcements,
+    call_events,
+    event_writer,
+    journal_lifecycle,
+)
 from pyjama_instrument.recording.recorder import recorder
 from pyjama_instrument.storage import compaction
 from pyjama_instrument.storage.journal_scan import catch_up
@@ -60,11 +65,11 @@ def failing_writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Replace]:
     """
     plain_write = os.write
     monkeypatch.setattr(call_events, "SLOW_NS", 1 << 62)
-    monkeypatch.setattr(recorder_module, "_ANNOUNCE_AFTER_NS", 1 << 62)
+    monkeypatch.setattr(call_announcements, "_ANNOUNCE_AFTER_NS", 1 << 62)
 
     def replace(function: Callable[[int, bytes], int] | None) -> None:
         def write(fd: int, data: bytes) -> int:
-            journal = recorder._journal
+            journal = recorder.writer.journal
             ours = function is not None and journal is not None and fd == journal.fd
             return function(fd, data) if ours and function else plain_write(fd, data)
 
@@ -142,11 +147,11 @@ def test_nothing_is_recorded_while_switched_off(own_store: Path) -> None:
 def test_a_journal_that_has_grown_large_is_continued_in_another(
     own_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder_module, "SEGMENT_BYTES", 2000)
+    monkeypatch.setattr(journal_lifecycle, "SEGMENT_BYTES", 2000)
     for _ in range(5):
         for _ in range(20):
             work()
-        recorder._tick()
+        recorder.tick()
     assert len(segments(own_store)) + len(os.listdir(own_store / "history")) >= 5
     assert counted() == 100
     assert [session.status for session in get_dashboard_data().sessions.values()] == ["running"]
@@ -172,7 +177,7 @@ def bad_place(own_store: Path) -> Path:
     return own_store
 
 
-def test_in_a_bad_place_the_tool_works_and_one_line_says_what_is_wrong(
+def test_in_a_bad_place_the_tool_works_and_one_line_reports_what_is_wrong(
     bad_place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert [work(n) for n in range(100)] == list(range(100))
@@ -182,7 +187,7 @@ def test_in_a_bad_place_the_tool_works_and_one_line_says_what_is_wrong(
     assert "PYJAMA_HOME" in said
 
 
-def test_recording_resumes_by_itself_and_says_how_much_was_dropped(bad_place: Path) -> None:
+def test_recording_resumes_by_itself_and_reports_how_much_was_dropped(bad_place: Path) -> None:
     with agent_session("a"):
         for _ in range(10):
             work()
@@ -220,16 +225,16 @@ def test_a_record_that_was_half_written_takes_no_other_with_it(failing_writes: R
     assert (data.health.torn, data.health.dropped) == (1, {"short-write": 1})
 
 
-def test_drops_are_told_when_the_place_recovers_although_nothing_more_is_recorded(
+def test_drops_are_reported_when_the_place_recovers_although_nothing_more_is_recorded(
     failing_writes: Replace,
 ) -> None:
     work()
     failing_writes(no_space)
     work()
-    recorder._tick()  # and the report of it fails too
+    recorder.tick()  # and the report of it fails too
     failing_writes(None)
-    recorder._tick()
-    recorder._tick()
+    recorder.tick()
+    recorder.tick()
     assert get_dashboard_data().health.dropped == {"ENOSPC": 1}
 
 
@@ -266,11 +271,11 @@ def test_the_newline_that_is_missing_comes_without_another_event(
     work()
     match then:
         case "the flusher":
-            recorder.wake()
+            recorder.background.wake()
         case "another store":
             configure(home=tmp_path / "other")
         case "the end":
-            recorder._at_exit()
+            recorder.hooks.at_exit()
     until(lambda: get_dashboard_data(own_store).metrics.global_.count == 2)
     assert get_dashboard_data(own_store).health.torn == 0
 
@@ -278,16 +283,16 @@ def test_the_newline_that_is_missing_comes_without_another_event(
 def test_a_journal_whose_last_line_lacks_its_newline_is_not_rotated(
     own_store: Path, monkeypatch: pytest.MonkeyPatch, failing_writes: Replace
 ) -> None:
-    monkeypatch.setattr(type(recorder), "_start_flusher", lambda self: None)  # it would rotate, too
+    monkeypatch.setattr(type(recorder.background), "start", lambda self: None)  # it would rotate, too
     work()
     short = AllButTheNewline()
     failing_writes(lambda fd, data: 0 if data == b"\n" else short(fd, data))
     work()
-    monkeypatch.setattr(recorder_module, "SEGMENT_BYTES", 10)
-    recorder._mind_the_journal()
+    monkeypatch.setattr(journal_lifecycle, "SEGMENT_BYTES", 10)
+    recorder.journals.check()
     assert len(segments(own_store)) == 1
     failing_writes(None)
-    recorder._mind_the_journal()
+    recorder.journals.check()
     assert len(segments(own_store)) == 2
     assert (counted(), get_dashboard_data().health.torn) == (2, 0)
 
@@ -297,7 +302,7 @@ def test_what_cannot_be_encoded_is_dropped_and_counted() -> None:
     work()
     recorder.record({"kind": "activity", "status": float("nan")})
     recorder.record({"kind": "activity", "status": "x" * 1_000_000})
-    recorder._tick()
+    recorder.tick()
     assert get_dashboard_data().health.dropped == {"unencodable": 2}
 
 
@@ -307,7 +312,7 @@ def test_a_fault_of_ours_on_the_way_is_swallowed_and_counted(monkeypatch: pytest
         raise RuntimeError("a bug")
 
     with monkeypatch.context() as patch:
-        patch.setattr(recorder, "_open", broken)
+        patch.setattr(recorder.journals, "open", broken)
         assert work(7) == 7
     assert _guard.counts["recorder.emit"] >= 1
     work()
@@ -410,7 +415,7 @@ def test_a_fold_under_way_while_the_program_goes_to_another_store_does_not_write
         return catch_up(*args, **options)
 
     monkeypatch.setattr(compaction, "catch_up", move_first)
-    monkeypatch.setattr(recorder, "wake", lambda: None)
+    monkeypatch.setattr(recorder.background, "wake", lambda: None)
     flush()
     assert get_dashboard_data(tmp_path / "other").metrics.global_.count == 0
     assert not (tmp_path / "other" / "metrics.json").exists() or snapshot(tmp_path / "other")["global"]["count"] == 0
@@ -431,7 +436,7 @@ def test_a_call_that_lasts_is_announced_although_the_tool_was_quick_before(monke
     @tool("lasting")
     def lasting(seconds: float) -> None:
         clock.advance(seconds)
-        recorder._tick()
+        recorder.tick()
         seen.append(in_flight())
 
     for seconds in (0.0, 0.2, 0.3):
@@ -458,8 +463,8 @@ def test_flushing_before_anything_was_recorded_is_done_at_once(own_store: Path) 
 
 def test_flushing_gives_up_when_somebody_keeps_the_lock(own_store: Path) -> None:
     work()
-    assert recorder._journal is not None
-    with try_lock(recorder._journal.store.fd, wait_seconds=HANG_SECONDS):
+    assert recorder.writer.journal is not None
+    with try_lock(recorder.writer.journal.store.fd, wait_seconds=HANG_SECONDS):
         assert not flush(timeout=0.02)
 
 
@@ -488,7 +493,7 @@ def test_folding_goes_on(own_store: Path, monkeypatch: pytest.MonkeyPatch, distu
 
     def folded() -> bool:
         foreign_rewrite(own_store)
-        recorder._tick()
+        recorder.tick()
         return bool(snapshot(own_store)["global"]["count"] == 2)
 
     until(folded)
@@ -506,18 +511,18 @@ def test_somebody_else_s_fold_will_do(own_store: Path, monkeypatch: pytest.Monke
         return "current"
 
     monkeypatch.setattr(compaction, "compact", compact)
-    recorder._fold()
+    recorder.folding.fold()
     assert folds == []
     monkeypatch.setattr(time, "time", lambda: now + 0.5)
-    recorder._fold()
+    recorder.folding.fold()
     assert folds == []
-    assert recorder._journal is not None
+    assert recorder.writer.journal is not None
     with monkeypatch.context() as patch:
         patch.setattr(compaction, "goes_on", lambda store: True)
-        recorder._fold()  # whoever folded last goes on before others take over
+        recorder.folding.fold()  # whoever folded last goes on before others take over
     assert len(folds) == 1
     monkeypatch.setattr(time, "time", lambda: now + 0.7)
-    recorder._fold()
+    recorder.folding.fold()
     assert len(folds) == 2
 
 
@@ -539,7 +544,7 @@ def test_a_store_of_a_newer_version_is_left_alone_and_journaling_goes_on(own_sto
 @pytest.mark.parametrize("first", ["a call", "an event"])
 def test_a_child_that_inherits_a_lock_from_a_thread_it_does_not_have_is_not_stuck(first: str) -> None:
     # Forked while another thread was making the very first call: the hook for forks was not in place yet.
-    recorder.turn._taken["turn"] = [-1]
+    recorder.lock._entries["holder"] = [-1]
     recorder.unforked[0] = recorder.unforked[1] = 0
     if first == "a call":
         work()
@@ -550,7 +555,7 @@ def test_a_child_that_inherits_a_lock_from_a_thread_it_does_not_have_is_not_stuc
 
 def test_hooks_that_come_into_place_in_the_middle_of_a_fork_do_no_harm() -> None:
     work()
-    recorder._after_fork()  # without what comes before
+    recorder.hooks.after_fork()  # without what comes before
     work()
     assert counted() == 2
 
@@ -559,16 +564,16 @@ def test_going_from_store_to_store_leaks_no_descriptor(tmp_path: Path) -> None:
     for number in range(10):
         configure(home=tmp_path / str(number))
         work()
-    assert recorder._flusher is not None
-    recorder._flusher.stop()  # it may be folding, and have more of them open
+    assert recorder.background.flusher is not None
+    recorder.background.flusher.stop()  # it may be folding, and have more of them open
     paths = [path for _, path in open_files(tmp_path)]
     assert len(paths) == 4
     assert all(path.startswith(str(tmp_path / "9")) for path in paths)
 
 
-def test_what_two_threads_have_to_say_is_said_once_by_one_of_them(capsys: pytest.CaptureFixture[str]) -> None:
-    recorder.turn.take(lambda: [_guard.say_once(f"key {number}", f"sentence {number}") for number in range(2000)])
-    threads = [threading.Thread(target=_guard.say) for _ in range(4)]
+def test_a_line_that_two_threads_could_report_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
+    recorder.lock.run(lambda: [_guard.report_once(f"key {number}", f"sentence {number}") for number in range(2000)])
+    threads = [threading.Thread(target=_guard.report_pending) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -578,17 +583,17 @@ def test_what_two_threads_have_to_say_is_said_once_by_one_of_them(capsys: pytest
     )
 
 
-def test_what_is_said_is_one_line_that_a_terminal_shows_and_does_not_obey(capsys: pytest.CaptureFixture[str]) -> None:
-    _guard.say_once("key", "tool \x1b[2Jgone\r\nnext \x9b \u202e größe \ud800")
+def test_a_report_is_one_line_that_a_terminal_shows_and_does_not_obey(capsys: pytest.CaptureFixture[str]) -> None:
+    _guard.report_once("key", "tool \x1b[2Jgone\r\nnext \x9b \u202e größe \ud800")
     assert capsys.readouterr().err == "pyjama: tool \\x1b[2Jgone\\r\\nnext \\x9b \\u202e größe \\ud800\n"
 
 
-def test_what_there_is_to_say_waits_until_no_lock_is_held(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_waits_until_the_lock_is_released(capsys: pytest.CaptureFixture[str]) -> None:
     said = []
-    recorder.turn.take(lambda: (_guard.say_once("key", "a sentence"), said.append(capsys.readouterr().err)))
+    recorder.lock.run(lambda: (_guard.report_once("key", "a sentence"), said.append(capsys.readouterr().err)))
     assert said == [""]
-    _guard.say()
-    _guard.say()
+    _guard.report_pending()
+    _guard.report_pending()
     assert capsys.readouterr().err == "pyjama: a sentence\n"
 
 
@@ -605,15 +610,15 @@ def test_a_signal_s_exception_while_a_child_begins_anew_has_it_begin_once_more(
     assert recorder.unforked[0]
 
 
-def test_drops_that_cannot_be_told_are_told_later(failing_writes: Replace) -> None:
+def test_drops_that_cannot_be_reported_are_reported_later(failing_writes: Replace) -> None:
     work()
     failing_writes(no_space)
     work()
-    recorder._mind_the_journal()
-    assert recorder._dropped.untold() == {"ENOSPC": 1}
+    recorder.journals.check()
+    assert recorder.writer.dropped.unreported() == {"ENOSPC": 1}
     failing_writes(None)
-    recorder._mind_the_journal()
-    assert not recorder._dropped.untold()
+    recorder.journals.check()
+    assert not recorder.writer.dropped.unreported()
     assert get_dashboard_data().health.dropped == {"ENOSPC": 1}
 
 
@@ -621,7 +626,7 @@ def test_drops_that_cannot_be_told_are_told_later(failing_writes: Replace) -> No
 def a_thread_stuck_at_the_journal() -> Iterator[None]:
     """It has its turn for as long as the block lasts."""
     stuck, done = threading.Event(), threading.Event()
-    thread = threading.Thread(target=recorder._alone, args=(lambda: (stuck.set(), done.wait(HANG_SECONDS)),))
+    thread = threading.Thread(target=recorder.lock.run, args=(lambda: (stuck.set(), done.wait(HANG_SECONDS)),))
     thread.start()
     stuck.wait(HANG_SECONDS)
     yield
@@ -638,17 +643,17 @@ def test_an_event_is_not_kept_waiting_for_ever_by_a_thread_that_is_stuck_at_the_
     assert counted() == 2
 
 
-def test_what_waits_for_a_thread_that_is_stuck_is_bounded_and_what_is_beyond_is_told(
+def test_what_waits_for_a_thread_that_is_stuck_is_bounded_and_what_is_beyond_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recorder_module, "_MOST_PENDING", 3)
+    monkeypatch.setattr(event_writer, "_MOST_PENDING", 3)
     work()
     with a_thread_stuck_at_the_journal():
         recorder.fd = -1
         for _ in range(5):
             work()
     assert counted() == 4
-    until(lambda: not recorder._dropped.untold())
+    until(lambda: not recorder.writer.dropped.unreported())
     assert get_dashboard_data().health.dropped == {"stuck": 2}
 
 
@@ -656,8 +661,8 @@ def test_another_home_is_gone_to_later_if_a_thread_is_stuck_at_the_journal(tmp_p
     work()
     with a_thread_stuck_at_the_journal():
         configure(home=tmp_path / "other")
-    recorder.wake()
-    until(lambda: recorder._journal and recorder._journal.store.path == str(tmp_path / "other"))
+    recorder.background.wake()
+    until(lambda: recorder.writer.journal and recorder.writer.journal.store.path == str(tmp_path / "other"))
 
 
 def test_a_late_end_is_not_kept_waiting_for_ever_by_a_thread_that_is_stuck_at_the_journal() -> None:
@@ -666,7 +671,7 @@ def test_a_late_end_is_not_kept_waiting_for_ever_by_a_thread_that_is_stuck_at_th
         stuck.wait(HANG_SECONDS)
 
     stuck, done = threading.Event(), threading.Event()
-    thread = threading.Thread(target=recorder._alone, args=(lambda: (stuck.set(), done.wait(HANG_SECONDS)),))
+    thread = threading.Thread(target=recorder.lock.run, args=(lambda: (stuck.set(), done.wait(HANG_SECONDS)),))
     work()
     thread.start()
     slow()
@@ -675,26 +680,26 @@ def test_a_late_end_is_not_kept_waiting_for_ever_by_a_thread_that_is_stuck_at_th
     thread.join()
 
 
-def test_events_that_wait_for_a_journal_that_cannot_be_opened_are_told_as_dropped(
+def test_events_that_wait_for_a_journal_that_cannot_be_opened_are_reported_as_dropped(
     own_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own_store.write_text("in the way")
-    hooked = recorder._hook_into_process
+    hooked = recorder.hooks.install
 
     def interrupted() -> None:
-        monkeypatch.setattr(recorder, "_hook_into_process", hooked)
-        recorder._pending.append(b"{}\n")
+        monkeypatch.setattr(recorder.hooks, "install", hooked)
+        recorder.writer.pending.append(b"{}\n")
 
-    monkeypatch.setattr(recorder, "_hook_into_process", interrupted)
+    monkeypatch.setattr(recorder.hooks, "install", interrupted)
     recorder.emit(b"{}\n")
-    assert recorder._dropped.untold() == {"unavailable": 2}
-    assert not recorder._pending
+    assert recorder.writer.dropped.unreported() == {"unavailable": 2}
+    assert not recorder.writer.pending
 
 
 def test_what_folds_is_imported_by_one_thread_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     # Two that import the same wait for each other by a lock that gevent may have replaced.
     at_it, most, gate = [], [], threading.Barrier(4)
-    real = recorder._import_compaction
+    real = recorder.compaction.import_now
 
     def importing() -> None:
         at_it.append(True)
@@ -704,10 +709,10 @@ def test_what_folds_is_imported_by_one_thread_at_a_time(monkeypatch: pytest.Monk
 
     def begin() -> None:
         gate.wait(HANG_SECONDS)
-        assert recorder._compaction() is compaction
+        assert recorder.compaction.load() is compaction
 
-    monkeypatch.setattr(recorder, "_import_compaction", importing)
-    monkeypatch.setattr(recorder, "_folds_with", None)
+    monkeypatch.setattr(recorder.compaction, "import_now", importing)
+    monkeypatch.setattr(recorder.compaction, "module", None)
     threads = [threading.Thread(target=begin) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -719,25 +724,25 @@ def test_what_folds_is_imported_by_one_thread_at_a_time(monkeypatch: pytest.Monk
 def test_under_green_threads_the_program_s_own_thread_imports_what_folds(monkeypatch: pytest.MonkeyPatch) -> None:
     # An import of the program's that waits for one of ours would wait by a lock that no greenlet of its own releases.
     importers = []
-    real = recorder._import_compaction
+    real = recorder.compaction.import_now
 
     def importing() -> None:
         importers.append(threading.get_ident())
         real()
 
     def tick() -> None:
-        recorder.dirty, recorder._fold_at = True, 0
-        recorder._tick()
+        recorder.dirty, recorder.folding.next_ns = True, 0
+        recorder.tick()
 
-    monkeypatch.setattr(recorder, "_import_compaction", importing)
-    monkeypatch.setattr(recorder_module, "are_replaced", lambda: True)
-    monkeypatch.setattr(recorder, "_folds_with", None)
+    monkeypatch.setattr(recorder.compaction, "import_now", importing)
+    monkeypatch.setattr(background_thread, "are_replaced", lambda: True)
+    monkeypatch.setattr(recorder.compaction, "module", None)
     work()
-    recorder._folds_with = None  # as if they had been replaced only now
+    recorder.compaction.module = None  # as if they had been replaced only now
     thread = threading.Thread(target=tick)
     thread.start()
     thread.join()
-    assert recorder._folds_with is None
-    recorder.wake()
-    assert recorder._folds_with is not None
+    assert recorder.compaction.module is None
+    recorder.background.wake()
+    assert recorder.compaction.module is not None
     assert set(importers) == {threading.get_ident()}

@@ -22,7 +22,7 @@ import pytest
 
 from pyjama_instrument import flush, hooks, tool
 from pyjama_instrument import shared_metrics as shared
-from pyjama_instrument.recording.recorder import reset_for_testing
+from pyjama_instrument.recording.settings import reset_for_testing
 from pyjama_instrument.viewer import Dashboard, start_dashboard
 from pyjama_instrument.viewer.server import DEFAULT_PORT
 from tests.conftest import RunPython

@@ -324,6 +324,6 @@ def test_no_more_attributes_are_kept_to_be_told_again_than_the_store_keeps() -> 
         for number in range(300):
             run.annotate(**{f"key{number}": number})
         run.annotate(key5="new")
-        kept = run._state.standing["attributes"]["attributes"]
+        kept = run._state.open_records["attributes"]["attributes"]
     assert len(kept) == LIMITS["attributes"]
     assert kept["key5"] == "new"

@@ -14,7 +14,8 @@ from pyjama_instrument import agent_session, flush, hooks, tool
 from pyjama_instrument import shared_metrics as shared
 from pyjama_instrument.errors import ConfigError, StoreUnavailable
 from pyjama_instrument.events import Activity, SessionStarted, StepStarted, WorkflowDeclared
-from pyjama_instrument.recording.recorder import recorder, reset_for_testing
+from pyjama_instrument.recording.recorder import recorder
+from pyjama_instrument.recording.settings import reset_for_testing
 from pyjama_instrument.testing import FakeClock, isolated_store
 from tests.conftest import RunPython
 from tests.unit.recorded import all_events, call, calls, session, session_end, session_ends, sessions, step_ends
@@ -346,5 +347,5 @@ def test_runs_that_were_begun_are_not_ended_for_others(monkeypatch: pytest.Monke
 def test_a_step_that_begins_again_and_again_is_kept_once() -> None:
     for _ in range(50):
         shared.record_step_start("a", "poll")
-    (state,) = (state for state in recorder.open_sessions.values() if state.agent == "a")
-    assert len(state.standing) == 2  # the session's start, and the step's
+    (state,) = (state for state in recorder.sessions.open.values() if state.agent == "a")
+    assert len(state.open_records) == 2  # the session's start, and the step's

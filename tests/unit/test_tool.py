@@ -581,7 +581,7 @@ def test_a_long_call_of_a_slow_tool_is_announced_once(monkeypatch: pytest.Monkey
     @tool("long")
     def long() -> None:
         monkeypatch.setattr(recorder, "mono_ns", lambda: time.perf_counter_ns() + 10**9)
-        recorder._announce_slow_calls()
+        recorder.announcements.announce_slow_calls()
 
     long()
     kinds = [event.kind for event in all_events() if getattr(event, "tool", "") == "long"]
