@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import NamedTuple
 
 from pyjama_instrument.fold import sessions
 from pyjama_instrument.fold.activity_log import lines_of_writer
@@ -23,7 +22,7 @@ __all__ = ["CALLS", "TOOL", "CallKind", "count_calls"]
 _OUTCOMES = {"ok": "success", "error": "error"}
 
 
-class CallKind(NamedTuple):
+class CallKind:
     """A kind of calls, and where the document counts them.
 
     Attributes:
@@ -33,10 +32,10 @@ class CallKind(NamedTuple):
         of_agent: the part of an agent's entry that counts its calls.
     """
 
-    name: str
-    section: str
-    total: str
-    of_agent: str
+    __slots__ = ("name", "of_agent", "section", "total")
+
+    def __init__(self, name: str, section: str, total: str, of_agent: str) -> None:
+        self.name, self.section, self.total, self.of_agent = name, section, total, of_agent
 
 
 TOOL = CallKind("tool", "tools", "global", "calls")

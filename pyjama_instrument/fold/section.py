@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from pyjama_instrument.fold.fields import Document, Record
 
@@ -41,7 +41,7 @@ Handler: TypeAlias = Callable[[FoldState, Record], None]
 """Adds one event. If it raises, it has changed nothing."""
 
 
-class Section(NamedTuple):
+class Section:
     """A section of the document.
 
     Attributes:
@@ -51,7 +51,13 @@ class Section(NamedTuple):
         finish: brings the section up to date after all events are added.
     """
 
-    keys: Mapping[str, type]
-    handlers: Mapping[str, Handler] = {}
-    repair: Callable[[Document], None] = lambda document: None
-    finish: Callable[[FoldState], None] = lambda state: None
+    __slots__ = ("finish", "handlers", "keys", "repair")
+
+    def __init__(
+        self,
+        keys: Mapping[str, type],
+        handlers: Mapping[str, Handler] | None = None,
+        repair: Callable[[Document], None] = lambda document: None,
+        finish: Callable[[FoldState], None] = lambda state: None,
+    ) -> None:  # not a named tuple: creating one takes long, and each program that records would pay for it at its end
+        self.keys, self.handlers, self.repair, self.finish = keys, handlers or {}, repair, finish
