@@ -21,13 +21,13 @@ def test_what_was_reported_is_not_reported_again_unless_that_is_undone() -> None
     assert tally.total() == 5
 
 
-def test_threads_that_count_while_another_tells_lose_nothing() -> None:
-    tally, told = ReasonCounts(), 0
+def test_threads_that_count_while_another_reports_lose_nothing() -> None:
+    tally, reported = ReasonCounts(), 0
     threads = [threading.Thread(target=lambda: [tally.add("ENOSPC") for _ in range(5000)]) for _ in range(4)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads) or tally.unreported():
         for reason, count in tally.unreported().items():
             tally.mark_reported(reason, count)
-            told += count
-    assert told == 20_000
+            reported += count
+    assert reported == 20_000

@@ -1,4 +1,4 @@
-"""The thread that calls a function now and then, and is gone when told to."""
+"""The thread that calls a function periodically, and has ended once it is stopped."""
 
 from __future__ import annotations
 
