@@ -113,7 +113,7 @@ class CallEvents:
         except Exception as fault:
             _guard.swallow(fault, "tool.end")
 
-    def write_late(
+    def record_deferred(
         self, scope: Scope | None, span: str | None, duration_ns: int, error: type[BaseException] | None
     ) -> None:
         """Record the end of a call that could not be recorded then, because the stack was full.

@@ -42,7 +42,7 @@ class ActiveRun(Activation):
         except Exception as fault:
             _guard.swallow(fault, "session.end")
 
-    def write_late(self, error: type[BaseException] | None) -> None:
+    def record_deferred(self, error: type[BaseException] | None) -> None:
         """Record an end that could not be recorded because the stack was full."""
         status, failure = "completed", None
         if error is not None:

@@ -144,7 +144,7 @@ class EventWriter:
         unwritten = self._state.unwritten
         while unwritten:
             tool, *ended = unwritten.popleft()
-            tool.write_late(*ended)
+            tool.record_deferred(*ended)
 
     def terminate_line(self) -> None:
         """Write the newline after an incomplete line, if the next record may come late or never."""
