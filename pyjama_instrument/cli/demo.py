@@ -80,11 +80,12 @@ def demo(options: argparse.Namespace) -> int:
     try:
         print_line(f"Dashboard: {style(served.url, 'bold')}")
         print_line(f"Store: {printable(resolve_home())}")
-        print_line(f"{len(_AGENTS)} runs over {printable(project)}. One fails and one is killed, on purpose:")
+        print_line(f"{len(_AGENTS)} runs analyse {printable(project)}. One fails and one is killed, on purpose:")
         good = _run_agents(project)
         if options.once:
             return 0 if good else 1
-        print_line(f"The dashboard stays at {served.url} until Ctrl-C. To delete the demo's runs, run: pyjama clear")
+        print_line(f"The dashboard stays at {served.url} until Ctrl-C.")
+        print_line("To delete these runs and all other finished runs in the store, run: pyjama clear")
         wait_for_interrupt()
     finally:
         served.stop()
