@@ -45,7 +45,10 @@ def _add_dashboard(commands: Any) -> None:
     )
     _add_port(dashboard)
     dashboard.add_argument(
-        "--host", default="127.0.0.1", metavar="ADDRESS", help="listen on this address of the machine (127.0.0.1)"
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="listen on this address of the machine (default: 127.0.0.1)",
     )
     dashboard.add_argument(
         "--allowed-host",
@@ -97,10 +100,14 @@ def _add_top(commands: Any) -> None:
         f"Press q to exit and ? for the keys. The arrow keys scroll; {', '.join(name[0] for name in SORTS)} sort by "
         f"{', '.join(SORTS)}. If the output is not a terminal, it prints one snapshot as plain text and exits.",
     )
-    top.add_argument("--sort", choices=SORTS, default=SORTS[0], metavar="ORDER", help=", ".join(SORTS))
+    top.add_argument(
+        "--sort", choices=SORTS, default=SORTS[0], metavar="ORDER", help=f"{', '.join(SORTS)} (default: {SORTS[0]})"
+    )
     top.add_argument("--reverse", action="store_true", help="reverse the order")
     how_often = top.add_mutually_exclusive_group()
-    how_often.add_argument("--interval", type=seconds, default=1.0, metavar="S", help="seconds between two updates (1)")
+    how_often.add_argument(
+        "--interval", type=seconds, default=1.0, metavar="S", help="seconds between two updates (default: 1)"
+    )
     how_often.add_argument("--once", action="store_true", help="print one snapshot as plain text and exit")
 
 
@@ -133,7 +140,9 @@ def _add_tail(commands: Any) -> None:
         "wildcards * and ?.",
     )
     tail.add_argument("-f", "--follow", action="store_true", help="keep printing new events until Ctrl-C")
-    tail.add_argument("-n", "--lines", type=count, default=20, metavar="N", help="the number of past events (20)")
+    tail.add_argument(
+        "-n", "--lines", type=count, default=20, metavar="N", help="the number of past events (default: 20)"
+    )
     tail.add_argument("--agent", action="append", metavar="NAME", help="only events of this agent")
     tail.add_argument("--tool", action="append", metavar="NAME", help="only calls of this tool")
     tail.add_argument(

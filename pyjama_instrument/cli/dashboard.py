@@ -58,7 +58,7 @@ def _made_token() -> str:
     """A new token, to be printed on the terminal only: in a file or a log it could be read later."""
     if not sys.stdout.isatty():
         raise ViewerError(
-            "--host and --allowed-host need an access token, and standard output is not a terminal to print one on. "
+            "--host and --allowed-host need a token, and a new one is printed only if standard output is a terminal. "
             f"Set {_TOKEN} to a random string, for example: "
             f"export {_TOKEN}=$(python -c 'import secrets; print(secrets.token_urlsafe())')"
         )

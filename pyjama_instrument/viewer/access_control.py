@@ -148,7 +148,7 @@ class AccessMiddleware:
         bearer = headers.get("authorization", "").removeprefix("Bearer ").strip()
         if _matches(bearer, token) or _matches(_cookie_token(headers), token):
             return None
-        return _error_response(401, "This dashboard needs an access token. Open its address with ?token=… at the end.")
+        return _error_response(401, "This dashboard needs a token. Open its address with ?token=… at the end.")
 
 
 def _matches(given: str, token: str) -> bool:
@@ -232,8 +232,9 @@ def validate_token(token: object) -> str | None:
         return None
     if not isinstance(token, str) or not _TOKEN.fullmatch(token) or _SHORT_HEX.fullmatch(token):
         raise ConfigError(
-            "the dashboard's token must have at least 128 bits: 22 or more letters, digits or -._~ (32 or more if it "
-            "is hexadecimal). Create one with:  python -c 'import secrets; print(secrets.token_urlsafe())'"
+            "the dashboard's token (PYJAMA_TOKEN or token=) must have at least 128 bits: 22 or more letters, digits "
+            "or -._~ (32 or more if it is hexadecimal). Create one with:  "
+            "python -c 'import secrets; print(secrets.token_urlsafe())'"
         )
     return token
 

@@ -321,5 +321,5 @@ def _open_listener(address: str, family: socket.AddressFamily, port: int) -> soc
 
 def _listen_error(address: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"Port {port} on {address} is taken. Choose another one, or leave it out to use the next free port."
+        return f"Port {port} on {address} is taken. Choose another port, or none to use the next free one."
     return f"The dashboard cannot listen on {address}:{port}: {error.strerror or error}."
