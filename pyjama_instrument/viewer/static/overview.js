@@ -1,4 +1,4 @@
-// The overview: running runs, problems and past runs. The server decides what to show and writes all texts.
+// The overview: running runs, problems and finished runs. The server decides what to show and writes all texts.
 
 import { attr, el, keyed, show, text } from "./dom.js";
 import { activityRow } from "./activity.js";
@@ -123,7 +123,7 @@ export function mount(parent, params, query, api) {
   const [activeMore, pastMore] = [more(), more()];
   const running = section("active", "Running now", active, idle, activeMore);
   const wrong = section("attention", "Problems", attention);
-  const over = section("past", "Past runs", scrollArea("Past runs", el("table", {}, tableHead("Agent", "Status", "Steps", "Calls", "Errors", "Took", "Ended"), past)), pastMore);
+  const over = section("past", "Finished", scrollArea("Finished", el("table", {}, tableHead("Agent", "Status", "Steps", "Calls", "Errors", "Took", "Ended"), past)), pastMore);
   const top = section("tools", "Tools by total time", scrollArea("Tools", el("table", {}, tableHead("Tool", "Calls", "Errors", "p50", "p95", "Total"), tools)), el("a", { class: "more", href: "#/tools" }, "All tools"));
   const activity = section("log", "Activity", log, el("a", { class: "more", href: "#/activity" }, "All activity"));
   const headName = el("bdi");

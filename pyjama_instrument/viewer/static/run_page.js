@@ -8,7 +8,7 @@ import { waterfall } from "./waterfall.js";
 const POLL_RUNNING = 700; // ms
 const POLL_ENDED = 5000; // the related runs of an ended run may still change
 const TOOLS = [["collapse", "Collapse all", "c"], ["expand", "Expand all", "e"], ["−", "Zoom out", "-"], ["+", "Zoom in", "+"],
-  ["fit", "Zoom to the selected span", "z"], ["all", "Show the whole run", "0"]];
+  ["zoom to span", "Zoom to the selected span", "z"], ["show all", "Show the whole run", "0"]];
 
 const copyTextButton = (what, source) => copyButton("copy", () => source.textContent, { class: "copy", "aria-label": `Copy ${what}` }, source);
 
