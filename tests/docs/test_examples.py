@@ -111,7 +111,7 @@ def test_the_tutorial_s_programs_show_up_as_it_says(tmp_path: Path, run_python: 
     agents = _run_in_order("docs/tutorial.md", tmp_path, run_python)
     assert {name: (agent.status, [step.step_id for step in agent.steps]) for name, agent in agents.items()} == {
         "greeter": ("completed", []),
-        "reader": ("completed", ["fetch", "count"]),
+        "reader": ("completed", ["download", "count"]),
         "calculator": ("failed", []),
         "thinker": ("crashed", []),
     }
@@ -136,7 +136,7 @@ def test_the_program_that_looks_prints_what_the_other_programs_recorded(tmp_path
         _run_in_order(page, tmp_path, run_python)
     look, other = (_run_alone(_example(page, -1), Claim(), tmp_path, run_python) for page in _LOOK)
     assert {"hello completed 1", "researcher completed 1", "search 2 0"} <= set(look.splitlines())
-    assert {"reader completed ['fetch', 'count']", "calculator failed ['divide']"} <= set(other.splitlines())
+    assert {"reader completed ['download', 'count']", "calculator failed ['divide']"} <= set(other.splitlines())
 
 
 def test_the_secrets_of_the_redaction_page_are_masked(tmp_path: Path, run_python: RunPython) -> None:
