@@ -18,10 +18,13 @@ class SessionState:
     ``prefixes`` caches the constant first part of a journal line per tool. ``open_records`` holds the records that
     describe the run now (its start, workflow, open steps, attributes). They are written again if the store is wiped.
     It is empty for a run that this process did not start. ``start_recorded``: the start was recorded, so the end has to
-    be. ``ending``: how the run ended, if that was before this process had started it.
+    be. ``ending``: how the run ended, if that was before this process had started it. ``declared_end``: the status, and
+    the failure, that the program has given the run.
     """
 
-    __slots__ = ("agent", "ending", "id", "open_records", "prefixes", "span", "start_recorded", "started_ns")
+    __slots__ = (
+        "agent", "declared_end", "ending", "id", "open_records", "prefixes", "span", "start_recorded", "started_ns"
+    )  # fmt: skip
 
     def __init__(self, *, id: str, agent: str, span: str, started_ns: int = 0) -> None:
         self.id = id
@@ -30,6 +33,7 @@ class SessionState:
         self.started_ns = started_ns
         self.start_recorded = False
         self.ending: tuple[str, dict[str, Any] | None] | None = None
+        self.declared_end: tuple[str, dict[str, Any] | None] | None = None
         self.prefixes: dict[str, str] = {}
         self.open_records: dict[str, dict[str, Any]] = {}
 

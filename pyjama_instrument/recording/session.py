@@ -37,11 +37,10 @@ _MOST_ATTRIBUTES = 100
 class Session:
     """A run that is under way: what ``with agent_session(...)`` and :func:`current_session` return."""
 
-    __slots__ = ("_ending", "_state")
+    __slots__ = ("_state",)
 
     def __init__(self, state: SessionState) -> None:
         self._state = state
-        self._ending: tuple[str, dict[str, Any] | None] | None = None
 
     @property
     def id(self) -> str:
@@ -109,18 +108,18 @@ class Session:
         """
         if not isinstance(error, BaseException | str):
             raise ConfigError(f"error must be an exception or a string, not {type(error).__name__}")
-        self._ending = ("failed", None)
+        self._state.declared_end = ("failed", None)
         try:
             if isinstance(error, str):
-                self._ending = ("failed", {"type": "", "message": policy.message(jsonable(error))})
+                self._state.declared_end = ("failed", {"type": "", "message": policy.message(jsonable(error))})
             else:
-                self._ending = ("failed", policy.failure(error))
+                self._state.declared_end = ("failed", policy.failure(error))
         except Exception as fault:
             _guard.swallow(fault, "session.fail")
 
     def cancel(self) -> None:
         """Make the run end as ``cancelled`` although no exception leaves the block."""
-        self._ending = ("cancelled", None)
+        self._state.declared_end = ("cancelled", None)
 
     def env(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """An environment for child processes: what they record belongs to this run.
@@ -168,8 +167,8 @@ class Session:
             status = "completed"
         elif status == "error":
             status = "failed"
-        elif status == "completed" and self._ending is not None:
-            status, failure = self._ending
+        elif status == "completed" and self._state.declared_end is not None:
+            status, failure = self._state.declared_end
         recorder.sessions.end(self._state, status, failure)
 
 

@@ -132,6 +132,22 @@ def test_a_session_can_be_made_to_end_as_cancelled() -> None:
     assert session_end("a").status == "cancelled"
 
 
+def test_code_in_a_run_can_make_it_fail_or_cancel_it_without_being_given_it() -> None:
+    def fail_deep_inside() -> None:
+        run = current_session()
+        assert run is not None
+        run.fail("no pages")
+
+    with agent_session("a"):
+        tool("work")(fail_deep_inside)()
+    ended = session_end("a")
+    assert ended.error is not None
+    assert (ended.status, ended.error.message) == ("failed", "no pages")
+    with agent_session("b"):
+        current_session().cancel()  # type: ignore[union-attr]  # there is one
+    assert session_end("b").status == "cancelled"
+
+
 def test_an_exception_has_the_last_word() -> None:
     with contextlib.suppress(KeyError), agent_session("a") as run:
         run.cancel()
