@@ -145,7 +145,7 @@ def test_the_demo_works_from_an_installed_copy(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"over {site / 'pyjama_instrument'}." in done.stdout
+    assert f"analyse {site / 'pyjama_instrument'}." in done.stdout
 
 
 def test_the_dashboard_prints_its_address_and_serves_the_store_it_was_given(tmp_path: Path) -> None:
