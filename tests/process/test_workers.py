@@ -13,6 +13,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import CodeType
 
 import pytest
 
@@ -127,7 +128,7 @@ def test_recycled_workers_of_multiprocessing_leave_no_crash(
     run_python: RunPython, tmp_path: Path, method: str, package: str
 ) -> None:
     pytest.importorskip(package)
-    if package == "multiprocess" and not hasattr(run_python.__code__, "co_lnotab"):
+    if package == "multiprocess" and not hasattr(CodeType, "co_lnotab"):
         pytest.skip("dill, which multiprocess pickles with, cannot pickle functions on this Python yet")
     run_python(_script(tmp_path, "pool.py", _POOL), method, package)
     assert _calls() == 12
