@@ -20,16 +20,6 @@ __all__ = ["TARGETS", "Target", "replaced"]
 _APART = re.compile(r"(cli|viewer|testing)(\..*)?|reader(\.reader|\.span_tree)?|document|shared_metrics|__main__")
 
 
-_DEFINED_IN = {
-    "Session": "pyjama_instrument.recording.session",
-    "agent_session": "pyjama_instrument.recording.agent_session",
-    "configure": "pyjama_instrument.recording.settings",
-    "current_session": "pyjama_instrument.recording.session",
-    "flush": "pyjama_instrument.recording.settings",
-    "tool": "pyjama_instrument.recording.tool",
-}
-
-
 class Target(NamedTuple):
     """A function, by the module or class that has it."""
 
@@ -62,7 +52,10 @@ def _targets() -> Iterator[Target]:
 def _module_of(value: Any) -> Any:
     """The module that defines it; the ``__module__`` of a public name is the package."""
     named = getattr(value, "__module__", None)
-    return _DEFINED_IN.get(value.__name__) if named == "pyjama_instrument" else named
+    if named != "pyjama_instrument":
+        return named
+    bodies = [value] if isinstance(value, FunctionType) else vars(value).values()
+    return next(body.__globals__["__name__"] for body in bodies if isinstance(body, FunctionType))
 
 
 def _is_ours(body: Any) -> bool:

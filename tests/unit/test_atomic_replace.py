@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pyjama_instrument.storage.atomic_replace import FileChanged, replace_keeping_previous, write_file
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    (tmp_path / "place").mkdir()
-    return tmp_path / "place"
-
-
-@pytest.fixture
-def directory(place: Path) -> Iterator[int]:
-    fd = os.open(place, os.O_RDONLY)
-    yield fd
-    os.close(fd)
 
 
 @pytest.fixture

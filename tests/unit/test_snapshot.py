@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,6 @@ from pyjama_instrument.storage.snapshot import identity, load
 from tests.stores import open_files
 
 OURS = new_document() | {"generation": 7}
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    (tmp_path / "place").mkdir()
-    return tmp_path / "place"
-
-
-@pytest.fixture
-def directory(place: Path) -> Iterator[int]:
-    fd = os.open(place, os.O_RDONLY)
-    yield fd
-    os.close(fd)
 
 
 def put(place: Path, content: Any, name: str = "metrics.json") -> Path:

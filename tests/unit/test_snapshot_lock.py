@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,19 +13,6 @@ from pyjama_instrument.storage.snapshot_lock import hold_original_lock, try_lock
 
 OURS = "metrics.json.lock"
 THEIRS = "metrics.lock"
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    (tmp_path / "place").mkdir()
-    return tmp_path / "place"
-
-
-@pytest.fixture
-def directory(place: Path) -> Iterator[int]:
-    fd = os.open(place, os.O_RDONLY)
-    yield fd
-    os.close(fd)
 
 
 def test_one_at_a_time_holds_the_lock(directory: int) -> None:
